@@ -1,0 +1,118 @@
+//! Operations on a node: its references, its attributes, where it points.
+
+use std::mem::size_of;
+
+use fuse_backend_rs::abi::fuse_abi::{
+    AccessIn, AttrOut, BatchForgetIn, ForgetIn, ForgetOne, GetattrIn, SetattrIn, StatfsOut,
+};
+use rustix::io::Errno;
+
+use super::Context;
+use crate::filesystem::{Result, SetAttributes, SetTime, Timestamp};
+use crate::fuse::encoding::{attr_out, statfs_out};
+use crate::fuse::flags::{GETATTR_FH, setattr as valid};
+use crate::fuse::reply::Reply;
+use crate::fuse::request::Body;
+
+pub(super) fn forget(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
+    let input: ForgetIn = body.object()?;
+    context.fs.forget(context.header.inode, input.nlookup);
+    Ok(())
+}
+
+/// Nothing is forgotten when the count is wrong: half a list could be any
+/// other list. The length of the request bounds the loop.
+pub(super) fn batch_forget(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
+    let input: BatchForgetIn = body.object()?;
+    if (input.count as usize).checked_mul(size_of::<ForgetOne>()) != Some(body.remaining()) {
+        return Err(Errno::INVAL);
+    }
+    for _ in 0..input.count {
+        let one: ForgetOne = body.object()?;
+        context.fs.forget(one.nodeid, one.nlookup);
+    }
+    Ok(())
+}
+
+pub(super) fn getattr(
+    context: &Context<'_>,
+    body: &mut Body<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let input: GetattrIn = body.object()?;
+    reply.ensure(size_of::<AttrOut>())?;
+    let handle = (input.flags & GETATTR_FH != 0).then_some(input.fh);
+    let (attributes, timeout) =
+        context
+            .fs
+            .getattr(&context.caller, context.header.inode, handle)?;
+    reply.put(&attr_out(&attributes, timeout, context.agreed))
+}
+
+pub(super) fn setattr(
+    context: &Context<'_>,
+    body: &mut Body<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<()> {
+    let input: SetattrIn = body.object()?;
+    let changes = changes(&input)?;
+    reply.ensure(size_of::<AttrOut>())?;
+    let handle = (input.valid & valid::FH != 0).then_some(input.fh);
+    let (attributes, timeout) =
+        context
+            .fs
+            .setattr(&context.caller, context.header.inode, handle, &changes)?;
+    reply.put(&attr_out(&attributes, timeout, context.agreed))
+}
+
+fn changes(input: &SetattrIn) -> Result<SetAttributes> {
+    let wants = |bit| input.valid & bit != 0;
+    let time = |bit, now, seconds: u64, nanoseconds| {
+        Ok(match (wants(bit), wants(now)) {
+            (false, _) => None,
+            (true, true) => Some(SetTime::Now),
+            (true, false) => Some(SetTime::At(timestamp(seconds, nanoseconds)?)),
+        })
+    };
+    Ok(SetAttributes {
+        // Linux sends the file type along, which cannot be changed.
+        mode: wants(valid::MODE).then_some(input.mode & 0o7777),
+        uid: wants(valid::UID).then_some(input.uid),
+        gid: wants(valid::GID).then_some(input.gid),
+        size: wants(valid::SIZE).then_some(input.size),
+        atime: time(valid::ATIME, valid::ATIME_NOW, input.atime, input.atimensec)?,
+        mtime: time(valid::MTIME, valid::MTIME_NOW, input.mtime, input.mtimensec)?,
+        ctime: wants(valid::CTIME)
+            .then(|| timestamp(input.ctime, input.ctimensec))
+            .transpose()?,
+        kill_privileges: wants(valid::KILL_SUIDGID),
+    })
+}
+
+fn timestamp(seconds: u64, nanoseconds: u32) -> Result<Timestamp> {
+    if nanoseconds > 999_999_999 {
+        return Err(Errno::INVAL);
+    }
+    Ok(Timestamp {
+        seconds: seconds.cast_signed(),
+        nanoseconds,
+    })
+}
+
+pub(super) fn readlink(context: &Context<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    let target = context.fs.readlink(&context.caller, context.header.inode)?;
+    reply.put_bytes(&target)
+}
+
+pub(super) fn access(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
+    let input: AccessIn = body.object()?;
+    context
+        .fs
+        .access(&context.caller, context.header.inode, input.mask)
+}
+
+pub(super) fn statfs(context: &Context<'_>, reply: &mut Reply<'_>) -> Result<()> {
+    reply.ensure(size_of::<StatfsOut>())?;
+    let statistics = context.fs.statfs(&context.caller, context.header.inode)?;
+    reply.put(&statfs_out(&statistics))
+}

@@ -1,0 +1,197 @@
+//! The FUSE server: decodes a request, calls the file system, answers exactly
+//! once.
+//!
+//! The virtio-fs device hands over each descriptor chain as a reader and a
+//! writer. On its way through, a request meets these, in order:
+//!
+//! | where | what |
+//! | --- | --- |
+//! | `request` | the header and its lengths; `opcode` names what it asks for |
+//! | `negotiation` | INIT: what is agreed on decides the layout of the rest |
+//! | `dispatch` | one function per operation: decode, call, answer |
+//! | `name`, `extensions` | parts of a body with rules of their own |
+//! | `data`, `listing`, `encoding` | what a file system answers, as the guest wants it |
+//! | `reply` | the room for an answer, and the header, written last |
+//!
+//! The guest is hostile: whatever it sends ends in an answer with an errno,
+//! and the server lives on.
+
+mod data;
+mod dispatch;
+mod encoding;
+mod extensions;
+mod flags;
+mod listing;
+mod metrics;
+mod name;
+mod negotiation;
+mod opcode;
+mod reply;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use fuse_backend_rs::abi::fuse_abi::InitOut;
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
+use rustix::io::Errno;
+
+use self::flags::InitFlags;
+pub use self::metrics::{LATENCY_BUCKETS, MetricsSnapshot, OperationMetrics};
+use self::metrics::{Metrics, Served};
+use self::negotiation::{OUR_VERSION, Offer};
+pub use self::opcode::Opcode;
+use self::reply::Reply;
+use self::request::{Body, Request};
+use crate::filesystem::{FileSystem, Result};
+
+/// Serves one file system to one guest.
+///
+/// The workers of all queues share it.
+pub struct Server {
+    fs: Arc<dyn FileSystem>,
+    /// What was agreed on at INIT, with [`ESTABLISHED`]; 0 before.
+    session: AtomicU64,
+    /// Held while a session begins or ends, so that the file system is told
+    /// of one thing at a time whatever the guest's queues send.
+    transition: Mutex<()>,
+    metrics: Metrics,
+}
+
+/// Set in [`Server::session`] while there is one. No flag of INIT: the
+/// protocol gives its 64 bits away from the lowest up, and this server offers
+/// none above bit 34.
+const ESTABLISHED: u64 = 1 << 63;
+
+impl Server {
+    /// A server for `fs` that waits for INIT.
+    #[must_use]
+    pub fn new(fs: Arc<dyn FileSystem>) -> Self {
+        Self {
+            fs,
+            session: AtomicU64::new(0),
+            transition: Mutex::new(()),
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Whether `request` may take so long that the others of its queue should
+    /// not wait for it. Leaves the request as it is.
+    ///
+    /// The guest can change a request after this looked at it. It then waits
+    /// for itself, and nobody else does.
+    #[must_use]
+    pub fn may_block(&self, request: &Reader<'_>) -> bool {
+        request::peek_header(request)
+            .is_some_and(|header| self.fs.may_block(header.opcode.0, header.inode))
+    }
+
+    /// Executes `request` and writes its answer to `reply`. Returns the
+    /// length of the answer in bytes, which is what the device reports as
+    /// used: 0 for a request without an answer (FORGET, BATCH_FORGET), and
+    /// for one that left no room for the 16 bytes of a header.
+    pub fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
+        let begun = Instant::now();
+        let mut reply = Reply::new(reply);
+        let (opcode, unique, outcome) = match Request::decode(request) {
+            Ok(request) => {
+                let header = request.header;
+                let outcome = self.execute(request, &mut reply);
+                (header.opcode, header.unique, outcome)
+            }
+            Err(malformed) => (malformed.opcode, malformed.unique, Err(Errno::INVAL)),
+        };
+        let length = if opcode.is_silent() {
+            0
+        } else {
+            reply.finish(unique, outcome)
+        };
+        self.metrics.record(Served {
+            opcode,
+            failed: outcome.is_err(),
+            bytes_read: reply.len(),
+            bytes_written: reply.accepted(),
+            duration: begun.elapsed(),
+        });
+        length
+    }
+
+    /// The device was reset: the session ends without DESTROY, and the next
+    /// request has to be INIT. The file system is told even where there is no
+    /// session any more: a request that was slow when the device was first
+    /// reset may have opened something since.
+    pub fn reset(&self) {
+        let transition = self.transition.lock();
+        let _transition = transition.unwrap_or_else(PoisonError::into_inner);
+        self.session.store(0, Ordering::Release);
+        self.fs.destroy();
+    }
+
+    /// What was served since the server was made, sessions before a reset
+    /// included.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.metrics.snapshot()
+    }
+
+    fn execute(&self, mut request: Request<'_>, reply: &mut Reply<'_>) -> Result<()> {
+        let opcode = request.header.opcode;
+        if !reply.has_room() && !opcode.needs_no_reply() {
+            return Err(Errno::IO);
+        }
+        match (opcode, self.session.load(Ordering::Acquire)) {
+            (Opcode::INIT, _) => self.init(&mut request.body, reply),
+            (Opcode::DESTROY, _) => {
+                self.end_session();
+                Ok(())
+            }
+            (_, 0) => Err(Errno::IO),
+            (_, session) => dispatch::execute(&*self.fs, InitFlags(session), request, reply),
+        }
+    }
+
+    /// INIT, the first or another one: a guest that boots again, or a driver
+    /// that is bound again, need not have sent DESTROY.
+    fn init(&self, body: &mut Body<'_>, reply: &mut Reply<'_>) -> Result<()> {
+        let (max_readahead, offered) = match Offer::decode(body)? {
+            Offer::NewerMajor => return reply.put(&OUR_VERSION),
+            Offer::Known {
+                max_readahead,
+                flags,
+            } => (max_readahead, flags),
+        };
+        reply.ensure(size_of::<InitOut>())?;
+        let agreed = negotiation::agree(offered, &self.fs.wishes());
+        let transition = self.transition.lock();
+        let _transition = transition.unwrap_or_else(PoisonError::into_inner);
+        if self.session.swap(0, Ordering::AcqRel) != 0 {
+            self.fs.destroy();
+        }
+        self.fs.init(negotiation::agreement(agreed));
+        self.session
+            .store(agreed.0 | ESTABLISHED, Ordering::Release);
+        reply.put(&negotiation::reply(agreed, max_readahead))
+    }
+
+    fn end_session(&self) {
+        let transition = self.transition.lock();
+        let _transition = transition.unwrap_or_else(PoisonError::into_inner);
+        if self.session.swap(0, Ordering::AcqRel) != 0 {
+            self.fs.destroy();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Server")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}

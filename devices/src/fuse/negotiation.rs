@@ -1,0 +1,149 @@
+//! INIT: what this server and the guest agree on.
+//!
+//! The guest offers flags, the file system has wishes, and what both have is
+//! agreed. Nothing is answered that the server does not decode: Linux lays
+//! out later requests by what was agreed here.
+
+use fuse_backend_rs::abi::fuse_abi::InitOut;
+use rustix::io::Errno;
+
+use super::flags::InitFlags;
+use super::request::Body;
+use crate::filesystem::{Agreement, Result, Wishes};
+
+/// The protocol's major version.
+const MAJOR: u32 = 7;
+
+/// The minor version up to which everything is decoded that a guest sends
+/// unasked. 7.39 brings STATX, which Linux tries at once.
+const MINOR: u32 = 38;
+
+/// The oldest minor version that is served. Older ones lay structures out
+/// differently; the first Linux with virtio-fs, 5.4, has 7.31.
+const OLDEST_MINOR: u32 = 27;
+
+/// Most bytes of data in one WRITE, and in one READ.
+pub(super) const MAX_WRITE: u32 = 1 << 20;
+
+/// `MAX_WRITE` in pages of 4096 bytes.
+const MAX_PAGES: u16 = 256;
+
+/// Most background requests (read-ahead, write-back, asynchronous direct
+/// I/O) the guest keeps under way. Linux would allow 12, and a queue holds
+/// 1024.
+const MAX_BACKGROUND: u16 = 256;
+
+/// Background requests from which on Linux counts the device as congested.
+const CONGESTION_THRESHOLD: u16 = MAX_BACKGROUND / 4 * 3;
+
+/// Timestamps have a granularity of this many nanoseconds.
+const TIME_GRANULARITY: u32 = 1;
+
+/// What the guest offers (`struct fuse_init_in`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// A major version above ours. The guest is told ours and tries again
+    /// (`linux/fuse.h`, "Version negotiation").
+    NewerMajor,
+    /// Something that can be agreed on.
+    Known {
+        /// Bytes the guest likes to read ahead.
+        max_readahead: u32,
+        flags: InitFlags,
+    },
+}
+
+impl Offer {
+    /// Reads the offer; `EPROTO` when the guest is too old.
+    pub(super) fn decode(body: &mut Body<'_>) -> Result<Self> {
+        let [major, minor] = body.object::<[u32; 2]>()?;
+        if major > MAJOR {
+            return Ok(Self::NewerMajor);
+        }
+        if major < MAJOR || minor < OLDEST_MINOR {
+            return Err(Errno::PROTO);
+        }
+        let [max_readahead, low] = body.object::<[u32; 2]>()?;
+        // Guests before 7.36 send 16 bytes; some set the flag all the same.
+        let extended = InitFlags::from_halves(low, 0).contains(InitFlags::INIT_EXT);
+        let high = if extended && body.remaining() >= size_of::<u32>() {
+            body.object::<u32>()?
+        } else {
+            0
+        };
+        Ok(Self::Known {
+            max_readahead,
+            flags: InitFlags::from_halves(low, high),
+        })
+    }
+}
+
+/// The reply to a guest with a newer major version: `FUSE_COMPAT_INIT_OUT_SIZE`
+/// bytes, as it is to ignore the rest.
+pub(super) const OUR_VERSION: [u32; 2] = [MAJOR, MINOR];
+
+/// The flags that `offered` and `wishes` have in common.
+pub(super) fn agree(offered: InitFlags, wishes: &Wishes) -> InitFlags {
+    let Wishes { agreement, .. } = *wishes;
+    let always = InitFlags::ASYNC_READ
+        | InitFlags::ATOMIC_O_TRUNC
+        | InitFlags::BIG_WRITES
+        | InitFlags::ASYNC_DIO
+        | InitFlags::PARALLEL_DIROPS
+        | InitFlags::MAX_PAGES
+        | InitFlags::INIT_EXT
+        | InitFlags::CREATE_SUPP_GROUP;
+    let wished = InitFlags::DO_READDIRPLUS.when(wishes.readdirplus)
+        | InitFlags::READDIRPLUS_AUTO.when(wishes.readdirplus && wishes.readdirplus_auto)
+        | InitFlags::CACHE_SYMLINKS.when(wishes.cache_symlinks)
+        | InitFlags::AUTO_INVAL_DATA.when(wishes.auto_invalidate)
+        | InitFlags::WRITEBACK_CACHE.when(agreement.writeback_cache)
+        | InitFlags::HANDLE_KILLPRIV_V2.when(agreement.kill_privileges)
+        | InitFlags::DONT_MASK.when(agreement.dont_mask)
+        | InitFlags::SUBMOUNTS.when(agreement.submounts);
+    // With ACLs the umask yields to a default ACL, which only the server can
+    // see, and setting an ACL may have to clear the set-group-ID bit, which
+    // only the guest can tell: one without the others would be wrong.
+    let acl = InitFlags::POSIX_ACL | InitFlags::DONT_MASK | InitFlags::SETXATTR_EXT;
+    let acl = acl.when(agreement.posix_acl && offered.contains(acl));
+    // Without INIT_EXT the guest did not send the upper half.
+    let known = if offered.contains(InitFlags::INIT_EXT) {
+        offered
+    } else {
+        InitFlags::from_halves(offered.low(), 0)
+    };
+    known & (always | wished | acl)
+}
+
+/// What the file system is told.
+pub(super) fn agreement(agreed: InitFlags) -> Agreement {
+    Agreement {
+        writeback_cache: agreed.contains(InitFlags::WRITEBACK_CACHE),
+        kill_privileges: agreed.contains(InitFlags::HANDLE_KILLPRIV_V2),
+        dont_mask: agreed.contains(InitFlags::DONT_MASK),
+        posix_acl: agreed.contains(InitFlags::POSIX_ACL),
+        submounts: agreed.contains(InitFlags::SUBMOUNTS),
+    }
+}
+
+/// What the guest is told (`struct fuse_init_out`, 64 bytes).
+pub(super) fn reply(agreed: InitFlags, max_readahead: u32) -> InitOut {
+    InitOut {
+        major: MAJOR,
+        minor: MINOR,
+        max_readahead,
+        flags: agreed.low(),
+        max_background: MAX_BACKGROUND,
+        congestion_threshold: CONGESTION_THRESHOLD,
+        max_write: MAX_WRITE,
+        time_gran: TIME_GRANULARITY,
+        max_pages: if agreed.contains(InitFlags::MAX_PAGES) {
+            MAX_PAGES
+        } else {
+            0
+        },
+        map_alignment: 0,
+        flags2: agreed.high(),
+        unused: [0; 7],
+    }
+}

@@ -1,0 +1,185 @@
+//! A request as the guest wrote it: the header, and the bytes that follow.
+//!
+//! Here the guest's memory is read, once: what is checked is the copy that is
+//! used afterwards. Everything a request can be wrong about on this level is
+//! found here: a header cut short, a length that is not the chain's, a
+//! structure that is not all there, extensions that do not fit.
+
+use std::io::Read;
+use std::mem::size_of;
+
+use fuse_backend_rs::abi::fuse_abi::InHeader;
+use fuse_backend_rs::transport::Reader;
+use rustix::io::Errno;
+use vm_memory::ByteValued;
+
+use super::negotiation::MAX_WRITE;
+use super::opcode::Opcode;
+use crate::filesystem::{Inode, Result};
+
+/// The longest request that is looked at, in bytes: the largest write, and a
+/// page for headers, names and extensions. It bounds the work one request can
+/// cause.
+pub(super) const MAX_REQUEST: usize = MAX_WRITE as usize + 4096;
+
+/// `struct fuse_in_header`, 40 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Length of the whole request in bytes, this header included.
+    pub(super) len: u32,
+    pub(super) opcode: Opcode,
+    /// Names the request in its reply and in INTERRUPT.
+    pub(super) unique: u64,
+    /// The node the request is about.
+    pub(super) inode: Inode,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) pid: u32,
+    /// Length of the extensions at the end of the request, in bytes
+    /// (`total_extlen`, which counts in units of 8).
+    pub(super) extensions_len: usize,
+}
+
+impl From<InHeader> for Header {
+    fn from(header: InHeader) -> Self {
+        Self {
+            len: header.len,
+            opcode: Opcode(header.opcode),
+            unique: header.unique,
+            inode: header.nodeid,
+            uid: header.uid,
+            gid: header.gid,
+            pid: header.pid,
+            // The library's structure is of before 7.38, which split this
+            // padding: `total_extlen` is its lower half.
+            extensions_len: (header.padding & 0xffff) as usize * 8,
+        }
+    }
+}
+
+/// A request that cannot be executed, and what is known of it nevertheless.
+#[derive(Debug)]
+pub(super) struct Malformed {
+    pub(super) opcode: Opcode,
+    /// 0 when the request ended before it.
+    pub(super) unique: u64,
+}
+
+/// A request with a sound header.
+pub(super) struct Request<'a> {
+    pub(super) header: Header,
+    pub(super) body: Body<'a>,
+    /// The extensions, `header.extensions_len` bytes.
+    pub(super) extensions: Body<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the header and checks every length in it against the chain.
+    pub(super) fn decode(mut reader: Reader<'a>) -> std::result::Result<Self, Malformed> {
+        let length = reader.available_bytes();
+        let (header, known) = read_header(&mut reader, length);
+        let malformed = |_| Malformed {
+            opcode: header.opcode,
+            unique: header.unique,
+        };
+        if known < size_of::<InHeader>() || header.len as usize != length || length > MAX_REQUEST {
+            return Err(malformed(Errno::INVAL));
+        }
+        let mut body = Body {
+            remaining: length - known,
+            reader,
+        };
+        let extensions = body
+            .split_off_end(header.extensions_len)
+            .map_err(malformed)?;
+        Ok(Self {
+            header,
+            body,
+            extensions,
+        })
+    }
+}
+
+/// The header of the request in `reader`, which stays as it is; `None` when
+/// there is not a whole one.
+pub(super) fn peek_header(reader: &Reader<'_>) -> Option<Header> {
+    let mut reader = reader.clone();
+    let length = reader.available_bytes();
+    let (header, known) = read_header(&mut reader, length);
+    (known == size_of::<InHeader>()).then_some(header)
+}
+
+/// Reads as much of the header as there is, and says how much that was. A
+/// field that is not all there is 0.
+fn read_header(reader: &mut Reader<'_>, length: usize) -> (Header, usize) {
+    let mut header = InHeader::default();
+    let known = length.min(size_of::<InHeader>());
+    let bytes = header.as_mut_slice().get_mut(..known).unwrap_or_default();
+    let known = reader.read_exact(bytes).map_or(0, |()| known);
+    // `opcode` ends at byte 8 and `unique` at byte 16.
+    if known < 8 {
+        header.opcode = 0;
+    }
+    if known < 16 {
+        header.unique = 0;
+    }
+    (header.into(), known)
+}
+
+/// The bytes of a request that are not yet read.
+pub(super) struct Body<'a> {
+    reader: Reader<'a>,
+    remaining: usize,
+}
+
+impl<'a> Body<'a> {
+    /// Bytes that are not yet read.
+    pub(super) fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    /// Reads one structure; `EINVAL` when the request ends before it does.
+    pub(super) fn object<T: ByteValued + Default>(&mut self) -> Result<T> {
+        let mut object = T::default();
+        self.fill(object.as_mut_slice())?;
+        Ok(object)
+    }
+
+    /// Reads exactly `bytes.len()` bytes; `EINVAL` when there are fewer.
+    pub(super) fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
+        self.remaining = self
+            .remaining
+            .checked_sub(bytes.len())
+            .ok_or(Errno::INVAL)?;
+        self.reader.read_exact(bytes).map_err(|_| Errno::INVAL)
+    }
+
+    /// Reads all that is left into `space`; `None` when it does not fit.
+    pub(super) fn rest<'s>(&mut self, space: &'s mut [u8]) -> Option<Result<&'s [u8]>> {
+        let bytes = space.get_mut(..self.remaining)?;
+        Some(self.fill(bytes).map(|()| &*bytes))
+    }
+
+    /// Cuts `length` bytes off the end; `EINVAL` when there are fewer.
+    fn split_off_end(&mut self, length: usize) -> Result<Body<'a>> {
+        if length == 0 {
+            // The usual case, spared an allocation.
+            return Ok(Body {
+                reader: Reader::default(),
+                remaining: 0,
+            });
+        }
+        let kept = self.remaining.checked_sub(length).ok_or(Errno::INVAL)?;
+        let reader = self.reader.split_at(kept).map_err(|_| Errno::INVAL)?;
+        self.remaining = kept;
+        Ok(Body {
+            reader,
+            remaining: length,
+        })
+    }
+
+    /// The data that follows, for I/O straight from the guest's pages.
+    pub(super) fn reader(&mut self) -> &mut Reader<'a> {
+        &mut self.reader
+    }
+}

@@ -1,0 +1,13 @@
+//! The server over guest memory, with a file system that notes what it is
+//! asked.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+mod data;
+mod guest;
+mod layout;
+mod malformed;
+mod random;
+mod recorder;
+mod requests;
+mod session;
+mod xattrs;

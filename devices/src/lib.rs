@@ -1,0 +1,23 @@
+//! The devices of the microVM, with no hypervisor inside.
+//!
+//! Three layers serve a shared directory, and none knows the one above it:
+//!
+//! | layer | knows |
+//! | --- | --- |
+//! | [`virtio`] | registers, the status machine, queues, interrupts |
+//! | [`fuse`] | the FUSE protocol: decode one request, call the file system, answer exactly once |
+//! | [`passthrough`] | the host's file system: inodes, handles, names, data, credentials |
+//!
+//! [`filesystem`] is the seam between the last two. Beside them are what a PC
+//! without virtio needs: the [`bus`], the console ([`serial`]), and the ways
+//! for the guest to switch off and reset ([`power`], [`i8042`]).
+
+pub mod bus;
+mod export;
+pub mod filesystem;
+pub mod fuse;
+pub mod i8042;
+pub mod passthrough;
+pub mod power;
+pub mod serial;
+pub mod virtio;

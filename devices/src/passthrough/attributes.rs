@@ -1,0 +1,223 @@
+//! Attributes: GETATTR, SETATTR, ACCESS, STATFS, and the privileges that a
+//! change of contents takes away.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{
+    Access, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
+};
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::credentials::{Power, set_thread_apart};
+use super::inode::{Descriptor, Inode, Kind, Status};
+use super::root::FdName;
+use crate::filesystem::{
+    self, Attributes, Caller, Handle, Result, SetAttributes, SetTime, Statistics,
+};
+
+const SET_UID: u32 = 0o4000;
+const SET_GID: u32 = 0o2000;
+const GROUP_EXECUTE: u32 = 0o0010;
+
+impl Passthrough {
+    pub(super) fn do_getattr(
+        &self,
+        number: filesystem::Inode,
+        handle: Option<Handle>,
+    ) -> Result<(Attributes, Duration)> {
+        // A handle that is just being closed does no harm: the inode is
+        // still there.
+        let open = handle.and_then(|handle| self.handles.get(number, handle).ok());
+        let (inode, status) = match &open {
+            Some(open) => (Arc::clone(&open.inode), Status::of(open.host())?),
+            None => {
+                let inode = self.inodes.get(number)?;
+                let status = Status::of(&*self.descriptor(&inode)?)?;
+                (inode, status)
+            }
+        };
+        let timeout = self.config.cache.attribute_timeout();
+        Ok((self.attributes(&inode, &status), timeout))
+    }
+
+    /// The order matters: the size before the owner and mode, which may take
+    /// our own right to change it away; the mode after size and owner, which
+    /// clear set-ID bits; times last, because all of these touch them.
+    pub(super) fn do_setattr(
+        &self,
+        number: filesystem::Inode,
+        handle: Option<Handle>,
+        changes: &SetAttributes,
+    ) -> Result<(Attributes, Duration)> {
+        self.writable()?;
+        let inode = self.inodes.get(number)?;
+        let descriptor = self.descriptor(&inode)?;
+        if changes.kill_privileges && changes.mode.is_none() {
+            self.drop_privileges(&inode, &descriptor)?;
+        }
+        if let Some(size) = changes.size {
+            self.set_size(&inode, &descriptor, handle, size)?;
+        }
+        if changes.uid.is_some() || changes.gid.is_some() {
+            // -1 would mean "leave it as it is".
+            if changes.uid == Some(u32::MAX) || changes.gid == Some(u32::MAX) {
+                return Err(Errno::INVAL);
+            }
+            let (uid, gid) = (
+                changes.uid.map(Uid::from_raw),
+                changes.gid.map(Gid::from_raw),
+            );
+            rustix::fs::chownat(&*descriptor, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+        }
+        if let Some(mode) = changes.mode {
+            self.set_mode(&inode, &descriptor, mode)?;
+        }
+        if changes.atime.is_some() || changes.mtime.is_some() {
+            let times = Timestamps {
+                last_access: timespec(changes.atime)?,
+                last_modification: timespec(changes.mtime)?,
+            };
+            rustix::fs::utimensat(&*descriptor, c"", &times, AtFlags::EMPTY_PATH)?;
+        }
+        let status = Status::of(&*descriptor)?;
+        let timeout = self.config.cache.attribute_timeout();
+        Ok((self.attributes(&inode, &status), timeout))
+    }
+
+    fn set_size(
+        &self,
+        inode: &Inode,
+        descriptor: &Descriptor,
+        handle: Option<Handle>,
+        size: u64,
+    ) -> Result<()> {
+        match inode.kind {
+            Kind::Regular => {}
+            Kind::Directory => return Err(Errno::ISDIR),
+            Kind::Symlink | Kind::Special => return Err(Errno::INVAL),
+        }
+        if let Some(handle) = handle {
+            let open = self.handles.get(inode.number, handle)?;
+            match rustix::fs::ftruncate(&open.file()?.file, size) {
+                // Not open for writing; the guest may still have the right.
+                Err(Errno::INVAL | Errno::BADF) => {}
+                outcome => return outcome,
+            }
+        }
+        let file = self.with_descriptors(|| self.root.reopen(descriptor, OFlags::WRONLY))?;
+        rustix::fs::ftruncate(file, size)
+    }
+
+    fn set_mode(&self, inode: &Inode, descriptor: &Descriptor, mode: u32) -> Result<()> {
+        if inode.kind == Kind::Symlink {
+            return Err(Errno::OPNOTSUPP);
+        }
+        rustix::fs::chmodat(
+            self.root.proc(),
+            FdName::of(descriptor).as_c_str(),
+            Mode::from_raw_mode(mode & 0o7777),
+            AtFlags::empty(),
+        )
+    }
+
+    /// Clears set-ID bits and file capabilities, as a write by somebody
+    /// without `CAP_FSETID` does.
+    fn drop_privileges(&self, inode: &Inode, descriptor: &Descriptor) -> Result<()> {
+        if inode.kind != Kind::Regular {
+            return Ok(());
+        }
+        if let Some(mode) = without_privileges(Status::of(descriptor)?.raw.stx_mode.into()) {
+            self.set_mode(inode, descriptor, mode)?;
+        }
+        set_thread_apart(self.root.proc())?;
+        let name = FdName::of(descriptor);
+        match rustix::fs::removexattr(name.as_c_str(), c"security.capability") {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn do_access(
+        &self,
+        caller: &Caller,
+        number: filesystem::Inode,
+        mask: u32,
+    ) -> Result<()> {
+        let inode = self.inodes.get(number)?;
+        let access = Access::from_bits(mask).ok_or(Errno::INVAL)?;
+        if access.contains(Access::WRITE_OK) && inode.kind != Kind::Special {
+            self.writable()?;
+        }
+        let descriptor = self.descriptor(&inode)?;
+        let name = FdName::of(&*descriptor);
+        let _caller = self.privileges.assume(caller, Power::Plain)?;
+        // EACCESS: ask for the identity assumed, which is the effective one.
+        rustix::fs::accessat(self.root.proc(), name.as_c_str(), access, AtFlags::EACCESS)
+    }
+
+    pub(super) fn do_statfs(&self, number: filesystem::Inode) -> Result<Statistics> {
+        let inode = self.inodes.get(number)?;
+        let status = rustix::fs::fstatvfs(&*self.descriptor(&inode)?)?;
+        let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Ok(Statistics {
+            blocks: status.f_blocks,
+            blocks_free: status.f_bfree,
+            blocks_available: status.f_bavail,
+            files: status.f_files,
+            files_free: status.f_ffree,
+            block_size: narrow(status.f_bsize),
+            name_max: narrow(status.f_namemax),
+            fragment_size: narrow(status.f_frsize),
+        })
+    }
+}
+
+/// The mode without the set-ID bits that a change of contents clears; `None`
+/// when it has none. Set-group-ID without group-execute means mandatory
+/// locking and stays.
+fn without_privileges(mode: u32) -> Option<u32> {
+    let mut cleared = mode & !SET_UID;
+    if mode & GROUP_EXECUTE != 0 {
+        cleared &= !SET_GID;
+    }
+    (cleared != mode).then_some(cleared & 0o7777)
+}
+
+/// Clears the set-ID bits of an open file. File capabilities need no help:
+/// the host's kernel takes them away with every write and truncation, which
+/// it does with set-ID bits only for processes without `CAP_FSETID`.
+pub(super) fn clear_set_id(file: impl AsFd) -> Result<()> {
+    let mode = rustix::fs::fstat(&file)?.st_mode;
+    let Some(mode) = without_privileges(mode) else {
+        return Ok(());
+    };
+    match rustix::fs::fchmod(file, Mode::from_raw_mode(mode)) {
+        // Not ours to change, hence we have no CAP_FSETID, hence the kernel
+        // clears them.
+        Err(Errno::PERM) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn timespec(time: Option<SetTime>) -> Result<Timespec> {
+    let nanoseconds = |n: u32| rustix::fs::Nsecs::from(n);
+    match time {
+        None => Ok(Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        }),
+        Some(SetTime::Now) => Ok(Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        }),
+        // Values from a thousand million up have meanings of their own.
+        Some(SetTime::At(at)) if at.nanoseconds >= 1_000_000_000 => Err(Errno::INVAL),
+        Some(SetTime::At(at)) => Ok(Timespec {
+            tv_sec: at.seconds,
+            tv_nsec: nanoseconds(at.nanoseconds),
+        }),
+    }
+}

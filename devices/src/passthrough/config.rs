@@ -1,0 +1,121 @@
+//! What a share is told: the cache policy and what may be done through it.
+//!
+//! The VMM fills a [`Config`] from `--share DIR,opt=value`; everything that
+//! follows from a cache policy (how long the guest may trust what it was
+//! told, which flags an open file gets) is decided here and nowhere else.
+
+use std::time::Duration;
+
+use crate::filesystem::OpenBehaviour;
+
+/// How long a guest may trust what never changes behind its back.
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+/// What the guest may keep instead of asking the host again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CachePolicy {
+    /// Nothing: every read, write and path walk goes to the host, and the
+    /// guest sees a host change at once. Shared writable mappings do not
+    /// work, because there is no page cache to map.
+    Never,
+    /// Names and attributes for a day, data never: for trees whose layout is
+    /// the guest's alone while the contents change outside.
+    Metadata,
+    /// Names and attributes for a second; the data of a file is dropped when
+    /// it is opened again or its modification time changed (close-to-open).
+    #[default]
+    Auto,
+    /// Everything for a day: for a tree that only this guest changes.
+    Always,
+}
+
+impl CachePolicy {
+    /// How long the guest may trust attributes.
+    pub(super) fn attribute_timeout(self) -> Duration {
+        match self {
+            Self::Never => Duration::ZERO,
+            Self::Auto => Duration::from_secs(1),
+            Self::Metadata | Self::Always => A_DAY,
+        }
+    }
+
+    /// How long the guest may trust that a name leads where it led.
+    pub(super) fn entry_timeout(self) -> Duration {
+        self.attribute_timeout()
+    }
+
+    /// How long the guest may trust that a name does not exist; `None` keeps
+    /// it from remembering that at all. A user who creates a file on the host
+    /// and looks for it in the guest must not wait, so only `Always` has one.
+    pub(super) fn negative_timeout(self) -> Option<Duration> {
+        (self == Self::Always).then_some(A_DAY)
+    }
+
+    /// How the guest treats a regular file it opened.
+    pub(super) fn file_behaviour(self) -> OpenBehaviour {
+        let direct_io = matches!(self, Self::Never | Self::Metadata);
+        OpenBehaviour {
+            direct_io,
+            keep_cache: self == Self::Always,
+            // The host serializes what has to be; it needs no help.
+            parallel_direct_writes: direct_io,
+            ..OpenBehaviour::default()
+        }
+    }
+
+    /// How the guest treats a directory it opened.
+    pub(super) fn directory_behaviour(self) -> OpenBehaviour {
+        let keep = matches!(self, Self::Metadata | Self::Always);
+        OpenBehaviour {
+            keep_cache: keep,
+            cache_dir: keep,
+            ..OpenBehaviour::default()
+        }
+    }
+}
+
+/// The options of one share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Config {
+    /// What the guest may cache.
+    pub cache: CachePolicy,
+    /// The guest may keep written data to itself for a while
+    /// (`FUSE_WRITEBACK_CACHE`). For shares that nobody else writes to.
+    pub writeback: bool,
+    /// Every change is refused with `EROFS`, by this side, whatever the guest
+    /// mounted.
+    pub read_only: bool,
+    /// Extended attributes are served. When not, the guest is told once that
+    /// there are none and never asks again, which spares the question for
+    /// `security.capability` that precedes every write of some guests.
+    pub xattr: bool,
+    /// POSIX access control lists are served, and default ACLs take the place
+    /// of the umask. Needs `xattr`.
+    pub posix_acl: bool,
+    /// Mount points below the share are announced to guests that can make
+    /// submounts of them (`FUSE_SUBMOUNTS`), so that `st_dev` tells the file
+    /// systems apart.
+    pub announce_submounts: bool,
+    /// How many descriptors may be held for inodes that the guest knows but
+    /// has not opened; `None` takes a share of `RLIMIT_NOFILE`.
+    pub fd_budget: Option<usize>,
+    /// Inodes without a descriptor may be found again by file handle where
+    /// the process and the file system allow it; otherwise only by name.
+    pub file_handles: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cache: CachePolicy::default(),
+            writeback: false,
+            read_only: false,
+            xattr: true,
+            posix_acl: false,
+            announce_submounts: false,
+            fd_budget: None,
+            file_handles: true,
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Open files and their contents: OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC,
+//! FALLOCATE, LSEEK.
+//!
+//! Data moves between the host's file and the guest's pages in one system
+//! call, at the position given, with no lock held and nothing allocated.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::attributes::clear_set_id;
+use super::handle::{Node, Open, OpenFile};
+use super::inode::{Inode, Kind, Status};
+use super::sys;
+use crate::filesystem::{
+    self, Handle, Opened, Position, ReplyData, RequestData, Result, WriteRequest,
+};
+
+/// What of the guest's open flags reaches the host. `O_DIRECT` does not: the
+/// guest's pages need not be aligned as the host's file system wants them,
+/// and whether the guest caches has been decided by then.
+const PASSED_ON: OFlags = OFlags::RDWR
+    .union(OFlags::WRONLY)
+    .union(OFlags::APPEND)
+    .union(OFlags::TRUNC)
+    .union(OFlags::SYNC)
+    .union(OFlags::DSYNC)
+    .union(OFlags::NOATIME);
+
+/// `O_ACCMODE`.
+const ACCESS_MODE: OFlags = OFlags::RDWR.union(OFlags::WRONLY);
+
+impl Passthrough {
+    pub(super) fn do_open(
+        &self,
+        number: filesystem::Inode,
+        flags: u32,
+        kill_privileges: bool,
+    ) -> Result<Opened> {
+        let inode = self.inodes.get(number)?;
+        self.open_inode(&inode, flags, kill_privileges)
+    }
+
+    pub(super) fn open_inode(
+        &self,
+        inode: &Arc<Inode>,
+        flags: u32,
+        kill_privileges: bool,
+    ) -> Result<Opened> {
+        match inode.kind {
+            Kind::Regular => {}
+            Kind::Directory => return Err(Errno::ISDIR),
+            Kind::Symlink => return Err(Errno::LOOP),
+            // The guest's kernel has its own FIFOs, sockets and devices.
+            Kind::Special => return Err(Errno::NXIO),
+        }
+        let host_flags = self.host_flags(flags)?;
+        self.may_open()?;
+        let descriptor = self.descriptor(inode)?;
+        let fd = match self.reopen(&descriptor, host_flags) {
+            // What a program may only write, we need not be able to read.
+            Err(Errno::ACCESS) if asked_to_write_only(flags) => {
+                self.reopen(&descriptor, (host_flags - ACCESS_MODE) | OFlags::WRONLY)
+            }
+            outcome => outcome,
+        }?;
+        if kill_privileges && host_flags.contains(OFlags::TRUNC) {
+            clear_set_id(&fd)?;
+        }
+        Ok(self.opened(Arc::clone(inode), fd, host_flags))
+    }
+
+    /// The host's flags for a file that the guest opens with `flags`.
+    pub(super) fn host_flags(&self, flags: u32) -> Result<OFlags> {
+        let mut flags = OFlags::from_bits_retain(flags) & PASSED_ON;
+        let access = flags & ACCESS_MODE;
+        if access == ACCESS_MODE {
+            return Err(Errno::INVAL);
+        }
+        if access != OFlags::RDONLY || flags.contains(OFlags::TRUNC) {
+            self.writable()?;
+        }
+        if self.config.read_only {
+            // The tree is to stay as it is, access times included.
+            flags |= OFlags::NOATIME;
+        }
+        if self.agreement().writeback_cache {
+            // The guest's kernel reads what it has only part of, and appends
+            // by itself: it alone knows where the file ends.
+            if access == OFlags::WRONLY {
+                flags = (flags - ACCESS_MODE) | OFlags::RDWR;
+            }
+            flags -= OFlags::APPEND;
+        }
+        Ok(flags)
+    }
+
+    /// Opens what an `O_PATH` descriptor stands for; without `O_NOATIME` when
+    /// that is for the file's owner alone.
+    pub(super) fn reopen(
+        &self,
+        descriptor: impl std::os::fd::AsFd,
+        flags: OFlags,
+    ) -> Result<OwnedFd> {
+        let open = |flags| self.with_descriptors(|| self.root.reopen(&descriptor, flags));
+        match open(flags) {
+            Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => open(flags - OFlags::NOATIME),
+            outcome => outcome,
+        }
+    }
+
+    /// `ENFILE` when the guest has as many files open as it may.
+    pub(super) fn may_open(&self) -> Result<()> {
+        if self.descriptors.may_open(self.handles.open()) {
+            Ok(())
+        } else {
+            Err(Errno::NFILE)
+        }
+    }
+
+    /// Makes the handle of a file just opened.
+    pub(super) fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, host_flags: OFlags) -> Opened {
+        let mut behaviour = self.config.cache.file_behaviour();
+        // Closing what was only read has nothing to tell.
+        behaviour.no_flush = host_flags & ACCESS_MODE == OFlags::RDONLY;
+        let node = Node::File(OpenFile {
+            file: File::from(fd),
+            flags: host_flags,
+            toggled: OnceLock::new(),
+        });
+        Opened {
+            handle: self.handles.insert(inode, node),
+            behaviour,
+        }
+    }
+
+    /// The status of an inode now, or the one given.
+    pub(super) fn refreshed(&self, inode: &Arc<Inode>, status: Status) -> Status {
+        self.descriptor(inode)
+            .and_then(|descriptor| Status::of(&*descriptor))
+            .unwrap_or(status)
+    }
+
+    pub(super) fn do_read(
+        &self,
+        number: filesystem::Inode,
+        handle: Handle,
+        data: &mut dyn ReplyData,
+        size: u32,
+        offset: u64,
+    ) -> Result<usize> {
+        let open = self.handles.get(number, handle)?;
+        let file = &open.file()?.file;
+        let wanted = usize::try_from(size).map_err(|_| Errno::INVAL)?;
+        let mut done = 0;
+        // Once more after a short read: the guest takes one for the end of
+        // the file and would show zeros in place of an error half way.
+        while done < wanted {
+            match data.fill_from(file, wanted - done, position(offset, done)?) {
+                Ok(0) => break,
+                Ok(count) => done = done.saturating_add(count),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    pub(super) fn do_write(
+        &self,
+        number: filesystem::Inode,
+        handle: Handle,
+        data: &mut dyn RequestData,
+        request: &WriteRequest,
+    ) -> Result<usize> {
+        self.writable()?;
+        let open = self.handles.get(number, handle)?;
+        let file = self.appending_as_asked(&open, request.flags)?;
+        if request.kill_privileges {
+            clear_set_id(file)?;
+        }
+        let wanted = usize::try_from(request.size).map_err(|_| Errno::INVAL)?;
+        let mut done = 0;
+        while done < wanted {
+            // On a file opened with O_APPEND the host ignores the position.
+            let at = position(request.offset, done)?;
+            match data.drain_to(file, wanted - done, at) {
+                Ok(0) => break,
+                Ok(count) => done = done.saturating_add(count),
+                Err(Errno::INTR) => {}
+                // What was written was written; the next write tells.
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if done > 0 {
+            match durability(request.flags, open.file()?.flags) {
+                None => {}
+                Some(Durability::Data) => rustix::fs::fdatasync(file)?,
+                Some(Durability::All) => rustix::fs::fsync(file)?,
+            }
+        }
+        Ok(done)
+    }
+
+    /// The host's file to write to, in the append mode that the guest's
+    /// program has set by now.
+    fn appending_as_asked<'a>(&self, open: &'a Open, flags: u32) -> Result<&'a File> {
+        let file = open.file()?;
+        let append = OFlags::from_bits_retain(flags).contains(OFlags::APPEND);
+        if append == file.flags.contains(OFlags::APPEND) || self.agreement().writeback_cache {
+            return Ok(&file.file);
+        }
+        if let Some(toggled) = file.toggled.get() {
+            return Ok(toggled);
+        }
+        let flags = (file.flags ^ OFlags::APPEND) - OFlags::TRUNC;
+        let fd = self.reopen(&file.file, flags)?;
+        Ok(file.toggled.get_or_init(|| File::from(fd)))
+    }
+
+    pub(super) fn do_flush(&self, number: filesystem::Inode, handle: Handle) -> Result<()> {
+        let open = self.handles.get(number, handle)?;
+        // Only a close makes file systems like NFS tell of failed writes.
+        match self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(open.host(), 0)) {
+            Ok(copy) => sys::close(copy),
+            // A close must not fail for want of descriptors; fsync tells.
+            Err(Errno::MFILE | Errno::NFILE) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn do_release(&self, number: filesystem::Inode, handle: Handle) -> Result<()> {
+        self.handles.remove(number, handle).map(drop)
+    }
+
+    /// FSYNC and FSYNCDIR.
+    pub(super) fn do_fsync(
+        &self,
+        number: filesystem::Inode,
+        handle: Handle,
+        data_only: bool,
+    ) -> Result<()> {
+        let sync = |file: &File| {
+            if data_only {
+                rustix::fs::fdatasync(file)
+            } else {
+                rustix::fs::fsync(file)
+            }
+        };
+        match self.handles.get(number, handle) {
+            Ok(open) => sync(open.host()),
+            // A guest that has no handle of a directory may still sync it.
+            Err(error) => {
+                let inode = self.inodes.get(number)?;
+                if inode.kind != Kind::Directory {
+                    return Err(error);
+                }
+                let descriptor = self.descriptor(&inode)?;
+                let fd = self.with_descriptors(|| self.root.open_directory(&*descriptor))?;
+                sync(&File::from(fd))
+            }
+        }
+    }
+
+    pub(super) fn do_fallocate(
+        &self,
+        number: filesystem::Inode,
+        handle: Handle,
+        mode: u32,
+        offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        self.writable()?;
+        let open = self.handles.get(number, handle)?;
+        // Modes unknown here are the host's to judge.
+        let mode = FallocateFlags::from_bits_retain(mode);
+        rustix::fs::fallocate(&open.file()?.file, mode, offset, length)
+    }
+
+    pub(super) fn do_lseek(
+        &self,
+        number: filesystem::Inode,
+        handle: Handle,
+        offset: u64,
+        whence: u32,
+    ) -> Result<u64> {
+        let open = self.handles.get(number, handle)?;
+        let file = &open.file()?.file;
+        // Beyond what lseek(2) can say there is certainly neither.
+        if i64::try_from(offset).is_err() {
+            return Err(Errno::NXIO);
+        }
+        // The position this leaves behind is used by nothing.
+        const DATA: u32 = libc::SEEK_DATA.cast_unsigned();
+        const HOLE: u32 = libc::SEEK_HOLE.cast_unsigned();
+        match whence {
+            DATA => rustix::fs::seek(file, SeekFrom::Data(offset)),
+            HOLE => rustix::fs::seek(file, SeekFrom::Hole(offset)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
+
+/// What has to be on the disk before a write is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// The data, and what is needed to read it back (`O_DSYNC`).
+    Data,
+    /// Every attribute as well (`O_SYNC`).
+    All,
+}
+
+/// What the flags of a write ask for beyond what the host's file, opened with
+/// `opened`, does by itself.
+///
+/// They are the only place where Linux says so of a direct write that is
+/// synchronous for another reason than the flags of the open file: `RWF_DSYNC`
+/// and `RWF_SYNC`, or a file system mounted with `sync` (`fuse_write_flags` in
+/// fs/fuse/file.c). It sends no FSYNC after it.
+fn durability(asked: u32, opened: OFlags) -> Option<Durability> {
+    // Not `OFlags::DSYNC`, which is all of `O_SYNC` in rustix.
+    const DATA: u32 = libc::O_DSYNC.cast_unsigned();
+    const ALL: u32 = libc::O_SYNC.cast_unsigned();
+    let lacks = |bits| asked & bits == bits && opened.bits() & bits != bits;
+    if lacks(ALL) {
+        Some(Durability::All)
+    } else if lacks(DATA) {
+        Some(Durability::Data)
+    } else {
+        None
+    }
+}
+
+/// The position `done` bytes after `offset`. Beyond what `off_t` can say is
+/// `EINVAL` already here: as a negative number it could mean something else.
+fn position(offset: u64, done: usize) -> Result<Position> {
+    offset
+        .checked_add(done as u64)
+        .filter(|at| i64::try_from(*at).is_ok())
+        .map(Position::At)
+        .ok_or(Errno::INVAL)
+}
+
+fn asked_to_write_only(flags: u32) -> bool {
+    OFlags::from_bits_retain(flags) & ACCESS_MODE == OFlags::WRONLY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_made_durable_as_it_asks_unless_the_file_does_so_by_itself() {
+        let plain = libc::O_RDWR;
+        let (dsync, sync) = (plain | libc::O_DSYNC, plain | libc::O_SYNC);
+        for (asked, opened, expected) in [
+            (plain, plain, None),
+            (dsync, plain, Some(Durability::Data)),
+            (sync, plain, Some(Durability::All)),
+            (dsync, dsync, None),
+            (sync, dsync, Some(Durability::All)),
+            (dsync, sync, None),
+            (sync, sync, None),
+            (plain, sync, None),
+        ] {
+            let host = OFlags::from_bits_retain(opened.cast_unsigned());
+            assert_eq!(
+                durability(asked.cast_unsigned(), host),
+                expected,
+                "{asked:#o} on {opened:#o}"
+            );
+        }
+    }
+}

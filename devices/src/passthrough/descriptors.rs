@@ -1,0 +1,334 @@
+//! The budget of descriptors held for inodes.
+//!
+//! A kernel tree has more files than a process may have descriptors, so only
+//! the inodes used lately keep theirs. When the budget is spent, or the host
+//! says that there are no more descriptors, a second-chance clock picks those
+//! that have not been used since it came by last, writes down how to find
+//! them again and lets their descriptors go.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::Passthrough;
+use super::inode::{Address, Descriptor, Inode, Status};
+use super::sys;
+use crate::filesystem::{self, Result};
+
+/// Descriptors that are neither for inodes nor for open files: queues,
+/// consoles, the guest's memory, and what other parts of the process do.
+const RESERVED: usize = 128;
+/// Fewer than this and a deep path could not be walked.
+const LEAST: usize = 16;
+/// How far a walk by name goes up before it gives up.
+const DEEPEST: usize = 16_384;
+/// How many inodes are looked at to let one go.
+const PATIENCE: usize = 512;
+/// How often an operation is tried again after descriptors were let go.
+const RETRIES: usize = 8;
+
+/// Shares of this process; they divide the limit evenly among themselves.
+static SHARES: AtomicUsize = AtomicUsize::new(0);
+
+/// The descriptors of one share.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    /// Set by the user; otherwise a part of the limit.
+    budget: Option<usize>,
+    /// `RLIMIT_NOFILE` after it was raised.
+    limit: usize,
+    held: Arc<AtomicUsize>,
+    /// Inodes that have a descriptor, in the order they got it. May name some
+    /// that are gone.
+    clock: Mutex<VecDeque<filesystem::Inode>>,
+}
+
+impl Descriptors {
+    /// Raises the soft limit of the process to the hard one and joins the
+    /// other shares in dividing it.
+    pub(super) fn new(budget: Option<usize>) -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum {
+            let raised = Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            };
+            if let Err(error) = setrlimit(Resource::Nofile, raised) {
+                log::warn!("cannot raise the limit of open files: {error}");
+            }
+        }
+        let limit = getrlimit(Resource::Nofile)
+            .current
+            .map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX));
+        SHARES.fetch_add(1, Ordering::Relaxed);
+        Self {
+            budget,
+            limit,
+            held: Arc::default(),
+            clock: Mutex::default(),
+        }
+    }
+
+    /// This share's part of all descriptors.
+    fn part(&self) -> usize {
+        let shares = SHARES.load(Ordering::Relaxed).max(1);
+        (self.limit.saturating_sub(RESERVED) / shares).max(LEAST * 2)
+    }
+
+    /// How many may be held for inodes: half of this share's part.
+    fn budget(&self) -> usize {
+        self.budget.unwrap_or(self.part() / 2).max(LEAST)
+    }
+
+    /// Whether the guest may open another file or directory when `open` of
+    /// them are open.
+    pub(super) fn may_open(&self, open: usize) -> bool {
+        open < self.part().saturating_sub(self.budget()).max(LEAST)
+    }
+
+    /// Takes a descriptor into the count of those held for inodes.
+    pub(super) fn count(&self, fd: OwnedFd) -> Arc<Descriptor> {
+        Arc::new(Descriptor::new(fd, &self.held))
+    }
+
+    /// How many are held for inodes right now.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn next_hand(&self) -> Option<filesystem::Inode> {
+        self.clock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    }
+
+    fn hands(&self) -> usize {
+        self.clock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Puts an inode that was looked at back on the clock, at the far end.
+    fn spare(&self, number: filesystem::Inode) {
+        self.clock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(number);
+    }
+
+    /// Puts an inode on the clock. Forgotten ones are swept when they are
+    /// the larger part of it, so it stays in proportion to what is held.
+    fn watch(&self, number: filesystem::Inode, alive: impl Fn(filesystem::Inode) -> bool) {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.push_back(number);
+        if clock.len() > 64 + 2 * self.held() {
+            clock.retain(|n| alive(*n));
+        }
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        SHARES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Passthrough {
+    /// Does something that takes a descriptor, and when there is none left
+    /// lets some inodes' go and tries again.
+    pub(super) fn with_descriptors<T>(&self, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut retries = RETRIES;
+        loop {
+            match act() {
+                Err(Errno::MFILE | Errno::NFILE) if retries > 0 => {
+                    retries -= 1;
+                    let some = (self.descriptors.held() / 8).clamp(1, 256);
+                    if !(0..some).fold(false, |any, _| self.evict_one() || any) {
+                        return Err(Errno::NFILE);
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The inode's descriptor, opened again if it had been let go. Answers
+    /// `ESTALE` when the node is no longer where it was, which makes the
+    /// guest look its path up afresh.
+    pub(super) fn descriptor(&self, inode: &Arc<Inode>) -> Result<Arc<Descriptor>> {
+        match inode.descriptor() {
+            Some(descriptor) => Ok(descriptor),
+            None => self.walk_to(inode),
+        }
+    }
+
+    /// Gives `inode` a descriptor, or keeps the one it has got in the
+    /// meantime.
+    pub(super) fn settle(&self, inode: &Arc<Inode>, fresh: Arc<Descriptor>) -> Arc<Descriptor> {
+        let mut place = inode.place();
+        if let Some(descriptor) = &place.descriptor {
+            return Arc::clone(descriptor);
+        }
+        place.descriptor = Some(Arc::clone(&fresh));
+        drop(place);
+        inode.recently_used.store(true, Ordering::Relaxed);
+        self.settled(inode);
+        fresh
+    }
+
+    /// An inode got a descriptor: puts it on the clock and meets the budget.
+    pub(super) fn settled(&self, inode: &Inode) {
+        self.descriptors.watch(inode.number, |number| {
+            self.inodes
+                .get(number)
+                .is_ok_and(|inode| inode.place().descriptor.is_some())
+        });
+        // One more than was added, so that a budget that was overdrawn is met
+        // again.
+        for _ in 0..2 {
+            if self.descriptors.held() <= self.descriptors.budget() || !self.evict_one() {
+                break;
+            }
+        }
+    }
+
+    /// Opens the inode by its address: by handle, or from the nearest
+    /// ancestor that has a descriptor down, verifying every step.
+    fn walk_to(&self, inode: &Arc<Inode>) -> Result<Arc<Descriptor>> {
+        let mut steps = Vec::new();
+        let mut at = Arc::clone(inode);
+        let mut base = loop {
+            let place = at.place();
+            if let Some(descriptor) = &place.descriptor {
+                break Arc::clone(descriptor);
+            }
+            let address = place.address.clone();
+            drop(place);
+            match address {
+                Address::None => return Err(Errno::STALE),
+                Address::Handle(handle) => {
+                    let mount = at.mount.handles().ok_or(Errno::STALE)?;
+                    let fd = self
+                        .with_descriptors(|| sys::open_by_handle(mount, &handle))
+                        .map_err(|error| match error {
+                            // The thread has lost the privilege meanwhile:
+                            // the guest can still look the path up.
+                            Errno::PERM => Errno::STALE,
+                            other => other,
+                        })?;
+                    break self.settle_verified(&at, fd)?;
+                }
+                Address::Name { parent, name } => {
+                    if steps.len() >= DEEPEST {
+                        return Err(Errno::STALE);
+                    }
+                    steps.push((at, name));
+                    at = self.inodes.get(parent)?;
+                }
+            }
+        };
+        for (node, name) in steps.into_iter().rev() {
+            let fd = self
+                .with_descriptors(|| self.root.open_child(&base, &name))
+                .map_err(|error| match error {
+                    Errno::NOENT | Errno::NOTDIR => Errno::STALE,
+                    other => other,
+                })?;
+            base = self.settle_verified(&node, fd)?;
+        }
+        Ok(base)
+    }
+
+    fn settle_verified(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Result<Arc<Descriptor>> {
+        let status = Status::of(&fd)?;
+        if status.identity(&inode.mount) != inode.identity {
+            return Err(Errno::STALE);
+        }
+        Ok(self.settle(inode, self.descriptors.count(fd)))
+    }
+
+    /// Lets one inode's descriptor go. False when every one of them is needed.
+    pub(super) fn evict_one(&self) -> bool {
+        // Twice round: the first time may only take the marks away. But never
+        // long, so that a guest with many inodes that must stay pays no more
+        // than others do.
+        for _ in 0..self.descriptors.hands().saturating_mul(2).min(PATIENCE) {
+            let Some(number) = self.descriptors.next_hand() else {
+                return false;
+            };
+            let Ok(inode) = self.inodes.get(number) else {
+                continue;
+            };
+            let Some(descriptor) = inode.place().descriptor.clone() else {
+                continue;
+            };
+            let spared = inode.recently_used.swap(false, Ordering::Relaxed);
+            // Two owners: the inode, and this function. A third is at work
+            // with it, and letting go would free nothing.
+            if spared
+                || Arc::strong_count(&descriptor) > 2
+                || !self.has_address(&inode, &descriptor)
+            {
+                self.descriptors.spare(number);
+                continue;
+            }
+            if Self::let_go(&inode, &descriptor) {
+                return true;
+            }
+            self.descriptors.spare(number);
+        }
+        false
+    }
+
+    /// Takes the descriptor out of its place; false when that could lose the
+    /// inode. Whoever removes a name holds the descriptor meanwhile and marks
+    /// the inode as used, under the same lock: as nobody has done so since
+    /// the mark was taken away, the address found good after that still is.
+    fn let_go(inode: &Inode, descriptor: &Arc<Descriptor>) -> bool {
+        let mut place = inode.place();
+        if inode.recently_used.load(Ordering::Relaxed) || Arc::strong_count(descriptor) > 2 {
+            return false;
+        }
+        place.descriptor = None;
+        true
+    }
+
+    /// Makes sure that the inode can be found again without its descriptor.
+    fn has_address(&self, inode: &Inode, descriptor: &Descriptor) -> bool {
+        if inode.mount.handles().is_some() {
+            // The last name is gone: the descriptor alone keeps it alive.
+            if Status::of(descriptor).is_ok_and(|s| s.raw.stx_nlink == 0) {
+                return false;
+            }
+            if matches!(inode.place().address, Address::Handle(_)) {
+                return true;
+            }
+            let Ok(handle) = sys::name_to_handle(descriptor.as_fd()) else {
+                return false;
+            };
+            inode.place().address = Address::Handle(handle);
+            return true;
+        }
+        let address = inode.place().address.clone();
+        let Address::Name { parent, name } = address else {
+            return false;
+        };
+        let Ok(parent) = self.inodes.get(parent) else {
+            return false;
+        };
+        // Something on the host may have moved it. When the parent has been
+        // let go as well there is nothing to verify against; the walk back
+        // verifies every step.
+        let Some(parent) = parent.place().descriptor.clone() else {
+            return true;
+        };
+        Status::of_child(&*parent, &name)
+            .is_ok_and(|status| status.identity(&inode.mount) == inode.identity)
+    }
+}

@@ -1,0 +1,181 @@
+//! The files and directories that the guest has open.
+//!
+//! A handle is held by `Arc`: a request that uses one goes on with it while
+//! another closes it. No lock is held while anything is read or written.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::directory::Cursor;
+use super::inode::Inode;
+use crate::filesystem::{self, Result};
+
+const SHARDS: usize = 16;
+
+/// An open regular file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    /// The host's file.
+    pub(super) file: File,
+    /// `open(2)` flags it was opened with on the host.
+    pub(super) flags: OFlags,
+    /// The same file with `O_APPEND` the other way round, opened when the
+    /// guest's program changes it with `F_SETFL`. The flags of `file` itself
+    /// are never changed: requests in flight depend on them.
+    pub(super) toggled: OnceLock<File>,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct OpenDirectory {
+    /// The host's directory.
+    pub(super) file: File,
+    /// Where a listing is. Its lock is held while entries are read, because
+    /// the position of the descriptor is part of it; two listings through one
+    /// handle make no sense at the same time.
+    pub(super) cursor: Mutex<Cursor>,
+}
+
+/// What is open.
+#[derive(Debug)]
+pub(super) enum Node {
+    File(OpenFile),
+    Directory(OpenDirectory),
+}
+
+/// Counts one handle for as long as it lives.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One open file or directory.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Kept alive with the handle, and what a request must name with it.
+    pub(super) inode: Arc<Inode>,
+    pub(super) node: Node,
+    _counted: Counted,
+}
+
+impl Open {
+    /// The open regular file; `EISDIR` for a directory.
+    pub(super) fn file(&self) -> Result<&OpenFile> {
+        match &self.node {
+            Node::File(file) => Ok(file),
+            Node::Directory(_) => Err(Errno::ISDIR),
+        }
+    }
+
+    /// The open directory; `ENOTDIR` for a file.
+    pub(super) fn directory(&self) -> Result<&OpenDirectory> {
+        match &self.node {
+            Node::Directory(directory) => Ok(directory),
+            Node::File(_) => Err(Errno::NOTDIR),
+        }
+    }
+
+    /// The host's file, whichever it is.
+    pub(super) fn host(&self) -> &File {
+        match &self.node {
+            Node::File(file) => &file.file,
+            Node::Directory(directory) => &directory.file,
+        }
+    }
+}
+
+type Shard = RwLock<HashMap<filesystem::Handle, Arc<Open>>>;
+
+/// All handles of one share.
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    shards: [Shard; SHARDS],
+    next: AtomicU64,
+    open: Arc<AtomicUsize>,
+}
+
+impl Handles {
+    fn shard(&self, handle: filesystem::Handle) -> &Shard {
+        // The remainder makes the cast exact.
+        #[allow(clippy::cast_possible_truncation)]
+        let index = (handle % SHARDS as u64) as usize;
+        &self.shards[index]
+    }
+
+    /// How many are open, those being closed included.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Makes a handle.
+    pub(super) fn insert(&self, inode: Arc<Inode>, node: Node) -> filesystem::Handle {
+        // From 1: guests tend to show 0 where they mean "none".
+        let handle = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let open = Arc::new(Open {
+            inode,
+            node,
+            _counted: Counted(Arc::clone(&self.open)),
+        });
+        self.shard(handle)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(handle, open);
+        handle
+    }
+
+    /// The handle of this inode; `EBADF` when there is none or it belongs to
+    /// another.
+    pub(super) fn get(
+        &self,
+        inode: filesystem::Inode,
+        handle: filesystem::Handle,
+    ) -> Result<Arc<Open>> {
+        self.shard(handle)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&handle)
+            .filter(|open| open.inode.number == inode)
+            .cloned()
+            .ok_or(Errno::BADF)
+    }
+
+    /// Takes a handle out of the table. Requests that use it at the moment
+    /// finish with it.
+    pub(super) fn remove(
+        &self,
+        inode: filesystem::Inode,
+        handle: filesystem::Handle,
+    ) -> Result<Arc<Open>> {
+        let mut shard = self
+            .shard(handle)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        match shard.remove(&handle) {
+            Some(open) if open.inode.number == inode => Ok(open),
+            Some(other) => {
+                shard.insert(handle, other);
+                Err(Errno::BADF)
+            }
+            None => Err(Errno::BADF),
+        }
+    }
+
+    /// Closes everything.
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let emptied =
+                std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
+            drop(emptied);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The table of inodes the guest knows.
+//!
+//! Sharded by identity so that workers do not wait for each other. The
+//! shard's index is the low bits of an inode's number, so both ways of
+//! looking one up lead to the same shard and one lock keeps them in step.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::inode::{Identity, Inode};
+use crate::filesystem::{self, ROOT, Result};
+use rustix::io::Errno;
+
+const SHARD_BITS: u32 = 4;
+const SHARDS: usize = 1 << SHARD_BITS;
+
+#[derive(Debug, Default)]
+struct Shard {
+    by_number: HashMap<filesystem::Inode, Arc<Inode>>,
+    by_identity: HashMap<Identity, Arc<Inode>>,
+}
+
+/// All inodes of one share.
+#[derive(Debug)]
+pub(super) struct Inodes {
+    root: Arc<Inode>,
+    shards: [RwLock<Shard>; SHARDS],
+    hasher: RandomState,
+    /// Counts up for ever: a number that was forgotten never comes back.
+    next: AtomicU64,
+}
+
+impl Inodes {
+    /// A table that knows the share's root alone. The root is never
+    /// forgotten.
+    pub(super) fn new(root: Arc<Inode>) -> Self {
+        Self {
+            root,
+            shards: Default::default(),
+            hasher: RandomState::new(),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    fn shard_of_number(&self, number: filesystem::Inode) -> &RwLock<Shard> {
+        // The mask makes the cast exact.
+        #[allow(clippy::cast_possible_truncation)]
+        let index = (number & (SHARDS as u64 - 1)) as usize;
+        &self.shards[index]
+    }
+
+    fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+        shard.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
+        shard.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The inode with this number; `ESTALE` when the guest does not hold it.
+    pub(super) fn get(&self, number: filesystem::Inode) -> Result<Arc<Inode>> {
+        if number == ROOT {
+            return Ok(Arc::clone(&self.root));
+        }
+        Self::read(self.shard_of_number(number))
+            .by_number
+            .get(&number)
+            .cloned()
+            .ok_or(Errno::STALE)
+    }
+
+    fn bucket(&self, identity: &Identity) -> u64 {
+        self.hasher.hash_one(identity) & (SHARDS as u64 - 1)
+    }
+
+    /// The inode with this identity, without taking a reference.
+    pub(super) fn find(&self, identity: &Identity) -> Option<Arc<Inode>> {
+        if *identity == self.root.identity {
+            return Some(Arc::clone(&self.root));
+        }
+        let shard = Self::read(self.shard_of_number(self.bucket(identity)));
+        shard.by_identity.get(identity).cloned()
+    }
+
+    /// Takes a reference to the inode with this identity, if there is one.
+    pub(super) fn reference(&self, identity: &Identity) -> Option<Arc<Inode>> {
+        if *identity == self.root.identity {
+            return Some(Arc::clone(&self.root));
+        }
+        let shard = Self::read(self.shard_of_number(self.bucket(identity)));
+        let inode = shard.by_identity.get(identity)?;
+        // Under the shard's lock, so a concurrent forget cannot have seen
+        // zero yet.
+        inode.references.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(inode))
+    }
+
+    /// Takes a reference to the inode with this identity; makes it with the
+    /// number it is given when there is none yet. Says whether it was made.
+    pub(super) fn reference_or_insert(
+        &self,
+        identity: &Identity,
+        make: impl FnOnce(filesystem::Inode) -> Inode,
+    ) -> (Arc<Inode>, bool) {
+        if let Some(inode) = self.reference(identity) {
+            return (inode, false);
+        }
+        let bucket = self.bucket(identity);
+        let mut shard = Self::write(self.shard_of_number(bucket));
+        if let Some(inode) = shard.by_identity.get(identity) {
+            inode.references.fetch_add(1, Ordering::Relaxed);
+            return (Arc::clone(inode), false);
+        }
+        let number = (self.next.fetch_add(1, Ordering::Relaxed) << SHARD_BITS) | bucket;
+        let inode = Arc::new(make(number));
+        shard.by_number.insert(number, Arc::clone(&inode));
+        shard.by_identity.insert(*identity, Arc::clone(&inode));
+        (inode, true)
+    }
+
+    /// Drops `count` references; more than there are drop all of them. The
+    /// last one takes the inode out of the table.
+    pub(super) fn forget(&self, number: filesystem::Inode, count: u64) {
+        if number == ROOT {
+            return;
+        }
+        let mut shard = Self::write(self.shard_of_number(number));
+        let Some(inode) = shard.by_number.get(&number) else {
+            return;
+        };
+        let left = inode
+            .references
+            .load(Ordering::Relaxed)
+            .saturating_sub(count);
+        inode.references.store(left, Ordering::Relaxed);
+        if left > 0 {
+            return;
+        }
+        let removed = shard.by_number.remove(&number);
+        if let Some(inode) = &removed {
+            shard.by_identity.remove(&inode.identity);
+        }
+        drop(shard);
+        // Closes the descriptor, outside the lock.
+        drop(removed);
+    }
+
+    /// Forgets everything but the root.
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let emptied = std::mem::take(&mut *Self::write(shard));
+            drop(emptied);
+        }
+    }
+
+    /// How many there are, the root not counted.
+    pub(super) fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|s| Self::read(s).by_number.len())
+            .sum()
+    }
+}

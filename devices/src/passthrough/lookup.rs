@@ -1,0 +1,178 @@
+//! From a name to an inode: LOOKUP and READLINK, and the entry that answers
+//! every operation which leads to a node.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::inode::{Descriptor, Inode, Kind, Status};
+use crate::filesystem::{self, Attributes, Entry, ROOT, Result, Timestamp};
+
+impl Passthrough {
+    pub(super) fn do_lookup(&self, parent: filesystem::Inode, name: &CStr) -> Result<Entry> {
+        let (parent, directory) = self.directory(parent)?;
+        match self.known_or_new_child(&parent, &directory, name) {
+            Ok((inode, status)) => Ok(self.entry(&inode, &status)),
+            Err(Errno::NOENT) => match self.config.cache.negative_timeout() {
+                Some(timeout) => Ok(nothing(timeout)),
+                None => Err(Errno::NOENT),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`child`](Self::child), with one system call when the guest knows
+    /// the node already: most lookups only confirm what it has. A node that
+    /// has been let go is opened all the same, because it is about to be used
+    /// and this is how one that cannot be found any more is found again.
+    fn known_or_new_child(
+        &self,
+        parent: &Arc<Inode>,
+        directory: &Descriptor,
+        name: &CStr,
+    ) -> Result<(Arc<Inode>, Status)> {
+        let status = Status::of_child(directory, name)?;
+        let known = self
+            .mounts
+            .known(status.mount)
+            .map(|mount| status.identity(&mount))
+            .filter(|identity| {
+                let inode = self.inodes.find(identity);
+                inode.is_some_and(|inode| inode.descriptor().is_some())
+            })
+            .and_then(|identity| self.inodes.reference(&identity));
+        match known {
+            Some(inode) => {
+                inode.remember_name(parent.number, name);
+                Ok((inode, status))
+            }
+            None => self.child(parent, directory, name),
+        }
+    }
+
+    /// The entry `name` of `parent`, which is open as `directory`, with a
+    /// reference taken for the guest.
+    pub(super) fn child(
+        &self,
+        parent: &Arc<Inode>,
+        directory: impl AsFd,
+        name: &CStr,
+    ) -> Result<(Arc<Inode>, Status)> {
+        let fd = self.with_descriptors(|| self.root.open_child(&directory, name))?;
+        self.adopt(parent, name, fd)
+    }
+
+    /// Takes a reference for the guest to the node open as `fd`, an `O_PATH`
+    /// descriptor that came from `name` in `parent`.
+    pub(super) fn adopt(
+        &self,
+        parent: &Arc<Inode>,
+        name: &CStr,
+        fd: OwnedFd,
+    ) -> Result<(Arc<Inode>, Status)> {
+        let status = Status::of(&fd)?;
+        let mount = self.mounts.of(&self.root, &fd, &status);
+        let identity = status.identity(&mount);
+        let fd = self.descriptors.count(fd);
+        let (inode, made) = self.inodes.reference_or_insert(&identity, |number| {
+            let mount_point = (identity.device, identity.mount)
+                != (parent.identity.device, parent.identity.mount);
+            let fd = Arc::clone(&fd);
+            Inode::new(number, identity, status.kind, mount, mount_point, fd)
+        });
+        inode.remember_name(parent.number, name);
+        if inode.kind == Kind::Directory {
+            let above = parent.depth.load(Ordering::Relaxed);
+            let known = above > 0 || parent.number == ROOT;
+            inode
+                .depth
+                .store(if known { above + 1 } else { 0 }, Ordering::Relaxed);
+        }
+        if made {
+            self.settled(&inode);
+        } else {
+            self.settle(&inode, fd);
+        }
+        Ok((inode, status))
+    }
+
+    pub(super) fn do_readlink(&self, number: filesystem::Inode) -> Result<Vec<u8>> {
+        let inode = self.inodes.get(number)?;
+        if inode.kind != Kind::Symlink {
+            return Err(Errno::INVAL);
+        }
+        let descriptor = self.descriptor(&inode)?;
+        let target = rustix::fs::readlinkat(&*descriptor, c"", Vec::new())?;
+        Ok(target.into_bytes())
+    }
+
+    /// What the guest is told of a node.
+    pub(super) fn entry(&self, inode: &Inode, status: &Status) -> Entry {
+        Entry {
+            inode: inode.number,
+            generation: 0,
+            attributes: self.attributes(inode, status),
+            attr_timeout: self.config.cache.attribute_timeout(),
+            entry_timeout: self.config.cache.entry_timeout(),
+        }
+    }
+
+    /// The attributes of a node in the guest's terms.
+    pub(super) fn attributes(&self, inode: &Inode, status: &Status) -> Attributes {
+        let raw = &status.raw;
+        let time = |t: rustix::fs::StatxTimestamp| Timestamp {
+            seconds: t.tv_sec,
+            nanoseconds: t.tv_nsec,
+        };
+        Attributes {
+            ino: self.mounts.told_ino(status.device, raw.stx_ino),
+            size: raw.stx_size,
+            blocks: raw.stx_blocks,
+            atime: time(raw.stx_atime),
+            mtime: time(raw.stx_mtime),
+            ctime: time(raw.stx_ctime),
+            btime: status.birth().map(|(seconds, nanoseconds)| Timestamp {
+                seconds,
+                nanoseconds,
+            }),
+            mode: raw.stx_mode.into(),
+            nlink: raw.stx_nlink,
+            uid: raw.stx_uid,
+            gid: raw.stx_gid,
+            rdev: encode_device(raw.stx_rdev_major, raw.stx_rdev_minor),
+            blksize: raw.stx_blksize,
+            submount: inode.mount_point
+                && inode.kind == Kind::Directory
+                && self.agreement().submounts,
+        }
+    }
+}
+
+/// "This name does not exist", to be remembered for `timeout`.
+fn nothing(timeout: Duration) -> Entry {
+    Entry {
+        inode: 0,
+        generation: 0,
+        attributes: Attributes::default(),
+        attr_timeout: Duration::ZERO,
+        entry_timeout: timeout,
+    }
+}
+
+/// A device number as the kernel's `new_encode_dev` packs it into 32 bits.
+pub(super) fn encode_device(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)
+}
+
+/// The reverse of [`encode_device`].
+pub(super) fn decode_device(rdev: u32) -> rustix::fs::Dev {
+    rustix::fs::makedev(
+        (rdev >> 8) & 0xfff,
+        (rdev & 0xff) | ((rdev >> 12) & 0xfff00),
+    )
+}

@@ -1,0 +1,221 @@
+//! A directory of the host as a file system for the guest.
+//!
+//! [`Passthrough`] is what a `--share DIR` becomes: the FUSE server calls it
+//! through [`FileSystem`](crate::filesystem::FileSystem), and it does to the
+//! host's tree what the guest asks.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `requests` | every request of the guest, and which operation serves it |
+//! | `config` | options and what follows from a cache policy |
+//! | `confinement` | directories that the host moved out of the share |
+//! | `root` | the share's root and every path-taking open |
+//! | `inode`, `inodes` | nodes the guest knows, and their table |
+//! | `descriptors` | how many of them may be open at once, and how the others are found again |
+//! | `mount` | the file systems under the share |
+//! | `handle` | what the guest has open |
+//! | `lookup`, `attributes`, `create`, `remove`, `data`, `directory`, `xattr` | the operations |
+//! | `credentials` | acting as the guest's caller |
+//! | `sys` | the unsafe system calls |
+//!
+//! # What holds against the guest
+//!
+//! The guest names files by numbers we gave out and by single path
+//! components. No component is ever `.` or `..` or has a slash, no symbolic
+//! link is ever followed, and every system call starts at a descriptor of a
+//! node the guest has reached from the root this way. So it reaches the tree
+//! under the share and nothing else.
+//!
+//! The host may move things meanwhile. A directory that it moves out of the
+//! share is `ESTALE` the next time the guest reaches for something in it (see
+//! `confinement`). A file that is moved out stays what it is to a guest that
+//! knows it already, for as long as it remembers it, as an open descriptor
+//! does for any process.
+//!
+//! Inodes that were let go for want of descriptors come back by the kernel's
+//! file handle or by walking to them by name; in both ways their identity is
+//! verified, and a node that the host replaced is `ESTALE`.
+//!
+//! # What a thread that serves requests needs
+//!
+//! Nothing outside the share but `/proc/self/fd`, both opened by
+//! [`Passthrough::new`]. `CAP_SETUID`, `CAP_SETGID` and `CAP_DAC_OVERRIDE` to
+//! give what is made to the guest's users, `CAP_CHOWN`, `CAP_FOWNER`,
+//! `CAP_FSETID` and `CAP_MKNOD` to do for the guest's root what root may do,
+//! and `CAP_DAC_READ_SEARCH` to open file handles. Whoever takes the last away
+//! later turns off [`Config::file_handles`]. `unshare(CLONE_FS)` once per
+//! thread, which [`Passthrough::prepare_thread`] can do beforehand.
+//!
+//! # Locks
+//!
+//! No lock is held over a system call of the host, with one exception: the
+//! cursor of an open directory, whose position is part of the call. The locks
+//! are, in the order in which they may be taken: cursor, clock of
+//! descriptors, shard of inodes, place of an inode.
+
+mod attributes;
+mod config;
+mod confinement;
+mod create;
+mod credentials;
+mod data;
+mod descriptors;
+mod directory;
+mod error;
+mod handle;
+mod inode;
+mod inodes;
+mod lookup;
+mod mount;
+mod remove;
+mod requests;
+mod root;
+mod sys;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+mod xattr;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustix::io::Errno;
+
+use crate::filesystem::{self, Agreement, Result};
+
+pub use config::{CachePolicy, Config};
+pub use error::Error;
+
+use credentials::Privileges;
+use descriptors::Descriptors;
+use handle::Handles;
+use inode::{Inode, Kind, Status};
+use inodes::Inodes;
+use mount::Mounts;
+use root::Root;
+
+/// A host directory as a file system.
+#[derive(Debug)]
+pub struct Passthrough {
+    config: Config,
+    root: Root,
+    mounts: Mounts,
+    inodes: Inodes,
+    descriptors: Descriptors,
+    handles: Handles,
+    privileges: Privileges,
+    agreement: RwLock<Agreement>,
+}
+
+impl Passthrough {
+    /// Shares the directory at `root`.
+    ///
+    /// Opens everything the share needs from outside of it and raises the
+    /// process's limit of open files to the hard one. A process that may
+    /// change its user does so for what guest users create; for one that may
+    /// not, everything belongs to its own user.
+    ///
+    /// # Errors
+    ///
+    /// When `root` cannot be opened or is not a directory, when there is no
+    /// `/proc`, or when options contradict each other.
+    pub fn new(root: &Path, config: Config) -> std::result::Result<Self, Error> {
+        if config.posix_acl && !config.xattr {
+            return Err(Error::AclWithoutXattr);
+        }
+        let path = root;
+        let root = Root::open(path)?;
+        let examine = |error: Errno| Error::Examine {
+            path: path.into(),
+            source: error.into(),
+        };
+        let status = Status::of(root.fd()).map_err(examine)?;
+        let descriptors = Descriptors::new(config.fd_budget);
+        let mounts = Mounts::new(&root, &status, config.file_handles);
+        let mount = mounts.of(&root, root.fd(), &status);
+        let own = root.fd().try_clone_to_owned();
+        let own = own.map_err(|source| Error::Examine {
+            path: path.into(),
+            source,
+        })?;
+        let node = Inode::new(
+            filesystem::ROOT,
+            status.identity(&mount),
+            Kind::Directory,
+            mount,
+            false,
+            descriptors.count(own),
+        );
+        Ok(Self {
+            config,
+            root,
+            mounts,
+            inodes: Inodes::new(Arc::new(node)),
+            descriptors,
+            handles: Handles::default(),
+            privileges: Privileges::of_process(),
+            agreement: RwLock::default(),
+        })
+    }
+
+    /// Gives the calling thread a working directory and a umask of its own,
+    /// which requests that create or touch extended attributes need. They see
+    /// to it themselves; a thread that is about to be locked in, so that it
+    /// may not call `unshare(2)` any more, has it done before.
+    ///
+    /// # Errors
+    ///
+    /// When the host forbids it.
+    pub fn prepare_thread(&self) -> io::Result<()> {
+        Ok(credentials::set_thread_apart(self.root.proc())?)
+    }
+
+    /// Whether what guest users create belongs to them on the host too; if
+    /// not, it belongs to the user this process runs as.
+    #[must_use]
+    pub fn keeps_owners(&self) -> bool {
+        self.privileges.may_switch()
+    }
+
+    /// How many inodes the guest holds, the root not counted.
+    #[must_use]
+    pub fn inode_count(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// How many files and directories the guest has open.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.handles.open()
+    }
+
+    /// How many descriptors are held for inodes.
+    #[must_use]
+    pub fn descriptor_count(&self) -> usize {
+        self.descriptors.held()
+    }
+
+    fn agreement(&self) -> Agreement {
+        *self
+            .agreement
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `EROFS` on a read-only share.
+    fn writable(&self) -> Result<()> {
+        if self.config.read_only {
+            Err(Errno::ROFS)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn agree(&self, agreement: Agreement) {
+        *self
+            .agreement
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = agreement;
+    }
+}

@@ -1,0 +1,141 @@
+//! The share's root and the host resources that outlive any request: opened
+//! once, before the guest starts, so that the threads which serve it can be
+//! locked in afterwards.
+//!
+//! Nothing here or above ever hands the host a path with more than one
+//! component, and no symbolic link is ever followed.
+
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::Error;
+use crate::filesystem::Result;
+
+/// Longest decimal form of a descriptor, and its NUL.
+const NUMBER_MAX: usize = 12;
+
+/// A descriptor's number as a path below `/proc/self/fd`.
+#[derive(Debug)]
+pub(super) struct FdName([u8; NUMBER_MAX]);
+
+impl FdName {
+    pub(super) fn of(fd: impl AsFd) -> Self {
+        let mut name = [0; NUMBER_MAX];
+        // A non-negative i32 has at most ten digits: the NUL stays.
+        let _ = write!(&mut name[..], "{}", fd.as_fd().as_raw_fd());
+        Self(name)
+    }
+
+    pub(super) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"-1")
+    }
+}
+
+/// The open root of a share.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// The directory itself, `O_PATH`.
+    directory: OwnedFd,
+    /// `/proc/self/fd`, through which an `O_PATH` descriptor becomes one that
+    /// can be read.
+    proc: OwnedFd,
+    /// Whether the host lets us use `openat2(2)`; old container policies
+    /// refuse it.
+    openat2: bool,
+}
+
+impl Root {
+    /// Opens the share at `path`. A symbolic link there is the user's own
+    /// and is followed.
+    pub(super) fn open(path: &Path) -> std::result::Result<Self, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|error| match error {
+                Errno::NOTDIR if path.exists() => Error::NotADirectory { path: path.into() },
+                _ => Error::OpenRoot {
+                    path: path.into(),
+                    source: error.into(),
+                },
+            })?;
+        let proc = rustix::fs::openat(
+            CWD,
+            c"/proc/self/fd",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| Error::OpenProc(error.into()))?;
+        let openat2 = rustix::fs::openat2(
+            &directory,
+            c".",
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            RESOLVE,
+        )
+        .is_ok();
+        Ok(Self {
+            directory,
+            proc,
+            openat2,
+        })
+    }
+
+    /// The root directory, `O_PATH`.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// `/proc/self/fd`.
+    pub(super) fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    /// Opens the entry `name` of `directory` itself, whatever it is, with
+    /// `O_PATH`: no permission to read it is needed, nothing is triggered and
+    /// a symbolic link is not followed.
+    pub(super) fn open_child(&self, directory: impl AsFd, name: &CStr) -> Result<OwnedFd> {
+        one_component(name)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.openat2 {
+            rustix::fs::openat2(directory, name, flags, Mode::empty(), RESOLVE)
+        } else {
+            rustix::fs::openat(directory, name, flags, Mode::empty())
+        }
+    }
+
+    /// Opens what an `O_PATH` descriptor of a regular file or directory
+    /// stands for. The caller has made sure that it is one of these: opening
+    /// a FIFO could block and opening a device could do anything.
+    pub(super) fn reopen(&self, fd: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
+        let name = FdName::of(fd);
+        rustix::fs::openat(
+            &self.proc,
+            name.as_c_str(),
+            flags | OFlags::CLOEXEC | OFlags::NOCTTY,
+            Mode::empty(),
+        )
+    }
+
+    /// Opens a directory for reading.
+    pub(super) fn open_directory(&self, fd: impl AsFd) -> Result<OwnedFd> {
+        self.reopen(fd, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+}
+
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
+/// Refuses a name that could lead anywhere but to a direct child. The server
+/// has checked it already; this is the last line before the host.
+pub(super) fn one_component(name: &CStr) -> Result<()> {
+    match name.to_bytes() {
+        b"" | b"." | b".." => Err(Errno::INVAL),
+        bytes if bytes.contains(&b'/') => Err(Errno::INVAL),
+        _ => Ok(()),
+    }
+}

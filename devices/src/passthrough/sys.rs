@@ -1,0 +1,141 @@
+//! The system calls for which no safe wrapper exists: file handles, raw
+//! directory reading, a close that reports its error, and a thread's own
+//! working directory and umask. The only unsafe code of the file system.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_uint};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::filesystem::Result;
+
+/// `MAX_HANDLE_SZ`, the longest file handle Linux makes.
+const HANDLE_MAX: c_uint = 128;
+
+/// `struct file_handle` with room for the longest handle.
+#[repr(C)]
+struct RawHandle {
+    bytes: c_uint,
+    kind: c_int,
+    data: [u8; HANDLE_MAX as usize],
+}
+
+/// What the kernel finds an inode by when no descriptor of it is left. Made
+/// by [`name_to_handle`] and never by the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileHandle {
+    kind: c_int,
+    data: Box<[u8]>,
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// The handle of the file behind `fd`, which may be an `O_PATH` descriptor.
+pub(super) fn name_to_handle(fd: impl AsFd) -> Result<FileHandle> {
+    let mut raw = RawHandle {
+        bytes: HANDLE_MAX,
+        kind: 0,
+        data: [0; HANDLE_MAX as usize],
+    };
+    let mut mount_id: c_int = 0;
+    // SAFETY: the path is an empty NUL-terminated string, `raw` has the
+    // layout of `struct file_handle` and `bytes` says truthfully how much
+    // room follows it, and both out-pointers live across the call.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            &raw mut raw,
+            &raw mut mount_id,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    if outcome < 0 {
+        return Err(last_error());
+    }
+    let length = usize::try_from(raw.bytes).map_err(|_| Errno::OVERFLOW)?;
+    let data = raw.data.get(..length).ok_or(Errno::OVERFLOW)?;
+    Ok(FileHandle {
+        kind: raw.kind,
+        data: data.into(),
+    })
+}
+
+/// Opens the file that `handle` stands for with `O_PATH`. `mount` is a
+/// descriptor (not `O_PATH`) of anything on the same mount.
+pub(super) fn open_by_handle(mount: impl AsFd, handle: &FileHandle) -> Result<OwnedFd> {
+    let mut raw = RawHandle {
+        bytes: c_uint::try_from(handle.data.len()).map_err(|_| Errno::INVAL)?,
+        kind: handle.kind,
+        data: [0; HANDLE_MAX as usize],
+    };
+    raw.data
+        .get_mut(..handle.data.len())
+        .ok_or(Errno::INVAL)?
+        .copy_from_slice(&handle.data);
+    // SAFETY: `raw` has the layout of `struct file_handle`, `bytes` is within
+    // its data (checked above), and it lives across the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_fd().as_raw_fd(),
+            &raw const raw,
+            libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+        )
+    };
+    let fd = c_int::try_from(fd).map_err(|_| Errno::BADF)?;
+    if fd < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: the kernel just returned this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Gives the calling thread a working directory and umask of its own, apart
+/// from the rest of the process.
+pub(super) fn unshare_fs() -> Result<()> {
+    // SAFETY: CLONE_FS touches no memory and no descriptor; it detaches the
+    // thread's root, working directory and umask, which no code of this
+    // process expects to be shared between its threads.
+    match unsafe { libc::unshare(libc::CLONE_FS) } {
+        0 => Ok(()),
+        _ => Err(last_error()),
+    }
+}
+
+/// Reads directory entries (`struct linux_dirent64`) from the descriptor's
+/// position into `buffer` and says how many bytes they are: 0 at the end of
+/// the directory.
+pub(super) fn getdents(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`,
+    // which is exclusively borrowed across the call.
+    let read = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            fd.as_fd().as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    };
+    usize::try_from(read).map_err(|_| last_error())
+}
+
+/// Closes a descriptor and reports what `close(2)` says: file systems that
+/// write back when a descriptor is closed tell of their errors there.
+pub(super) fn close(fd: OwnedFd) -> Result<()> {
+    let fd = fd.into_raw_fd();
+    // SAFETY: the descriptor was owned by the argument and is given up here;
+    // Linux closes it whatever `close` returns, so it is not used again.
+    match unsafe { libc::close(fd) } {
+        0 => Ok(()),
+        // Interrupted closes are done all the same (close(2)).
+        _ => match last_error() {
+            Errno::INTR => Ok(()),
+            error => Err(error),
+        },
+    }
+}

@@ -1,0 +1,178 @@
+//! Attributes set and asked for.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::fixture::{GUEST_ROOT, Share};
+use crate::filesystem::{
+    Attributes, Caller, FileSystem, Inode, ROOT, Result, SetAttributes, SetTime, Timestamp,
+};
+use crate::passthrough::{CachePolicy, Config};
+
+fn set(share: &Share, inode: Inode, changes: &SetAttributes) -> Result<Attributes> {
+    Ok(share.fs.setattr(&GUEST_ROOT, inode, None, changes)?.0)
+}
+
+#[test]
+fn times_are_set_to_the_nanosecond_before_and_after_the_epoch() {
+    let share = Share::new();
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    let at = |seconds, nanoseconds| Timestamp {
+        seconds,
+        nanoseconds,
+    };
+    let times = |atime, mtime| SetAttributes {
+        atime,
+        mtime,
+        ..SetAttributes::default()
+    };
+
+    let both = times(
+        Some(SetTime::At(at(-2, 700_000_001))),
+        Some(SetTime::At(at(1 << 32, 5))),
+    );
+    let told = set(&share, file.inode, &both).unwrap();
+    assert_eq!(
+        (told.atime, told.mtime),
+        (at(-2, 700_000_001), at(1 << 32, 5))
+    );
+
+    let now = set(&share, file.inode, &times(None, Some(SetTime::Now))).unwrap();
+    assert_eq!(now.atime, at(-2, 700_000_001));
+    let host = std::fs::metadata(share.path("f")).unwrap();
+    assert_eq!(host.modified().unwrap().elapsed().unwrap().as_secs(), 0);
+    // UTIME_NOW and UTIME_OMIT are nanoseconds too, to the system call.
+    for special in [1_000_000_000, 0x3fff_ffff, 0x3fff_fffe, u32::MAX] {
+        let wrong = times(Some(SetTime::At(at(0, special))), None);
+        assert_eq!(set(&share, file.inode, &wrong), Err(Errno::INVAL));
+    }
+}
+
+#[test]
+fn a_mode_is_set_whole_also_with_owner_and_size() {
+    let share = Share::new();
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    let own = share.attributes(file.inode).unwrap();
+    let all = SetAttributes {
+        mode: Some(libc::S_IFREG | 0o6755),
+        uid: Some(own.uid),
+        gid: Some(own.gid),
+        size: Some(100),
+        kill_privileges: true,
+        ..SetAttributes::default()
+    };
+
+    let told = set(&share, file.inode, &all).unwrap();
+
+    assert_eq!((told.mode & 0o7777, told.size), (0o6755, 100));
+}
+
+#[test]
+fn privileges_are_dropped_when_asked() {
+    let share = Share::new();
+    std::fs::write(share.path("f"), b"x").unwrap();
+    let mode = |bits| std::fs::set_permissions(share.path("f"), PermissionsExt::from_mode(bits));
+    mode(0o6755).unwrap();
+    let inode = share.walk("f").unwrap();
+    let kill = SetAttributes {
+        kill_privileges: true,
+        ..SetAttributes::default()
+    };
+
+    let told = set(&share, inode, &kill).unwrap();
+    mode(0o2745).unwrap();
+    // Without group-execute the bit means mandatory locking.
+    mode(0o2705).unwrap();
+    let locking = set(&share, inode, &kill).unwrap();
+
+    assert_eq!(told.mode & 0o7777, 0o755);
+    assert_eq!(locking.mode & 0o7777, 0o2705);
+}
+
+#[test]
+fn the_owner_minus_one_is_nobody_to_change_to() {
+    let share = Share::new();
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    let uid = SetAttributes {
+        uid: Some(u32::MAX),
+        ..SetAttributes::default()
+    };
+    let gid = SetAttributes {
+        gid: Some(u32::MAX),
+        ..SetAttributes::default()
+    };
+
+    assert_eq!(set(&share, file.inode, &uid), Err(Errno::INVAL));
+    assert_eq!(set(&share, file.inode, &gid), Err(Errno::INVAL));
+}
+
+#[test]
+fn a_size_is_for_regular_files() {
+    let share = Share::new();
+    let directory = share.mkdir(ROOT, "d").unwrap();
+    let size = |size| SetAttributes {
+        size: Some(size),
+        ..SetAttributes::default()
+    };
+    let (file, _) = share.create(ROOT, "f").unwrap();
+
+    assert_eq!(set(&share, directory.inode, &size(0)), Err(Errno::ISDIR));
+    assert_eq!(set(&share, file.inode, &size(u64::MAX)), Err(Errno::INVAL));
+    assert_eq!(set(&share, file.inode, &size(77)).unwrap().size, 77);
+    assert_eq!(std::fs::metadata(share.path("f")).unwrap().size(), 77);
+}
+
+#[test]
+fn access_is_judged_for_the_caller() {
+    let share = Share::new();
+    std::fs::write(share.path("f"), b"").unwrap();
+    std::fs::set_permissions(share.path("f"), PermissionsExt::from_mode(0o640)).unwrap();
+    let inode = share.walk("f").unwrap();
+    let other = Caller {
+        uid: 4321,
+        gid: 4321,
+        ..GUEST_ROOT
+    };
+    let asked = |caller, mask| share.fs.access(caller, inode, mask);
+
+    assert_eq!(asked(&GUEST_ROOT, 6), Ok(()));
+    assert_eq!(asked(&GUEST_ROOT, 1), Err(Errno::ACCESS));
+    assert_eq!(asked(&GUEST_ROOT, 8), Err(Errno::INVAL));
+    // A process that cannot be somebody else answers for itself.
+    let strange = if share.fs.keeps_owners() {
+        Err(Errno::ACCESS)
+    } else {
+        Ok(())
+    };
+    assert_eq!(asked(&other, 4), strange);
+    assert_eq!(asked(&other, 0), Ok(()));
+}
+
+#[test]
+fn timeouts_follow_the_cache_policy() {
+    let timeout = |cache| {
+        let share = Share::with(Config {
+            cache,
+            ..Config::default()
+        });
+        share.fs.getattr(&GUEST_ROOT, ROOT, None).unwrap().1
+    };
+
+    assert_eq!(timeout(CachePolicy::Never), Duration::ZERO);
+    assert_eq!(timeout(CachePolicy::Auto), Duration::from_secs(1));
+    assert_eq!(timeout(CachePolicy::Metadata), Duration::from_secs(86_400));
+    assert_eq!(timeout(CachePolicy::Always), Duration::from_secs(86_400));
+}
+
+#[test]
+fn requests_that_wait_for_the_disk_are_named() {
+    let share = Share::new();
+    let slow: Vec<_> = (0..=60)
+        .filter(|op| share.fs.may_block(*op, ROOT))
+        .collect();
+
+    // FSYNC, FSYNCDIR, SETLKW, FALLOCATE, SYNCFS.
+    assert_eq!(slow, [20, 30, 33, 43, 50]);
+}

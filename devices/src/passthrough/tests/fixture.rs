@@ -1,0 +1,347 @@
+//! A share over a temporary directory, and the server's side of the seam kept
+//! in memory.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use crate::filesystem::{
+    Agreement, Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Inode, Listing,
+    NewNode, Opened, Position, ROOT, ReplyData, RequestData, Result, WriteRequest,
+};
+use crate::passthrough::{Config, Passthrough};
+
+/// The guest's root user.
+pub(super) const GUEST_ROOT: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    pid: 1,
+    supplementary_gid: None,
+};
+
+/// Space for a READ reply.
+pub(super) struct Reply {
+    pub(super) bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Reply {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            limit,
+        }
+    }
+}
+
+impl ReplyData for Reply {
+    fn space(&self) -> usize {
+        self.limit - self.bytes.len()
+    }
+
+    fn fill_from(&mut self, file: &File, count: usize, position: Position) -> Result<usize> {
+        let mut buffer = vec![0; count.min(self.space())];
+        let mut slices = [IoSliceMut::new(&mut buffer)];
+        let read = match position {
+            Position::At(offset) => rustix::io::preadv(file, &mut slices, offset)?,
+            Position::Current => rustix::io::readv(file, &mut slices)?,
+        };
+        self.bytes.extend_from_slice(&buffer[..read]);
+        Ok(read)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > self.space() {
+            return Err(Errno::IO);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// The data of a WRITE.
+pub(super) struct Data<'a>(pub(super) &'a [u8]);
+
+impl RequestData for Data<'_> {
+    fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    fn drain_to(&mut self, file: &File, count: usize, position: Position) -> Result<usize> {
+        let slices = [IoSlice::new(&self.0[..count.min(self.0.len())])];
+        let written = match position {
+            Position::At(offset) => rustix::io::pwritev(file, &slices, offset)?,
+            Position::Current => rustix::io::writev(file, &slices)?,
+        };
+        self.0 = &self.0[written..];
+        Ok(written)
+    }
+
+    fn take(&mut self, bytes: &mut [u8]) -> Result<()> {
+        if bytes.len() > self.0.len() {
+            return Err(Errno::IO);
+        }
+        let (taken, rest) = self.0.split_at(bytes.len());
+        bytes.copy_from_slice(taken);
+        self.0 = rest;
+        Ok(())
+    }
+}
+
+/// One entry of a listing as the guest got it.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) ino: u64,
+    pub(super) next_offset: u64,
+    pub(super) entry: Option<Entry>,
+}
+
+/// A reply to READDIR or READDIRPLUS of limited size.
+pub(super) struct Page {
+    pub(super) entries: Vec<Listed>,
+    plus: bool,
+    room: usize,
+}
+
+impl Page {
+    pub(super) fn new(plus: bool, room: usize) -> Self {
+        Self {
+            entries: Vec::new(),
+            plus,
+            room,
+        }
+    }
+
+    /// What an entry takes in a reply (`FUSE_DIRENT_SIZE`).
+    fn size(&self, name: usize) -> usize {
+        (24 + name).next_multiple_of(8) + if self.plus { 128 } else { 0 }
+    }
+}
+
+impl Listing for Page {
+    fn wants_entries(&self) -> bool {
+        self.plus
+    }
+
+    fn fits(&self, name_len: usize) -> bool {
+        self.size(name_len) <= self.room
+    }
+
+    fn push(&mut self, entry: DirectoryEntry<'_>, node: Option<&Entry>) -> bool {
+        if !self.fits(entry.name.len()) {
+            return false;
+        }
+        self.room -= self.size(entry.name.len());
+        self.entries.push(Listed {
+            name: String::from_utf8_lossy(entry.name).into_owned(),
+            ino: entry.ino,
+            next_offset: entry.next_offset,
+            entry: node.copied(),
+        });
+        true
+    }
+}
+
+/// A share of a fresh directory.
+pub(super) struct Share {
+    pub(super) fs: Passthrough,
+    directory: TempDir,
+}
+
+pub(super) fn name(text: &str) -> CString {
+    CString::new(text).unwrap()
+}
+
+/// A node with this mode and no umask.
+pub(super) fn node(mode: u32) -> NewNode {
+    NewNode {
+        mode,
+        umask: 0,
+        rdev: 0,
+    }
+}
+
+impl Share {
+    pub(super) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(super) fn with(config: Config) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("share")).unwrap();
+        let fs = Passthrough::new(&directory.path().join("share"), config).unwrap();
+        fs.init(Agreement {
+            kill_privileges: true,
+            writeback_cache: config.writeback,
+            ..Agreement::default()
+        });
+        Self { fs, directory }
+    }
+
+    /// A share that finds inodes by name only and holds as few as possible.
+    pub(super) fn cramped(file_handles: bool) -> Self {
+        Self::with(Config {
+            fd_budget: Some(32),
+            file_handles,
+            ..Config::default()
+        })
+    }
+
+    /// The shared directory on the host.
+    pub(super) fn path(&self, below: &str) -> PathBuf {
+        self.directory.path().join("share").join(below)
+    }
+
+    /// A place on the host that is not shared.
+    pub(super) fn outside(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(super) fn lookup(&self, parent: Inode, child: &str) -> Result<Entry> {
+        self.fs.lookup(&GUEST_ROOT, parent, &name(child))
+    }
+
+    /// Looks a whole path up, as the guest's kernel does.
+    pub(super) fn walk(&self, path: &str) -> Result<Inode> {
+        path.split('/')
+            .try_fold(ROOT, |at, part| Ok(self.lookup(at, part)?.inode))
+    }
+
+    pub(super) fn attributes(&self, inode: Inode) -> Result<Attributes> {
+        Ok(self.fs.getattr(&GUEST_ROOT, inode, None)?.0)
+    }
+
+    pub(super) fn mkdir(&self, parent: Inode, child: &str) -> Result<Entry> {
+        self.fs
+            .mkdir(&GUEST_ROOT, parent, &name(child), node(0o755))
+    }
+
+    pub(super) fn create(&self, parent: Inode, child: &str) -> Result<(Entry, Opened)> {
+        let flags = libc::O_RDWR.cast_unsigned();
+        self.fs
+            .create(&GUEST_ROOT, parent, &name(child), node(0o644), flags, false)
+    }
+
+    pub(super) fn open(&self, inode: Inode, flags: i32) -> Result<Opened> {
+        self.fs
+            .open(&GUEST_ROOT, inode, flags.cast_unsigned(), false)
+    }
+
+    pub(super) fn read(&self, inode: Inode, handle: Handle, at: u64, size: u32) -> Result<Vec<u8>> {
+        let mut reply = Reply::new(size as usize);
+        let count = self
+            .fs
+            .read(&GUEST_ROOT, 1, inode, handle, &mut reply, size, at, 0)?;
+        assert_eq!(count, reply.bytes.len());
+        Ok(reply.bytes)
+    }
+
+    pub(super) fn write(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        at: u64,
+        data: &[u8],
+    ) -> Result<usize> {
+        self.write_with(inode, handle, data, &request(at, data, 0))
+    }
+
+    pub(super) fn write_with(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        data: &[u8],
+        request: &WriteRequest,
+    ) -> Result<usize> {
+        self.fs
+            .write(&GUEST_ROOT, inode, handle, &mut Data(data), request)
+    }
+
+    pub(super) fn release(&self, inode: Inode, opened: &Opened) {
+        self.fs.release(&GUEST_ROOT, inode, opened.handle).unwrap();
+    }
+
+    /// The whole contents of a file, by OPEN, READ and RELEASE.
+    pub(super) fn contents(&self, inode: Inode) -> Result<Vec<u8>> {
+        let opened = self.open(inode, libc::O_RDONLY)?;
+        let mut all = Vec::new();
+        loop {
+            let part = self.read(inode, opened.handle, all.len() as u64, 4096)?;
+            if part.is_empty() {
+                break;
+            }
+            all.extend(part);
+        }
+        self.release(inode, &opened);
+        Ok(all)
+    }
+
+    /// A whole directory, in replies of `room` bytes.
+    pub(super) fn list(&self, inode: Inode, plus: bool, room: usize) -> Result<Vec<Listed>> {
+        let opened = self.fs.opendir(&GUEST_ROOT, inode, 0)?;
+        let mut all: Vec<Listed> = Vec::new();
+        loop {
+            let offset = all.last().map_or(0, |last| last.next_offset);
+            let mut page = Page::new(plus, room);
+            self.fs
+                .readdir(&GUEST_ROOT, inode, opened.handle, offset, &mut page)?;
+            if page.entries.is_empty() {
+                break;
+            }
+            all.extend(page.entries);
+        }
+        self.fs
+            .releasedir(&GUEST_ROOT, inode, opened.handle)
+            .unwrap();
+        Ok(all)
+    }
+}
+
+pub(super) fn request(at: u64, data: &[u8], flags: i32) -> WriteRequest {
+    WriteRequest {
+        size: u32::try_from(data.len()).unwrap(),
+        offset: at,
+        flags: flags.cast_unsigned(),
+        from_cache: false,
+        kill_privileges: false,
+    }
+}
+
+/// Sorted names of a listing without the dots.
+pub(super) fn names(listed: &[Listed]) -> Vec<&str> {
+    let mut names: Vec<_> = listed.iter().map(|l| l.name.as_str()).collect();
+    names.retain(|name| !matches!(*name, "." | ".."));
+    names.sort_unstable();
+    names
+}
+
+pub(super) fn c(text: &'static [u8]) -> &'static CStr {
+    CStr::from_bytes_with_nul(text).unwrap()
+}
+
+/// Runs `body` in namespaces of its own: here if these are, else by running
+/// the test called `test` again under `unshare(1)` with the option `how`.
+pub(super) fn unshared(how: &str, test: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "PASSTHROUGH_TEST_UNSHARED";
+    if std::env::var_os(INSIDE).is_some() {
+        body();
+        println!("went through");
+        return;
+    }
+    let run = std::process::Command::new("unshare")
+        .arg(how)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg(format!("passthrough::tests::{test}"))
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}");
+    assert!(said.contains("went through"), "{said}");
+}

@@ -1,0 +1,17 @@
+//! The passthrough file system over temporary directories, called as the FUSE
+//! server calls it.
+
+mod attributes;
+mod escape;
+mod exhaustion;
+mod files;
+mod fixture;
+mod listings;
+mod model;
+mod mounts;
+mod names;
+mod owners;
+mod readonly;
+mod scarcity;
+mod stress;
+mod xattrs;

@@ -1,0 +1,163 @@
+//! Other file systems under the share, and shares of other file systems.
+//! Mounting needs a mount namespace, so each test runs itself again in one.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::io::Errno;
+
+use super::fixture::{GUEST_ROOT, Share, c, name, unshared};
+use crate::filesystem::{Agreement, FileSystem, ROOT};
+use crate::passthrough::{Config, Passthrough};
+
+/// Runs `body` with mounts of its own.
+fn in_a_namespace(test: &str, body: impl FnOnce()) {
+    let root = rustix::process::geteuid().is_root();
+    let how = if root { "-m" } else { "-rm" };
+    unshared(how, &format!("mounts::{test}"), body);
+}
+
+fn mount(kind: &str, options: &str, at: &Path) {
+    let status = Command::new("mount")
+        .args(["-t", kind, "none", "-o", options])
+        .arg(at)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_file_system_below_the_share_is_served_and_told_apart() {
+    in_a_namespace(
+        "a_file_system_below_the_share_is_served_and_told_apart",
+        || {
+            let share = Share::cramped(true);
+            std::fs::create_dir(share.path("m")).unwrap();
+            mount("tmpfs", "size=1m", &share.path("m"));
+            std::fs::write(share.path("f"), b"on the share").unwrap();
+            for n in 0..100 {
+                std::fs::write(share.path(&format!("m/{n}")), n.to_string()).unwrap();
+            }
+            share.fs.init(Agreement {
+                submounts: true,
+                ..Agreement::default()
+            });
+            let fs = &share.fs;
+
+            let below = share.lookup(ROOT, "m").unwrap();
+            let inodes: Vec<_> = (0..100)
+                .map(|n: u32| share.lookup(below.inode, &n.to_string()).unwrap())
+                .collect();
+            let file = share.walk("f").unwrap();
+
+            assert!(below.attributes.submount);
+            assert!(!inodes[7].attributes.submount);
+            let host = std::fs::metadata(share.path("m/7")).unwrap().ino();
+            assert_eq!(inodes[7].attributes.ino, host ^ (1 << 48));
+            for (n, entry) in inodes.iter().enumerate() {
+                let contents = share.contents(entry.inode).unwrap();
+                assert_eq!(contents, n.to_string().as_bytes());
+            }
+            let listed = share.list(below.inode, false, 4096).unwrap();
+            let seven = listed.iter().find(|l| l.name == "7").unwrap();
+            assert_eq!(seven.ino, inodes[7].attributes.ino);
+            let sizes = |inode| fs.statfs(&GUEST_ROOT, inode).unwrap().blocks;
+            assert_eq!(sizes(below.inode) * 4096, 1 << 20);
+            assert_ne!(sizes(ROOT), sizes(below.inode));
+            let moved = fs.rename(&GUEST_ROOT, ROOT, c(b"f\0"), below.inode, c(b"f\0"), 0);
+            assert_eq!(moved, Err(Errno::XDEV));
+            let linked = fs.link(&GUEST_ROOT, file, below.inode, &name("g"));
+            assert_eq!(linked.map(drop), Err(Errno::XDEV));
+        },
+    );
+}
+
+#[test]
+fn a_file_copied_up_in_an_overlay_stays_the_same_inode() {
+    in_a_namespace(
+        "a_file_copied_up_in_an_overlay_stays_the_same_inode",
+        || {
+            let place = tempfile::tempdir().unwrap();
+            let at = |below: &str| place.path().join(below);
+            std::fs::create_dir(at("layers")).unwrap();
+            mount("tmpfs", "size=1m", &at("layers"));
+            for layer in ["layers/lower", "layers/upper", "layers/work", "share"] {
+                std::fs::create_dir(at(layer)).unwrap();
+            }
+            std::fs::write(at("layers/lower/f"), b"below").unwrap();
+            let layer = |name: &str| at(&format!("layers/{name}")).display().to_string();
+            let (lower, upper, work) = (layer("lower"), layer("upper"), layer("work"));
+            // Upper and lower files of different ages.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+            mount("overlay", &options, &at("share"));
+            let config = Config {
+                fd_budget: Some(16),
+                ..Config::default()
+            };
+            let fs = Passthrough::new(&at("share"), config).unwrap();
+            fs.init(Agreement::default());
+            let before = fs.lookup(&GUEST_ROOT, ROOT, c"f").unwrap();
+
+            let flags = (libc::O_RDWR | libc::O_APPEND).cast_unsigned();
+            let opened = fs.open(&GUEST_ROOT, before.inode, flags, false).unwrap();
+            let mut data = super::fixture::Data(b" and above");
+            let request = super::fixture::request(5, data.0, libc::O_APPEND);
+            fs.write(
+                &GUEST_ROOT,
+                before.inode,
+                opened.handle,
+                &mut data,
+                &request,
+            )
+            .unwrap();
+            for n in 0..100 {
+                fs.mkdir(
+                    &GUEST_ROOT,
+                    ROOT,
+                    &name(&n.to_string()),
+                    super::fixture::node(0o755),
+                )
+                .unwrap();
+            }
+
+            let after = fs.lookup(&GUEST_ROOT, ROOT, c"f").unwrap();
+            assert_eq!(after.inode, before.inode);
+            assert_eq!(after.attributes.size, 15);
+            assert!(at("layers/upper/f").exists());
+            let told = fs.getattr(&GUEST_ROOT, before.inode, None).unwrap().0;
+            assert_eq!(told.size, 15);
+        },
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_and_takes_back_nothing() {
+    in_a_namespace("a_full_disk_is_told_and_takes_back_nothing", || {
+        let place = tempfile::tempdir().unwrap();
+        mount("tmpfs", "size=64k", place.path());
+        let fs = Passthrough::new(place.path(), Config::default()).unwrap();
+        fs.init(Agreement::default());
+        let flags = libc::O_RDWR.cast_unsigned();
+        let node = super::fixture::node(0o644);
+        let (file, opened) = fs
+            .create(&GUEST_ROOT, ROOT, &name("f"), node, flags, false)
+            .unwrap();
+        let write = |at, bytes: &[u8]| {
+            let mut data = super::fixture::Data(bytes);
+            let request = super::fixture::request(at, bytes, 0);
+            fs.write(&GUEST_ROOT, file.inode, opened.handle, &mut data, &request)
+        };
+
+        let first = write(0, &[1; 128 * 1024]).unwrap();
+        let second = write(first as u64, &[2; 4096]);
+
+        assert!((4096..=65_536).contains(&first), "{first}");
+        assert_eq!(second, Err(Errno::NOSPC));
+        let stored = std::fs::read(place.path().join("f")).unwrap();
+        assert_eq!(stored, vec![1; first]);
+        let reserve = fs.fallocate(&GUEST_ROOT, file.inode, opened.handle, 0, 0, 1 << 20);
+        assert_eq!(reserve, Err(Errno::NOSPC));
+    });
+}

@@ -1,0 +1,282 @@
+//! Who owns what the guest makes, with and without the privilege to say so.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::thread::{capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::fixture::{GUEST_ROOT, Share, name, node, unshared};
+use crate::filesystem::{Agreement, Caller, FileSystem, ROOT, SetAttributes};
+use crate::passthrough::{Config, Passthrough};
+
+const ALICE: Caller = Caller {
+    uid: 1234,
+    gid: 2345,
+    pid: 7,
+    supplementary_gid: None,
+};
+
+const NOBODY: u32 = 65_534;
+
+/// The credentials of the calling thread.
+fn itself() -> (Uid, Gid, Vec<Gid>, rustix::thread::CapabilitySets, u32) {
+    let mask = rustix::process::umask(0o022.into());
+    rustix::process::umask(mask);
+    (
+        rustix::process::geteuid(),
+        rustix::process::getegid(),
+        rustix::process::getgroups().unwrap(),
+        capabilities(None).unwrap(),
+        mask.bits(),
+    )
+}
+
+#[test]
+fn what_a_guest_user_makes_is_the_users() {
+    let share = Share::new();
+    let before = itself();
+    let fs = &share.fs;
+    let flags = libc::O_RDWR.cast_unsigned();
+
+    fs.mkdir(&ALICE, ROOT, &name("d"), node(0o755)).unwrap();
+    fs.mknod(&ALICE, ROOT, &name("n"), node(0o644)).unwrap();
+    fs.symlink(&ALICE, &name("t"), ROOT, &name("l"), 0).unwrap();
+    fs.create(&ALICE, ROOT, &name("f"), node(0o600), flags, false)
+        .unwrap();
+    let failed = fs.mkdir(&ALICE, ROOT, &name("d"), node(0o755));
+
+    // Squashed onto our own user when we may not be anybody else.
+    let own = (before.0.as_raw(), before.1.as_raw());
+    let owner = if fs.keeps_owners() { (1234, 2345) } else { own };
+    for child in ["d", "n", "l", "f"] {
+        let host = share.path(child).symlink_metadata().unwrap();
+        assert_eq!((host.uid(), host.gid()), owner, "of {child}");
+    }
+    assert_eq!(failed.map(drop), Err(Errno::EXIST));
+    assert_eq!(itself(), before);
+}
+
+#[test]
+fn permissions_are_left_to_the_guest() {
+    // Only root may write to the directory: the guest's kernel let Alice
+    // through, by a group or a capability that the host knows nothing of.
+    let share = Share::new();
+    let permissions = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(share.path(""), permissions).unwrap();
+
+    let made = share.fs.mkdir(&ALICE, ROOT, &name("d"), node(0o755));
+
+    assert!(made.is_ok());
+}
+
+#[test]
+fn the_group_that_matters_keeps_set_group_id() {
+    let share = Share::new();
+    let make = |child: &str, caller| {
+        let flags = libc::O_RDWR.cast_unsigned();
+        let made = share
+            .fs
+            .create(caller, ROOT, &name(child), node(0o2755), flags, false);
+        made.unwrap().0.attributes
+    };
+    if !share.fs.keeps_owners() {
+        return assert_eq!(make("f", &ALICE).mode & 0o777, 0o755);
+    }
+    std::os::unix::fs::chown(share.path(""), Some(0), Some(777)).unwrap();
+    let permissions = std::fs::Permissions::from_mode(0o2777);
+    std::fs::set_permissions(share.path(""), permissions).unwrap();
+    let member = Caller {
+        supplementary_gid: Some(777),
+        ..ALICE
+    };
+
+    let outsider = make("outsider", &ALICE);
+    let insider = make("insider", &member);
+
+    assert_eq!((outsider.gid, outsider.mode & 0o7777), (777, 0o755));
+    assert_eq!((insider.gid, insider.mode & 0o7777), (777, 0o2755));
+}
+
+#[test]
+fn the_user_minus_one_is_nobody() {
+    let share = Share::new();
+    let uid = Caller {
+        uid: u32::MAX,
+        ..ALICE
+    };
+    let gid = Caller {
+        gid: u32::MAX,
+        ..ALICE
+    };
+    let make = |caller| share.fs.mkdir(caller, ROOT, &name("d"), node(0o755));
+
+    assert_eq!(make(&uid).map(drop), Err(Errno::INVAL));
+    assert_eq!(make(&gid).map(drop), Err(Errno::INVAL));
+    assert!(!share.path("d").exists());
+}
+
+#[test]
+fn owners_are_changed_as_far_as_the_host_allows() {
+    let share = Share::new();
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    let chown = SetAttributes {
+        uid: Some(1234),
+        gid: Some(2345),
+        ..SetAttributes::default()
+    };
+
+    let set = share.fs.setattr(&GUEST_ROOT, file.inode, None, &chown);
+
+    if share.fs.keeps_owners() {
+        let told = set.unwrap().0;
+        assert_eq!((told.uid, told.gid), (1234, 2345));
+    } else {
+        assert_eq!(set.map(drop), Err(Errno::PERM));
+    }
+}
+
+/// Makes the calling thread nobody's, if it is root's. Credentials are per
+/// thread to the kernel, so the other tests keep theirs.
+fn give_everything_up() {
+    if rustix::process::geteuid().is_root() {
+        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        set_thread_groups(&[]).unwrap();
+        set_thread_res_gid(gid, gid, gid).unwrap();
+        set_thread_res_uid(uid, uid, uid).unwrap();
+    }
+    assert!(capabilities(None).unwrap().effective.is_empty());
+}
+
+#[test]
+fn an_unprivileged_process_serves_every_guest_user() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let path = directory.path().to_path_buf();
+    let served = std::thread::spawn(move || {
+        give_everything_up();
+        let fs = Passthrough::new(&path, Config::default()).unwrap();
+        fs.init(Agreement::default());
+        assert!(!fs.keeps_owners());
+        let who = Caller { uid: 0, ..ALICE };
+        for (caller, child) in [(&who, "root"), (&ALICE, "alice")] {
+            let flags = libc::O_RDWR.cast_unsigned();
+            let child = name(child);
+            let directory = fs.mkdir(caller, ROOT, &child, node(0o755)).unwrap();
+            let (file, _) = fs
+                .create(caller, directory.inode, &child, node(0o644), flags, false)
+                .unwrap();
+            fs.symlink(caller, &child, directory.inode, &name("l"), 0)
+                .unwrap();
+            fs.link(caller, file.inode, ROOT, &name(&format!("{}2", caller.uid)))
+                .unwrap();
+            fs.setxattr(caller, file.inode, c"user.v", b"1", 0, false)
+                .unwrap();
+            assert_eq!(fs.getxattr(caller, file.inode, c"user.v", 9).unwrap(), b"1");
+            assert_eq!(fs.access(caller, file.inode, 6), Ok(()));
+        }
+    });
+
+    served.join().unwrap();
+
+    let own = rustix::process::geteuid();
+    let expected = if own.is_root() { NOBODY } else { own.as_raw() };
+    for child in ["root/root", "alice/alice", "alice/l", "02", "12342"] {
+        let host = directory.path().join(child).symlink_metadata().unwrap();
+        assert_eq!(host.uid(), expected, "of {child}");
+    }
+}
+
+#[test]
+fn an_unprivileged_process_survives_more_files_than_descriptors() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let path = directory.path().to_path_buf();
+    for n in 0..500 {
+        std::fs::write(path.join(n.to_string()), n.to_string()).unwrap();
+    }
+    let served = std::thread::spawn(move || {
+        give_everything_up();
+        let config = Config {
+            fd_budget: Some(32),
+            ..Config::default()
+        };
+        let fs = Passthrough::new(&path, config).unwrap();
+        fs.init(Agreement::default());
+        let inodes: Vec<_> = (0..500)
+            .map(|n: u32| fs.lookup(&ALICE, ROOT, &name(&n.to_string())).unwrap())
+            .collect();
+        assert!(fs.descriptor_count() < 40);
+        for (n, entry) in inodes.iter().enumerate() {
+            let told = fs.getattr(&ALICE, entry.inode, None).unwrap().0;
+            assert_eq!(told.size, n.to_string().len() as u64);
+        }
+    });
+
+    served.join().unwrap();
+}
+
+#[test]
+fn users_that_our_namespace_lacks_are_squashed() {
+    // Only root is mapped, and setgroups(2) is forbidden: what rootless
+    // containers look like.
+    unshared(
+        "-r",
+        "owners::users_that_our_namespace_lacks_are_squashed",
+        || {
+            let share = Share::new();
+            let before = itself();
+            let member = Caller {
+                supplementary_gid: Some(777),
+                ..ALICE
+            };
+
+            for (caller, child) in [
+                (&ALICE, "alice"),
+                (&GUEST_ROOT, "root"),
+                (&member, "member"),
+            ] {
+                share
+                    .fs
+                    .mkdir(caller, ROOT, &name(child), node(0o755))
+                    .unwrap();
+            }
+
+            assert!(share.fs.keeps_owners());
+            for child in ["alice", "root", "member"] {
+                assert_eq!(std::fs::metadata(share.path(child)).unwrap().uid(), 0);
+            }
+            assert_eq!(itself(), before);
+        },
+    );
+}
+
+#[test]
+fn an_inode_let_go_is_stale_to_a_thread_that_lost_the_privilege() {
+    let share = Share::cramped(true);
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    for n in 0..100 {
+        share.mkdir(ROOT, &n.to_string()).unwrap();
+    }
+    let served = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                give_everything_up();
+                let before = share.attributes(file.inode).map(drop);
+                let found = share.walk("f").map(|inode| inode == file.inode);
+                (before, found, share.attributes(file.inode).map(drop))
+            })
+            .join()
+            .unwrap()
+    });
+
+    // By name, when the whole process never had it.
+    let stale = Err(Errno::STALE);
+    let expected = if share.fs.keeps_owners() {
+        stale
+    } else {
+        Ok(())
+    };
+    assert_eq!(served.0, expected);
+    assert_eq!((served.1, served.2.is_ok()), (Ok(true), true));
+}

@@ -1,0 +1,203 @@
+//! Extended attributes.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::io::Errno;
+
+use super::fixture::{GUEST_ROOT, Share};
+use crate::filesystem::{FileSystem, NewNode, ROOT};
+use crate::passthrough::{Config, Error, Passthrough};
+
+#[test]
+fn values_come_back_and_sizes_are_told() {
+    let share = Share::new();
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    let (fs, who, inode) = (&share.fs, &GUEST_ROOT, file.inode);
+    let value: Vec<u8> = (0..=255).collect();
+
+    fs.setxattr(who, inode, c"user.v", &value, 0, false)
+        .unwrap();
+    fs.setxattr(who, inode, c"user.empty", b"", 0, false)
+        .unwrap();
+
+    assert_eq!(fs.getxattr(who, inode, c"user.v", 1000).unwrap(), value);
+    assert_eq!(fs.getxattr(who, inode, c"user.v", 256).unwrap(), value);
+    assert_eq!(fs.getxattr(who, inode, c"user.v", u32::MAX).unwrap(), value);
+    assert_eq!(fs.getxattr(who, inode, c"user.v", 0).unwrap().len(), 256);
+    assert_eq!(fs.getxattr(who, inode, c"user.empty", 10).unwrap(), b"");
+    assert_eq!(fs.getxattr(who, inode, c"user.v", 255), Err(Errno::RANGE));
+    assert_eq!(fs.getxattr(who, inode, c"user.none", 9), Err(Errno::NODATA));
+    let mut names = fs.listxattr(who, inode, 100).unwrap();
+    names.retain(|byte| *byte != b'.');
+    let mut listed: Vec<_> = names.split(|b| *b == 0).filter(|n| !n.is_empty()).collect();
+    listed.sort();
+    assert_eq!(listed, [&b"userempty"[..], b"userv"]);
+    assert_eq!(fs.listxattr(who, inode, 0).unwrap().len(), 18);
+    assert_eq!(fs.listxattr(who, inode, 5), Err(Errno::RANGE));
+    assert_eq!(fs.removexattr(who, inode, c"user.v"), Ok(()));
+    assert_eq!(fs.removexattr(who, inode, c"user.v"), Err(Errno::NODATA));
+}
+
+#[test]
+fn creation_and_replacement_are_told_apart() {
+    let share = Share::new();
+    let directory = share.mkdir(ROOT, "d").unwrap().inode;
+    let set = |flags: i32| {
+        let flags = flags.cast_unsigned();
+        share
+            .fs
+            .setxattr(&GUEST_ROOT, directory, c"user.v", b"1", flags, false)
+    };
+
+    assert_eq!(set(libc::XATTR_REPLACE), Err(Errno::NODATA));
+    assert_eq!(set(libc::XATTR_CREATE), Ok(()));
+    assert_eq!(set(libc::XATTR_CREATE), Err(Errno::EXIST));
+    assert_eq!(set(libc::XATTR_REPLACE), Ok(()));
+    assert_eq!(set(64), Err(Errno::INVAL));
+}
+
+#[test]
+fn the_longest_value_passes_where_the_host_takes_it() {
+    let share = Share::new();
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    let long = vec![7; 65_536];
+
+    let stored = share
+        .fs
+        .setxattr(&GUEST_ROOT, file.inode, c"user.long", &long, 0, false);
+
+    match stored {
+        Ok(()) => {
+            let back = share
+                .fs
+                .getxattr(&GUEST_ROOT, file.inode, c"user.long", 65_536);
+            assert_eq!(back.unwrap(), long);
+        }
+        // ext4 without large xattrs keeps them within a block.
+        Err(error) => assert_eq!(error, Errno::NOSPC),
+    }
+    let longer = vec![7; 65_537];
+    let refused = share
+        .fs
+        .setxattr(&GUEST_ROOT, file.inode, c"user.long", &longer, 0, false);
+    assert_eq!(refused, Err(Errno::TOOBIG));
+}
+
+#[test]
+fn acls_that_the_guest_would_not_enforce_are_not_served() {
+    let share = Share::new();
+    let acl = c"system.posix_acl_access";
+    let fs = &share.fs;
+
+    assert_eq!(
+        fs.getxattr(&GUEST_ROOT, ROOT, acl, 100),
+        Err(Errno::OPNOTSUPP)
+    );
+    assert_eq!(
+        fs.setxattr(&GUEST_ROOT, ROOT, acl, b"", 0, false),
+        Err(Errno::OPNOTSUPP)
+    );
+    assert_eq!(
+        fs.removexattr(&GUEST_ROOT, ROOT, acl),
+        Err(Errno::OPNOTSUPP)
+    );
+}
+
+#[test]
+fn a_share_without_them_says_so_once_for_all() {
+    let share = Share::with(Config {
+        xattr: false,
+        ..Config::default()
+    });
+    let fs = &share.fs;
+
+    assert_eq!(
+        fs.getxattr(&GUEST_ROOT, ROOT, c"user.v", 0),
+        Err(Errno::NOSYS)
+    );
+    assert_eq!(fs.listxattr(&GUEST_ROOT, ROOT, 0), Err(Errno::NOSYS));
+    assert_eq!(
+        fs.setxattr(&GUEST_ROOT, ROOT, c"user.v", b"", 0, false),
+        Err(Errno::NOSYS)
+    );
+    assert_eq!(
+        fs.removexattr(&GUEST_ROOT, ROOT, c"user.v"),
+        Err(Errno::NOSYS)
+    );
+    let both = Config {
+        xattr: false,
+        posix_acl: true,
+        ..Config::default()
+    };
+    let refused = Passthrough::new(&share.path(""), both);
+    assert!(matches!(refused, Err(Error::AclWithoutXattr)));
+}
+
+#[test]
+fn a_default_acl_takes_the_place_of_the_umask() {
+    let share = Share::with(Config {
+        posix_acl: true,
+        ..Config::default()
+    });
+    let wishes = share.fs.wishes().agreement;
+    assert!(wishes.posix_acl && wishes.dont_mask);
+    share.fs.init(wishes);
+    // acl(5) as the kernel stores it: version 2, then tag, permissions and ID
+    // of the owner (rwx), the group (r-x) and others (r-x).
+    let entry = |tag: u16, permissions: u16| {
+        let mut bytes = tag.to_le_bytes().to_vec();
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(u32::MAX.to_le_bytes());
+        bytes
+    };
+    let acl = [
+        2u32.to_le_bytes().to_vec(),
+        entry(1, 7),
+        entry(4, 5),
+        entry(0x20, 5),
+    ]
+    .concat();
+    let new = NewNode {
+        mode: 0o666,
+        umask: 0o077,
+        rdev: 0,
+    };
+    let mode = |child: &std::ffi::CStr| {
+        let made = share.fs.mknod(&GUEST_ROOT, ROOT, child, new).unwrap();
+        made.attributes.mode & 0o7777
+    };
+
+    let plain = mode(c"plain");
+    let kind = c"system.posix_acl_default";
+    share
+        .fs
+        .setxattr(&GUEST_ROOT, ROOT, kind, &acl, 0, false)
+        .unwrap();
+    let inherited = mode(c"inherited");
+
+    assert_eq!((plain, inherited), (0o600, 0o644));
+    assert_eq!(
+        share.fs.getxattr(&GUEST_ROOT, ROOT, kind, 100).unwrap(),
+        acl
+    );
+}
+
+#[test]
+fn an_acl_takes_the_set_group_id_bit_only_when_the_guest_says_so() {
+    let share = Share::new();
+    let file = share.path("f");
+    std::fs::write(&file, b"").unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o2755)).unwrap();
+    let node = share.lookup(ROOT, "f").unwrap();
+    let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777;
+    let set = |clear| {
+        share
+            .fs
+            .setxattr(&GUEST_ROOT, node.inode, c"user.v", b"1", 0, clear)
+            .unwrap();
+        mode()
+    };
+
+    assert_eq!((set(false), set(true)), (0o2755, 0o755));
+}

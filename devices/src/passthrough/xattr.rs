@@ -1,0 +1,115 @@
+//! Extended attributes: SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR.
+//!
+//! They are read and written through the inode's own descriptor by way of
+//! `/proc/self/fd`, the working directory of the calling thread. The last
+//! path component is that directory's magic link, so the node itself is
+//! meant, symbolic links included.
+
+use std::ffi::CStr;
+
+use rustix::fs::{Mode, XattrFlags};
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::credentials::set_thread_apart;
+use super::root::FdName;
+use crate::filesystem::{self, Result};
+
+/// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, in bytes: Linux has no longer ones.
+const LONGEST: usize = 65_536;
+
+impl Passthrough {
+    pub(super) fn do_setxattr(
+        &self,
+        number: filesystem::Inode,
+        name: &CStr,
+        value: &[u8],
+        flags: u32,
+        clear_set_gid: bool,
+    ) -> Result<()> {
+        self.serves_xattr(name)?;
+        self.writable()?;
+        let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
+        self.with_path(number, |path| {
+            rustix::fs::setxattr(path, name, value, flags)?;
+            if clear_set_gid {
+                // The host sees this process set the ACL, which may keep the
+                // bit; the guest's task may not.
+                let mode = Mode::from_raw_mode(rustix::fs::stat(path)?.st_mode);
+                if mode.contains(Mode::SGID) {
+                    rustix::fs::chmod(path, mode - Mode::SGID)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn do_getxattr(
+        &self,
+        number: filesystem::Inode,
+        name: &CStr,
+        size: u32,
+    ) -> Result<Vec<u8>> {
+        self.serves_xattr(name)?;
+        self.with_path(number, |path| {
+            if size == 0 {
+                return rustix::fs::getxattr_query(path, name).map(blank);
+            }
+            let mut value = blank(usize::try_from(size).unwrap_or(LONGEST));
+            let length = rustix::fs::getxattr(path, name, &mut value[..])?;
+            value.truncate(length);
+            Ok(value)
+        })
+    }
+
+    pub(super) fn do_listxattr(&self, number: filesystem::Inode, size: u32) -> Result<Vec<u8>> {
+        if !self.config.xattr {
+            return Err(Errno::NOSYS);
+        }
+        self.with_path(number, |path| {
+            if size == 0 {
+                return rustix::fs::listxattr_query(path).map(blank);
+            }
+            let mut names = blank(usize::try_from(size).unwrap_or(LONGEST));
+            let length = rustix::fs::listxattr(path, &mut names[..])?;
+            names.truncate(length);
+            Ok(names)
+        })
+    }
+
+    pub(super) fn do_removexattr(&self, number: filesystem::Inode, name: &CStr) -> Result<()> {
+        self.serves_xattr(name)?;
+        self.writable()?;
+        self.with_path(number, |path| rustix::fs::removexattr(path, name))
+    }
+
+    /// `ENOSYS` when attributes are off: the guest then stops asking. An ACL
+    /// that the guest would not enforce is not shown and not taken.
+    fn serves_xattr(&self, name: &CStr) -> Result<()> {
+        if !self.config.xattr {
+            return Err(Errno::NOSYS);
+        }
+        let acl = name.to_bytes().starts_with(b"system.posix_acl_");
+        if acl && !self.agreement().posix_acl {
+            return Err(Errno::OPNOTSUPP);
+        }
+        Ok(())
+    }
+
+    /// Hands `act` a path that leads to the inode itself.
+    fn with_path<T>(
+        &self,
+        number: filesystem::Inode,
+        act: impl FnOnce(&CStr) -> Result<T>,
+    ) -> Result<T> {
+        let inode = self.inodes.get(number)?;
+        let descriptor = self.descriptor(&inode)?;
+        set_thread_apart(self.root.proc())?;
+        act(FdName::of(&*descriptor).as_c_str())
+    }
+}
+
+/// A buffer of `length` bytes, or of the longest value there is.
+fn blank(length: usize) -> Vec<u8> {
+    vec![0; length.min(LONGEST)]
+}

@@ -1,0 +1,363 @@
+//! COM1, the guest's kernel console: a 16550A on `vm-superio`.
+//!
+//! The library is the register file. This adds what a console needs: output
+//! that cannot stop the guest, and input longer than the 64 bytes of the
+//! UART's FIFO.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vm_superio::serial::SerialEvents;
+use vm_superio::{Serial as Uart, Trigger};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::bus::BusDevice;
+
+/// First port of COM1.
+pub const COM1: u64 = 0x3f8;
+/// Number of ports.
+pub const LEN: u64 = 8;
+/// The interrupt of COM1 on a PC.
+pub const COM1_IRQ: u32 = 4;
+
+/// Input that waits for the guest to drain the FIFO, in bytes. More than a
+/// person types, and than a terminal pastes at once.
+const PENDING_LIMIT: usize = 64 * 1024;
+
+struct Irq(EventFd);
+
+impl Trigger for Irq {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.0.write(1)
+    }
+}
+
+/// How much output there was.
+#[derive(Debug, Default)]
+pub struct SerialCounters {
+    written: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl SerialCounters {
+    /// Bytes that reached the output.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the output did not take.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+struct Events(Arc<SerialCounters>);
+
+impl SerialEvents for Events {
+    fn buffer_read(&self) {}
+
+    fn out_byte(&self) {
+        self.0.written.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tx_lost_byte(&self) {
+        self.0.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn in_buffer_empty(&self) {}
+}
+
+/// Registers of a 16550A that tell whether the guest listens, and their bits.
+const INTERRUPT_ENABLE_REGISTER: u8 = 1;
+const LINE_CONTROL_REGISTER: u8 = 3;
+const RECEIVE_INTERRUPT: u8 = 0b0001;
+const ALL_INTERRUPTS: u8 = 0b1111;
+const DIVISOR_LATCH_ACCESS: u8 = 0x80;
+
+/// A serial port.
+pub struct Serial {
+    uart: Uart<Irq, Events, Box<dyn Write + Send>>,
+    counters: Arc<SerialCounters>,
+    /// Input the FIFO had no room for, oldest first.
+    pending: VecDeque<u8>,
+    /// The capacity of an empty FIFO in bytes.
+    fifo_size: usize,
+    /// The interrupt enable register as the guest last wrote it.
+    interrupt_enable: u8,
+    /// Offset 1 is the divisor's at the moment (DLAB in the line control).
+    divisor_latch: bool,
+}
+
+impl Serial {
+    /// A port that writes what the guest sends to `output`, one byte and one
+    /// `flush` at a time. An error of `output` is counted and the byte lost;
+    /// an `output` that blocks makes the vCPU wait, so give one that does not
+    /// where that matters.
+    ///
+    /// # Errors
+    ///
+    /// The host has no eventfd to give.
+    pub fn new(output: Box<dyn Write + Send>) -> io::Result<Self> {
+        let counters = Arc::<SerialCounters>::default();
+        let irq = Irq(EventFd::new(EFD_NONBLOCK)?);
+        let uart = Uart::with_events(irq, Events(Arc::clone(&counters)), output);
+        Ok(Self {
+            fifo_size: uart.fifo_capacity(),
+            uart,
+            counters,
+            pending: VecDeque::new(),
+            interrupt_enable: 0,
+            divisor_latch: false,
+        })
+    }
+
+    /// The interrupt: written once for each edge, to be registered as irqfd.
+    #[must_use]
+    pub fn irq(&self) -> &EventFd {
+        &self.uart.interrupt_evt().0
+    }
+
+    /// How much output there was.
+    #[must_use]
+    pub fn counters(&self) -> Arc<SerialCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Sends `input` to the guest, now as far as it listens and the FIFO has
+    /// room, and the rest as the guest drains it. Says how many bytes were taken: fewer than
+    /// all when the guest does not read and 64 KiB wait for it already.
+    pub fn enqueue(&mut self, input: &[u8]) -> usize {
+        let room = PENDING_LIMIT - self.pending.len().min(PENDING_LIMIT);
+        let taken = input.len().min(room);
+        self.pending.extend(input.iter().take(taken));
+        self.feed();
+        taken
+    }
+
+    /// Moves waiting input into the FIFO when that has run empty: one
+    /// interrupt for a full FIFO rather than one for each byte.
+    fn feed(&mut self) {
+        if self.pending.is_empty() || !self.listens() || self.uart.fifo_capacity() < self.fifo_size
+        {
+            return;
+        }
+        let (front, back) = self.pending.as_slices();
+        let next = if front.is_empty() { back } else { front };
+        let fed = match self.uart.enqueue_raw_bytes(next) {
+            Ok(fed) => fed,
+            // The bytes are in the FIFO all the same: it counts them itself.
+            Err(_) => self.fifo_size - self.uart.fifo_capacity(),
+        };
+        self.pending.drain(..fed.min(self.pending.len()));
+    }
+}
+
+impl Serial {
+    /// Whether the guest takes input. Before a program has the console open,
+    /// the driver reads and drops what is in the FIFO: input that was there
+    /// before the guest, from a pipe, would lose its beginning.
+    ///
+    /// Linux shows that it listens by enabling the receive interrupt. While it
+    /// probes the port it enables all four for a moment, which is no sign.
+    fn listens(&self) -> bool {
+        self.interrupt_enable & RECEIVE_INTERRUPT != 0
+            && self.interrupt_enable & ALL_INTERRUPTS != ALL_INTERRUPTS
+    }
+
+    fn note(&mut self, register: u8, value: u8) {
+        match register {
+            INTERRUPT_ENABLE_REGISTER if !self.divisor_latch => self.interrupt_enable = value,
+            LINE_CONTROL_REGISTER => self.divisor_latch = value & DIVISOR_LATCH_ACCESS != 0,
+            _ => {}
+        }
+    }
+}
+
+impl BusDevice for Serial {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        if let (Ok(register), Some(byte)) = (u8::try_from(offset), data.first_mut()) {
+            *byte = self.uart.read(register);
+        }
+        self.feed();
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        if let (Ok(register), &[value]) = (u8::try_from(offset), data) {
+            // A lost byte is counted by `Events`; a lost edge cannot be mended
+            // here, and the guest polls the line status as well.
+            let _ = self.uart.write(register, value);
+            self.note(register, value);
+        }
+        self.feed();
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serial")
+            .field("counters", &self.counters)
+            .field("pending", &self.pending.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const DATA: u64 = 0;
+    const INTERRUPT_ENABLE: u64 = 1;
+    const MODEM_CONTROL: u64 = 4;
+    const LINE_STATUS: u64 = 5;
+    const DATA_READY: u8 = 1;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A port whose guest takes input.
+    fn listening() -> Serial {
+        let mut serial = Serial::new(Box::new(io::sink())).unwrap();
+        serial.write(INTERRUPT_ENABLE, &[1]);
+        serial
+    }
+
+    fn read(serial: &mut Serial, register: u64) -> u8 {
+        let mut data = [0];
+        serial.read(register, &mut data);
+        data[0]
+    }
+
+    fn receive_all(serial: &mut Serial) -> Vec<u8> {
+        let mut received = Vec::new();
+        while read(serial, LINE_STATUS) & DATA_READY != 0 {
+            received.push(read(serial, DATA));
+        }
+        received
+    }
+
+    #[test]
+    fn output_goes_to_the_writer() {
+        let sink = Sink::default();
+        let mut serial = Serial::new(Box::new(sink.clone())).unwrap();
+        for byte in b"console" {
+            serial.write(DATA, &[*byte]);
+        }
+        assert_eq!(*sink.0.lock().unwrap(), b"console");
+        assert_eq!(serial.counters().written(), 7);
+        assert_eq!(serial.counters().lost(), 0);
+    }
+
+    #[test]
+    fn output_that_fails_is_counted_and_the_guest_goes_on() {
+        let mut serial = Serial::new(Box::new(Full)).unwrap();
+        serial.write(DATA, b"x");
+        serial.write(DATA, b"y");
+        assert_eq!(serial.counters().lost(), 2);
+        // The transmitter is empty again: the driver does not wait.
+        assert_eq!(read(&mut serial, LINE_STATUS) & 0x60, 0x60);
+    }
+
+    #[test]
+    fn input_longer_than_the_fifo_arrives_whole_and_in_order() {
+        let mut serial = listening();
+        let input: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        assert_eq!(serial.enqueue(&input[..700]), 700);
+        assert_eq!(serial.enqueue(&input[700..]), 300);
+        assert_eq!(receive_all(&mut serial), input);
+    }
+
+    #[test]
+    fn input_is_bounded() {
+        let mut serial = listening();
+        let input = vec![b'a'; 2 * PENDING_LIMIT];
+        assert_eq!(serial.enqueue(&input), PENDING_LIMIT);
+        let fifo = serial.fifo_size;
+        assert_eq!(serial.enqueue(&input), fifo);
+        assert_eq!(serial.enqueue(&input), 0);
+    }
+
+    #[test]
+    fn input_raises_one_interrupt_for_each_fifo() {
+        let mut serial = listening();
+        let fifo = serial.fifo_size;
+        serial.enqueue(&vec![0; 2 * fifo]);
+        assert_eq!(serial.irq().read().unwrap(), 1);
+        receive_all(&mut serial);
+        assert_eq!(serial.irq().read().unwrap(), 1);
+    }
+
+    #[test]
+    fn input_during_loopback_waits_for_its_end() {
+        let mut serial = listening();
+        serial.write(MODEM_CONTROL, &[0x10]);
+        assert_eq!(serial.enqueue(b"later"), 5);
+        assert_eq!(receive_all(&mut serial), b"");
+        serial.write(MODEM_CONTROL, &[0]);
+        assert_eq!(receive_all(&mut serial), b"later");
+    }
+
+    #[test]
+    fn input_waits_until_the_guest_listens() {
+        const LINE_CONTROL: u64 = 3;
+        let mut serial = Serial::new(Box::new(io::sink())).unwrap();
+        assert_eq!(serial.enqueue(b"early"), 5);
+        assert_eq!(receive_all(&mut serial), b"");
+        // Linux probing the port: all interrupts on, and off again.
+        serial.write(INTERRUPT_ENABLE, &[0x0f]);
+        assert_eq!(receive_all(&mut serial), b"");
+        serial.write(INTERRUPT_ENABLE, &[0]);
+        // The divisor's upper half is no interrupt enable register.
+        serial.write(LINE_CONTROL, &[0x80]);
+        serial.write(INTERRUPT_ENABLE, &[1]);
+        serial.write(LINE_CONTROL, &[0x03]);
+        assert_eq!(receive_all(&mut serial), b"");
+
+        serial.write(INTERRUPT_ENABLE, &[0x05]);
+        assert_eq!(receive_all(&mut serial), b"early");
+    }
+
+    #[test]
+    fn an_access_wider_than_a_port_is_harmless() {
+        let sink = Sink::default();
+        let mut serial = Serial::new(Box::new(sink.clone())).unwrap();
+        serial.write(DATA, b"ab");
+        let mut data = [0xff; 2];
+        serial.read(LINE_STATUS, &mut data);
+        assert_eq!(data, [0x60, 0]);
+        assert!(sink.0.lock().unwrap().is_empty());
+    }
+}

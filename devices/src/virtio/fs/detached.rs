@@ -1,0 +1,286 @@
+//! A request that was taken off its queue's thread because it may block.
+//!
+//! A reset must not wait for what never comes, such as a line on the host's
+//! standard input, and after it guest memory belongs to whatever the guest
+//! does next: a late reply would overwrite it. A system call that waits with
+//! guest pages for its buffer cannot be told to forget them. So a detached
+//! request is served from a private copy ([`Bounce`]), and its reply is copied
+//! to the guest by the queue's own thread, which a reset joins. What is left
+//! behind then is a thread of the pool that writes to memory nobody reads, and
+//! a channel nobody listens to.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
+use thiserror::Error;
+use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_queue::desc::split::Descriptor;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{
+    Address, Bytes, GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap, VolatileSlice,
+    mmap::FromRangesError,
+};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::RequestServer;
+use crate::virtio::drain::Chain;
+
+/// What everybody but the driver adds to a queue's kick. Beyond 32 bits, so
+/// that the sum still tells how often the driver kicked.
+pub(super) const WAKE: u64 = 1 << 32;
+
+/// Most bytes of a request, and most of a reply, that are copied. FUSE moves
+/// 1 MiB and a header at most; a driver that gives more space does not get
+/// more memory of the host.
+const LIMIT: usize = 2 << 20;
+
+/// Leave to read guest memory for as long as the driver that made a request
+/// is there.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    revoked: RwLock<bool>,
+}
+
+impl Lease {
+    /// Ends the lease; on return nobody reads guest memory by it.
+    pub(super) fn revoke(&self) {
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    fn with<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        (!*revoked).then(read)
+    }
+}
+
+/// A request on its way through the pool.
+pub(super) struct Detached {
+    /// The request in guest memory.
+    pub(super) chain: Chain,
+    pub(super) server: Arc<dyn RequestServer>,
+    pub(super) lease: Arc<Lease>,
+    /// Where it came from.
+    pub(super) finished: Sender<Finished>,
+    pub(super) kick: Arc<EventFd>,
+}
+
+/// A detached request that was answered, or was found to have no answer.
+pub(super) struct Finished {
+    chain: Chain,
+    reply: Option<Reply>,
+}
+
+struct Reply {
+    bounce: Bounce,
+    len: usize,
+}
+
+/// Why a request could not be copied.
+#[derive(Debug, Error)]
+enum BounceError {
+    #[error("cannot map memory for a copy")]
+    Map(#[source] FromRangesError),
+    #[error("cannot copy")]
+    Copy(#[source] GuestMemoryError),
+    #[error("cannot describe the copy")]
+    Describe(#[source] virtio_queue::Error),
+    #[error("the copy cannot be read")]
+    Read(#[source] fuse_backend_rs::transport::Error),
+}
+
+impl BounceError {
+    fn report(&self) {
+        // Nothing but the first says anything about the host.
+        let level = match self {
+            Self::Map(_) => log::Level::Warn,
+            _ => log::Level::Debug,
+        };
+        log::log!(level, "a request that may block gets no answer: {self}");
+    }
+}
+
+impl Detached {
+    /// Answers the request and hands it back to its queue, unless the driver
+    /// it came from is gone.
+    pub(super) fn serve(self) {
+        let Self {
+            chain,
+            server,
+            lease,
+            finished,
+            kick,
+        } = self;
+        let Some(copied) = lease.with(|| Bounce::copy_of(&chain)) else {
+            return;
+        };
+        let reply = copied
+            .and_then(|bounce| bounce.answer(server.as_ref()))
+            .inspect_err(BounceError::report)
+            .ok();
+        // When the queue is gone nobody is to be woken either.
+        if finished.send(Finished { chain, reply }).is_ok()
+            && let Err(error) = kick.write(WAKE)
+        {
+            log::error!("cannot wake a queue: {error}");
+        }
+    }
+}
+
+impl std::fmt::Debug for Detached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detached")
+            .field("head", &self.chain.head_index())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Finished {
+    /// The first descriptor of the request.
+    pub(super) fn head(&self) -> u16 {
+        self.chain.head_index()
+    }
+
+    /// Copies the reply to the driver's buffers in `memory`, and says how many
+    /// bytes there were. Called on the queue's thread.
+    pub(super) fn deliver(&self, memory: &GuestMemoryMmap) -> u32 {
+        let Some(reply) = &self.reply else { return 0 };
+        let mut done = 0;
+        for descriptor in self.chain.clone().writable() {
+            let space = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
+            let len = space.min(reply.len - done);
+            let Some(from) = reply.bounce.reply_slice(done, len) else {
+                break;
+            };
+            let Ok(to) = memory.get_slice(descriptor.addr(), len) else {
+                break;
+            };
+            from.copy_to_volatile_slice(to);
+            done += len;
+            if done == reply.len {
+                break;
+            }
+        }
+        u32::try_from(done).unwrap_or(u32::MAX)
+    }
+}
+
+/// A request and room for its reply, in memory of our own. It is laid out as a
+/// guest's would be, with a queue of one request at the bottom, because chains
+/// only come out of queues, and what serves requests takes chains.
+struct Bounce {
+    memory: Arc<GuestMemoryMmap>,
+    request_len: usize,
+    reply_len: usize,
+}
+
+/// Two descriptors.
+const DESCRIPTORS: usize = 0x0;
+const AVAILABLE: usize = 0x100;
+const USED: usize = 0x200;
+/// Where the request begins; the reply follows it.
+const REQUEST: usize = 0x1000;
+
+impl Bounce {
+    /// Copies the request that `chain` is, from guest memory.
+    fn copy_of(chain: &Chain) -> Result<Self, BounceError> {
+        let request_len = length(chain.clone().readable());
+        let reply_len = length(chain.clone().writable());
+        let len = REQUEST + request_len + reply_len;
+        let memory =
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)]).map_err(BounceError::Map)?;
+        let mut done = 0;
+        for descriptor in chain.clone().readable() {
+            let space = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
+            let len = space.min(request_len - done);
+            let from = (chain.memory())
+                .get_slice(descriptor.addr(), len)
+                .map_err(BounceError::Copy)?;
+            let to = memory
+                .get_slice(address(REQUEST + done), len)
+                .map_err(BounceError::Copy)?;
+            from.copy_to_volatile_slice(to);
+            done += len;
+        }
+        Ok(Self {
+            memory: Arc::new(memory),
+            request_len,
+            reply_len,
+        })
+    }
+
+    /// Has the copy answered.
+    fn answer(self, server: &dyn RequestServer) -> Result<Reply, BounceError> {
+        let chain = self.chain()?;
+        let request = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())
+            .map_err(BounceError::Read)?;
+        let reply = VirtioFsWriter::new(self.memory.as_ref(), chain).map_err(BounceError::Read)?;
+        let len = usize::try_from(server.answer(request, reply)).unwrap_or(usize::MAX);
+        Ok(Reply {
+            len: len.min(self.reply_len),
+            bounce: self,
+        })
+    }
+
+    /// `len` bytes of the reply from byte `from` on.
+    fn reply_slice(&self, from: usize, len: usize) -> Option<VolatileSlice<'_>> {
+        let at = address(REQUEST + self.request_len + from);
+        self.memory.get_slice(at, len).ok()
+    }
+
+    /// The copy as a chain.
+    fn chain(&self) -> Result<Chain, BounceError> {
+        self.describe().map_err(BounceError::Copy)?;
+        let mut queue = Queue::new(2).map_err(BounceError::Describe)?;
+        queue
+            .try_set_desc_table_address(address(DESCRIPTORS))
+            .and_then(|()| queue.try_set_avail_ring_address(address(AVAILABLE)))
+            .and_then(|()| queue.try_set_used_ring_address(address(USED)))
+            .map_err(BounceError::Describe)?;
+        queue.set_ready(true);
+        queue
+            .iter(Arc::clone(&self.memory))
+            .map_err(BounceError::Describe)?
+            .next()
+            .ok_or(BounceError::Describe(virtio_queue::Error::InvalidChain))
+    }
+
+    /// Writes the descriptors, and a ring in which one request is available:
+    /// the chain at descriptor 0.
+    #[allow(clippy::cast_possible_truncation)] // Lengths up to `LIMIT`, 16-bit flags.
+    fn describe(&self) -> Result<(), GuestMemoryError> {
+        let parts = [
+            (REQUEST, self.request_len, 0),
+            (
+                REQUEST + self.request_len,
+                self.reply_len,
+                VRING_DESC_F_WRITE,
+            ),
+        ];
+        // An empty part gets no descriptor: its address may be behind the end.
+        let parts = parts.iter().filter(|(_, len, _)| *len > 0);
+        let last = parts.clone().count().saturating_sub(1);
+        for (index, (start, len, flags)) in parts.enumerate() {
+            let flags = flags | if index < last { VRING_DESC_F_NEXT } else { 0 };
+            let start = address(*start).raw_value();
+            let descriptor = Descriptor::new(start, *len as u32, flags as u16, index as u16 + 1);
+            let at = address(DESCRIPTORS + index * size_of::<Descriptor>());
+            self.memory.write_obj(descriptor, at)?;
+        }
+        // Flags, index, first element.
+        self.memory
+            .write_obj([0, 1_u16.to_le(), 0], address(AVAILABLE))
+    }
+}
+
+fn address(offset: usize) -> GuestAddress {
+    GuestAddress(offset as u64)
+}
+
+/// The bytes in `descriptors`, up to `LIMIT`.
+fn length(descriptors: impl Iterator<Item = Descriptor>) -> usize {
+    descriptors.fold(0_usize, |sum, descriptor| {
+        let len = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
+        sum.saturating_add(len).min(LIMIT)
+    })
+}

@@ -1,0 +1,246 @@
+//! The virtio-fs device (virtio 1.2, 5.11): a configuration space, a hiprio
+//! queue, request queues, and a thread for each of them.
+//!
+//! It moves requests and knows nothing of what is in them: that is the
+//! [`RequestServer`]'s. A request is served on its queue's own thread
+//! ([`worker`]), unless it may block; then it is detached ([`detached`]) to a
+//! thread of the device's [`pool`], and the queue goes on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
+use thiserror::Error;
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+
+use self::pool::Pool;
+use self::tag::TAG_SPACE;
+use self::worker::Worker;
+use super::{ActivateError, Activation, Complaints, VirtioDevice};
+
+mod counters;
+mod detached;
+mod pool;
+mod tag;
+mod worker;
+
+pub use counters::{Counters, QueueCounts};
+pub use tag::{Tag, TagError};
+
+/// Most request queues a device can have. Linux uses at most one for each CPU.
+pub const MAX_REQUEST_QUEUES: u16 = 64;
+
+/// Elements of each queue. Linux makes no request larger than its queue: 256
+/// pages (1 MiB) and the headers have to fit.
+const QUEUE_SIZE: u16 = 1024;
+
+/// How long a reset waits for requests that are being served before it has
+/// the server wake them.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+const FEATURES: u64 =
+    1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
+
+/// `struct virtio_fs_config` up to where `VIRTIO_FS_F_NOTIFICATION` adds to
+/// it: the tag and `le32 num_request_queues`.
+const CONFIG_SIZE: usize = TAG_SPACE + 4;
+
+/// What answers the requests of a device.
+///
+/// Called from several threads at once: one for each queue, and those of the
+/// pool.
+pub trait RequestServer: Send + Sync {
+    /// Whether answering `request` may wait for something that is not this
+    /// request's own work, such as a lock another guest process holds, and
+    /// must therefore not keep the queue from going on. A request is copied
+    /// out of guest memory and back for it, so bulk data is better served in
+    /// place.
+    fn may_block(&self, request: &Reader<'_>) -> bool;
+
+    /// Answers `request` in `reply`, whatever it is, and says how many bytes
+    /// were written: the used length. `reply` has no space when the driver
+    /// wants no answer.
+    fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32;
+
+    /// The driver is gone: forgets what was negotiated and opened, and wakes
+    /// whatever still waits in [`answer`](Self::answer).
+    ///
+    /// Called when all requests are answered, but for detached ones, whose
+    /// reply is thrown away; and once more before that when one that is not
+    /// detached keeps its thread from ending.
+    fn reset(&self);
+}
+
+/// Why there is no such device.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum FsError {
+    /// The number of request queues.
+    #[error("{0} request queues: give 1 to {MAX_REQUEST_QUEUES}")]
+    RequestQueues(u16),
+}
+
+/// A virtio-fs device.
+pub struct Fs {
+    tag: Tag,
+    server: Arc<dyn RequestServer>,
+    queue_sizes: Vec<u16>,
+    config: [u8; CONFIG_SIZE],
+    counters: Arc<Counters>,
+    pool: Arc<Pool>,
+    complaints: Arc<Complaints>,
+    /// Those of the live queues.
+    workers: Vec<Worker>,
+    /// There may be something to reset.
+    active: bool,
+}
+
+impl Fs {
+    /// A device that exports what `server` serves as `tag`, over
+    /// `request_queues` queues and the hiprio queue.
+    ///
+    /// # Errors
+    ///
+    /// There are no, or too many, request queues.
+    pub fn new(
+        tag: Tag,
+        server: Arc<dyn RequestServer>,
+        request_queues: u16,
+    ) -> Result<Self, FsError> {
+        if request_queues == 0 || request_queues > MAX_REQUEST_QUEUES {
+            return Err(FsError::RequestQueues(request_queues));
+        }
+        let queues = 1 + usize::from(request_queues);
+        Ok(Self {
+            config: config_space(&tag, request_queues),
+            queue_sizes: vec![QUEUE_SIZE; queues],
+            counters: Arc::new(Counters::new(queues)),
+            pool: Arc::new(Pool::new(worker::thread_name(&tag, "pool"))),
+            complaints: Arc::default(),
+            workers: Vec::new(),
+            active: false,
+            server,
+            tag,
+        })
+    }
+
+    /// The tag.
+    #[must_use]
+    pub fn tag(&self) -> &Tag {
+        &self.tag
+    }
+
+    /// What the queues have done: to be asked for before the device goes
+    /// behind a transport, and valid as long as one likes.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl VirtioDevice for Fs {
+    fn id(&self) -> u32 {
+        VIRTIO_ID_FS
+    }
+
+    fn features(&self) -> u64 {
+        FEATURES
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &self.queue_sizes
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+        self.active = true;
+        for live in activation.queues {
+            let index = live.index;
+            let started = Worker::start(
+                live,
+                activation.memory.clone(),
+                Arc::clone(&activation.interrupt),
+                worker::Service {
+                    tag: self.tag.clone(),
+                    server: Arc::clone(&self.server),
+                    counters: Arc::clone(&self.counters),
+                    pool: Arc::clone(&self.pool),
+                    complaints: Arc::clone(&self.complaints),
+                },
+            );
+            match started {
+                Ok(worker) => self.workers.push(worker),
+                Err(source) => {
+                    self.reset();
+                    return Err(ActivateError::SpawnWorker { index, source });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_queue(&mut self, index: u16) {
+        if let Some(at) = self.workers.iter().position(|w| w.index() == index) {
+            self.workers.swap_remove(at).join();
+        }
+    }
+
+    fn reset(&mut self) {
+        if !std::mem::take(&mut self.active) {
+            return;
+        }
+        for worker in &self.workers {
+            worker.stop();
+        }
+        // A server that is reset while it answers would have to forget again
+        // what that answer opens, so this is not the rule.
+        let until = Instant::now() + PATIENCE;
+        while !self.workers.iter().all(Worker::ended) {
+            if Instant::now() >= until {
+                self.server.reset();
+                break;
+            }
+            thread::sleep(PATIENCE / 1000);
+        }
+        for worker in self.workers.drain(..) {
+            worker.join();
+        }
+        self.server.reset();
+    }
+}
+
+impl Drop for Fs {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}
+
+impl fmt::Debug for Fs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fs")
+            .field("tag", &self.tag)
+            .field("queues", &self.queue_sizes.len())
+            .field("live", &self.workers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn config_space(tag: &Tag, request_queues: u16) -> [u8; CONFIG_SIZE] {
+    let mut config = [0; CONFIG_SIZE];
+    let (name, queues) = config.split_at_mut(TAG_SPACE);
+    for (to, from) in name.iter_mut().zip(tag.as_str().bytes()) {
+        *to = from;
+    }
+    queues.copy_from_slice(&u32::from(request_queues).to_le_bytes());
+    config
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

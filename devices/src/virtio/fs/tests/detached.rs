@@ -1,0 +1,95 @@
+//! Requests that are served off their queue's thread.
+
+use super::*;
+
+#[test]
+fn a_detached_request_in_parts_is_answered_in_parts() {
+    let mut machine = machine();
+    machine.server.gate.open();
+    let (table, data, far) = (0x1000, 0x2000, 0x100_0000);
+    machine
+        .memory
+        .write_slice(b"wdabcdef", GuestAddress(data))
+        .unwrap();
+    let queue = &mut machine.request;
+    queue.describe_at(GuestAddress(table), (data, 3, NEXT, 1));
+    queue.describe_at(GuestAddress(table + 16), (data + 3, 5, NEXT, 2));
+    queue.describe_at(GuestAddress(table + 32), (far, 1, NEXT | WRITE, 3));
+    queue.describe_at(GuestAddress(table + 48), (data, 0, NEXT | WRITE, 4));
+    // More room than is ever copied.
+    queue.describe_at(GuestAddress(table + 64), (0x40_0000, 0x40_0000, WRITE, 0));
+    queue.describe(0, (table, 80, INDIRECT, 0));
+    queue.publish(0);
+    machine.kick(1);
+    assert_eq!(machine.request.wait_used(), (0, 8));
+    assert_eq!(machine.counters.snapshot()[1].detached, 1);
+    let mut reply = [0; 8];
+    let (first, rest) = reply.split_at_mut(1);
+    machine.memory.read_slice(first, GuestAddress(far)).unwrap();
+    machine
+        .memory
+        .read_slice(rest, GuestAddress(0x40_0000))
+        .unwrap();
+    assert_eq!(&reply, b"WDABCDEF");
+}
+
+#[test]
+fn a_request_that_blocks_does_not_stop_its_queue() {
+    let mut machine = machine();
+    let blocked = machine.request.submit(DETACHED, 64);
+    machine.kick(1);
+    for _ in 0..100 {
+        let reply = machine.exchange(b"quick");
+        assert_eq!(reply, b"QUICK");
+    }
+    machine.server.gate.open();
+    assert_eq!(machine.request.wait_used(), (blocked, 2));
+    assert_eq!(machine.request.reply(blocked, 2), b"WD");
+    let counts = machine.counters.snapshot()[1];
+    assert_eq!((counts.requests, counts.detached), (101, 1));
+}
+
+#[test]
+fn the_interrupt_of_a_detached_request_comes_when_it_is_answered() {
+    let mut machine = machine();
+    // Interrupt at the first used element.
+    machine.request.set_used_event(0);
+    machine.request.submit(DETACHED, 64);
+    machine.kick(1);
+    machine.wait_until_waiting(1);
+    assert_eq!(
+        read32(&mut machine.transport, reg::VIRTIO_MMIO_INTERRUPT_STATUS),
+        0
+    );
+    machine.server.gate.open();
+    machine.request.wait_used();
+    assert_eq!(machine.wait_for_interrupts(), 1);
+}
+
+#[test]
+fn more_requests_can_block_than_there_are_threads() {
+    let mut machine = machine();
+    let count = SIZE / 2;
+    let mut heads: Vec<_> = (0..count)
+        .map(|_| machine.request.submit(DETACHED, 64))
+        .collect();
+    machine.kick(1);
+    machine.wait_until_waiting(64);
+    // All are taken off the queue nevertheless.
+    wait_for("all detached", || {
+        (machine.counters.snapshot()[1].detached == u64::from(count)).then_some(())
+    });
+    let head = machine.hiprio.submit(b"hiprio", 64);
+    machine.kick(0);
+    assert_eq!(machine.hiprio.wait_used(), (head, 6));
+
+    machine.server.gate.open();
+    let mut used: Vec<_> = heads
+        .iter()
+        .map(|_| machine.request.wait_used().0)
+        .collect();
+    used.sort_unstable();
+    heads.sort_unstable();
+    assert_eq!(used, heads);
+    assert_eq!(machine.request.used(), None);
+}

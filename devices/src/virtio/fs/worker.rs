@@ -1,0 +1,322 @@
+//! The thread of a queue: waits for the driver, serves what is available,
+//! waits again.
+//!
+//! It is the only one that touches the queue, so there is no lock on the data
+//! path. One eventfd, the queue's kick, is everything it waits for: the driver
+//! adds 1 to it, and [`WAKE`] is added by a detached request that came back and
+//! by whoever wants the thread to end.
+//!
+//! # When the driver is interrupted
+//!
+//! On a request queue after each answer, before the next request is begun. An
+//! answer is then never kept waiting by the request behind it, of which
+//! nobody can say how long it takes. It costs little: with EVENT_IDX, while
+//! the driver has not yet come round to the first answer's interrupt, the
+//! later ones raise none, so a busy driver gets one interrupt for each time it
+//! looks.
+//!
+//! On the hiprio queue once the queue is empty, or after [`BATCH`] requests: it
+//! carries FORGETs, for whose end nobody waits. Detached requests that came
+//! back together also share one.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
+use thiserror::Error;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::counters::{Counters, QueueCounters};
+use super::detached::{Detached, Finished, Lease, WAKE};
+use super::pool::Pool;
+use super::{RequestServer, Tag};
+use crate::virtio::drain::{self, Chain, ChainError, Drain, DrainError};
+use crate::virtio::{Complaints, Interrupt, LiveQueue};
+
+/// The hiprio queue (virtio 1.2, 5.11.2).
+const HIPRIO: u16 = 0;
+/// Most answers on the hiprio queue before the driver is interrupted, so that
+/// it gets its descriptors back.
+const BATCH: u32 = 64;
+/// Longest name of a thread in bytes, without the NUL (`TASK_COMM_LEN`).
+const NAME_LIMIT: usize = 15;
+
+/// What a worker needs of its device.
+pub(super) struct Service {
+    pub(super) tag: Tag,
+    pub(super) server: Arc<dyn RequestServer>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) complaints: Arc<Complaints>,
+}
+
+/// The handle of a queue's thread.
+pub(super) struct Worker {
+    index: u16,
+    stop: Arc<AtomicBool>,
+    lease: Arc<Lease>,
+    kick: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts to serve `live`.
+    pub(super) fn start(
+        live: LiveQueue,
+        memory: GuestMemoryMmap,
+        interrupt: Arc<Interrupt>,
+        service: Service,
+    ) -> io::Result<Self> {
+        let LiveQueue { index, queue, kick } = live;
+        let stop = Arc::<AtomicBool>::default();
+        let lease = Arc::<Lease>::default();
+        let (finished_in, finished) = mpsc::channel();
+        let role = if index == HIPRIO {
+            "hiprio".to_owned()
+        } else {
+            (index - 1).to_string()
+        };
+        let name = thread_name(&service.tag, &role);
+        let loop_ = Loop {
+            index,
+            drain: Drain::new(queue, memory, Arc::clone(&interrupt)),
+            kick: Arc::clone(&kick),
+            stop: Arc::clone(&stop),
+            lease: Arc::clone(&lease),
+            service,
+            finished_in,
+            finished,
+            away: 0,
+        };
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let (tag, index) = (loop_.service.tag.clone(), loop_.index);
+            let complaints = Arc::clone(&loop_.service.complaints);
+            if let Err(error) = loop_.run() {
+                let cause = std::error::Error::source(&error);
+                let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                log::log!(
+                    complaints.level(),
+                    "share '{tag}': queue {index} needs a reset: {error}{cause}"
+                );
+                interrupt.signal_needs_reset();
+            }
+        })?;
+        Ok(Self {
+            index,
+            stop,
+            lease,
+            kick,
+            thread: Some(thread),
+        })
+    }
+
+    /// The queue's index.
+    pub(super) fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Tells the thread to end when the request it serves is answered, and
+    /// detached ones not to begin.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.lease.revoke();
+        if let Err(error) = self.kick.write(WAKE) {
+            log::error!("cannot wake queue {} to end it: {error}", self.index);
+        }
+    }
+
+    /// Whether the thread has ended.
+    pub(super) fn ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the end of the thread. On return nothing touches the queue,
+    /// or writes to guest memory for it.
+    pub(super) fn join(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.stop();
+            // Only where panics unwind, that is in tests, which are to see it.
+            if let Err(panic) = thread.join()
+                && !thread::panicking()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What the thread owns.
+struct Loop {
+    index: u16,
+    drain: Drain,
+    kick: Arc<EventFd>,
+    stop: Arc<AtomicBool>,
+    lease: Arc<Lease>,
+    service: Service,
+    finished_in: Sender<Finished>,
+    finished: Receiver<Finished>,
+    /// Detached requests that did not come back yet. Bounded by the size of
+    /// the queue, as `Drain` sees to.
+    away: usize,
+}
+
+impl Loop {
+    fn run(mut self) -> Result<(), DrainError> {
+        // The first pass also arms the queue's notifications.
+        loop {
+            self.pass()?;
+            match self.kick.read() {
+                Ok(count) => self.woken(count),
+                Err(error) => {
+                    log::error!("queue {} cannot be waited for: {error}", self.index);
+                    return Err(DrainError::Stalled);
+                }
+            }
+            if self.stopped() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    fn count(&self, add: impl FnOnce(&QueueCounters)) {
+        if let Some(counters) = self.service.counters.queue(self.index) {
+            add(counters);
+        }
+    }
+
+    fn woken(&self, count: u64) {
+        self.count(|counters| {
+            counters.wakeups.add(1);
+            counters.kicks.add(count % WAKE);
+        });
+    }
+
+    /// Serves everything there is.
+    fn pass(&mut self) -> Result<(), DrainError> {
+        self.take_back()?;
+        while !self.stopped() {
+            let Some(chain) = self.drain.next_request()? else {
+                break;
+            };
+            self.serve(chain)?;
+            if self.away > 0 {
+                self.take_back()?;
+            }
+            if self.index != HIPRIO || self.drain.unsignalled() >= BATCH {
+                self.signal()?;
+            }
+        }
+        self.signal()
+    }
+
+    fn signal(&mut self) -> Result<(), DrainError> {
+        if self.drain.signal()? {
+            self.count(|counters| counters.interrupts.add(1));
+        }
+        Ok(())
+    }
+
+    /// Gives the detached requests that came back to the driver.
+    fn take_back(&mut self) -> Result<(), DrainError> {
+        while self.away > 0
+            && let Ok(finished) = self.finished.try_recv()
+        {
+            self.away -= 1;
+            let len = finished.deliver(self.drain.memory());
+            self.drain.complete(finished.head(), len)?;
+        }
+        Ok(())
+    }
+
+    /// Serves one request, or sends it to the pool.
+    fn serve(&mut self, chain: Chain) -> Result<(), DrainError> {
+        let head = chain.head_index();
+        self.count(|counters| counters.requests.add(1));
+        match self.answer(chain) {
+            Ok(Some(len)) => self.drain.complete(head, len),
+            Ok(None) => {
+                self.away += 1;
+                self.count(|counters| counters.detached.add(1));
+                Ok(())
+            }
+            Err(refusal) => {
+                log::debug!("queue {}, request {head}: {refusal}", self.index);
+                self.count(|counters| counters.malformed.add(1));
+                // There is no place that is known to be for an answer.
+                self.drain.complete(head, 0)
+            }
+        }
+    }
+
+    /// The length of the answer, or nothing when the request is on its way
+    /// through the pool.
+    fn answer(&self, chain: Chain) -> Result<Option<u32>, Refusal> {
+        drain::check(&chain)?;
+        let memory = self.drain.memory();
+        let server = &self.service.server;
+        let mut chain = chain;
+        let mut request = Reader::from_descriptor_chain(memory, chain.clone())?;
+        if server.may_block(&request) {
+            match self.detach(chain) {
+                Ok(()) => return Ok(None),
+                // No thread to be had: rather keep the queue waiting than
+                // leave the request without an answer.
+                Err(back) => chain = back,
+            }
+            request = Reader::from_descriptor_chain(memory, chain.clone())?;
+        }
+        let reply = VirtioFsWriter::new(memory, chain)?;
+        Ok(Some(server.answer(request, reply)))
+    }
+
+    fn detach(&self, chain: Chain) -> Result<(), Chain> {
+        let request = Detached {
+            chain,
+            server: Arc::clone(&self.service.server),
+            lease: Arc::clone(&self.lease),
+            finished: self.finished_in.clone(),
+            kick: Arc::clone(&self.kick),
+        };
+        (self.service.pool.submit(request)).map_err(|request| request.chain)
+    }
+}
+
+/// Why a request is given back without an answer.
+#[derive(Debug, Error)]
+enum Refusal {
+    /// Its descriptors make no chain.
+    #[error("bad descriptors: {0}")]
+    Chain(#[from] ChainError),
+    /// They point to where no memory is.
+    #[error("bad buffers: {0}")]
+    Buffers(#[from] fuse_backend_rs::transport::Error),
+}
+
+/// The name of a thread of the share `tag`: `fs-TAG-ROLE`, with as much of the
+/// tag as fits what the kernel keeps of a name.
+pub(super) fn thread_name(tag: &Tag, role: &str) -> String {
+    let room = NAME_LIMIT.saturating_sub("fs--".len() + role.len());
+    let tag = tag.as_str();
+    let end = (0..=room.min(tag.len()))
+        .rev()
+        .find(|end| tag.is_char_boundary(*end));
+    format!("fs-{}-{role}", &tag[..end.unwrap_or(0)])
+}

@@ -1,0 +1,410 @@
+//! Virtio over MMIO: the register file (virtio 1.2, 4.2.2).
+//!
+//! The VMM puts a [`MmioTransport`] on the memory bus, registers its
+//! [`kicks`](MmioTransport::kicks) as ioeventfds and its
+//! [`irq`](MmioTransport::irq) as irqfd. Everything here runs on the vCPU that
+//! touched a register, under the device's lock on the bus.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use virtio_bindings::virtio_mmio as reg;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use vm_memory::{Address, GuestMemoryMmap};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::queue::QueueConfig;
+use super::status::{NEEDS_RESET, Status, Step};
+use super::{ActivateError, Activation, Complaints, Interrupt, LiveQueue, VirtioDevice};
+use crate::bus::BusDevice;
+
+/// Bytes of guest-physical addresses a device takes up.
+pub const WINDOW: u64 = 0x1000;
+/// Where a driver writes a queue's index, as 4 bytes, to notify it: the
+/// address and the data match of the ioeventfds.
+pub const NOTIFY_OFFSET: u64 = reg::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+
+/// "virt", little-endian.
+const MAGIC: u32 = u32::from_le_bytes(*b"virt");
+/// The only version that is not legacy.
+const VERSION: u32 = 2;
+/// No vendor: nobody matches on it.
+const VENDOR: u32 = 0;
+/// Where the device configuration space begins.
+const CONFIG: u64 = reg::VIRTIO_MMIO_CONFIG as u64;
+/// What the SHM registers give for a region that is not there.
+const NO_REGION: u64 = u64::MAX;
+
+/// A device as the driver sees it: registers in front of a [`VirtioDevice`].
+pub struct MmioTransport {
+    memory: GuestMemoryMmap,
+    device: Box<dyn VirtioDevice>,
+    interrupt: Arc<Interrupt>,
+    /// One for each queue. They outlive activations, as they stay registered.
+    kicks: Vec<Arc<EventFd>>,
+    queues: Vec<QueueConfig>,
+    status: Status,
+    accepted: u64,
+    device_features_select: u32,
+    driver_features_select: u32,
+    queue_select: u32,
+    shared_memory_select: u32,
+    complaints: Complaints,
+}
+
+impl MmioTransport {
+    /// A transport for `device`, which gets to see `memory`.
+    ///
+    /// # Errors
+    ///
+    /// The host has no eventfd to give.
+    pub fn new(memory: GuestMemoryMmap, device: Box<dyn VirtioDevice>) -> io::Result<Self> {
+        Self::with_interrupt(memory, device, Interrupt::new()?)
+    }
+
+    /// The same with an interrupt whose line other devices may have as well,
+    /// see [`Interrupt::on_line`].
+    ///
+    /// # Errors
+    ///
+    /// The host has no eventfd to give.
+    pub fn with_interrupt(
+        memory: GuestMemoryMmap,
+        device: Box<dyn VirtioDevice>,
+        interrupt: Interrupt,
+    ) -> io::Result<Self> {
+        // Blocking: a worker waits in a read of its kick.
+        let kicks = (device.queue_sizes().iter())
+            .map(|_| EventFd::new(0).map(Arc::new))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            interrupt: Arc::new(interrupt),
+            queues: unconfigured(device.as_ref()),
+            kicks,
+            memory,
+            device,
+            status: Status::default(),
+            accepted: 0,
+            device_features_select: 0,
+            driver_features_select: 0,
+            queue_select: 0,
+            shared_memory_select: 0,
+            complaints: Complaints::default(),
+        })
+    }
+
+    /// The doorbells, by queue index. To be registered as ioeventfds: 4 bytes
+    /// at [`NOTIFY_OFFSET`] of the window, data match = the index.
+    #[must_use]
+    pub fn kicks(&self) -> &[Arc<EventFd>] {
+        &self.kicks
+    }
+
+    /// The interrupt line, written once for each edge: to be registered as
+    /// irqfd. Devices can share a line.
+    #[must_use]
+    pub fn irq(&self) -> &EventFd {
+        self.interrupt.irq()
+    }
+
+    /// Back to what the device was before a driver found it: the workers are
+    /// joined, so this waits for a request that is being served.
+    pub fn reset(&mut self) {
+        self.device.reset();
+        self.interrupt.clear();
+        self.queues = unconfigured(self.device.as_ref());
+        self.status.reset();
+        self.accepted = 0;
+        self.device_features_select = 0;
+        self.driver_features_select = 0;
+        self.queue_select = 0;
+        self.shared_memory_select = 0;
+    }
+
+    fn read_register(&self, offset: u32) -> u32 {
+        match offset {
+            reg::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
+            reg::VIRTIO_MMIO_VERSION => VERSION,
+            reg::VIRTIO_MMIO_DEVICE_ID => self.device.id(),
+            reg::VIRTIO_MMIO_VENDOR_ID => VENDOR,
+            reg::VIRTIO_MMIO_DEVICE_FEATURES => {
+                half(self.device.features(), self.device_features_select)
+            }
+            reg::VIRTIO_MMIO_QUEUE_NUM_MAX => {
+                (self.queue()).map_or(0, |queue| u32::from(queue.max_size()))
+            }
+            reg::VIRTIO_MMIO_QUEUE_READY => self.queue().map_or(0, |queue| u32::from(queue.ready)),
+            reg::VIRTIO_MMIO_INTERRUPT_STATUS => self.interrupt.status(),
+            reg::VIRTIO_MMIO_STATUS => self.status_register(),
+            reg::VIRTIO_MMIO_SHM_LEN_LOW => low(self.shared_memory().1),
+            reg::VIRTIO_MMIO_SHM_LEN_HIGH => high(self.shared_memory().1),
+            reg::VIRTIO_MMIO_SHM_BASE_LOW => low(self.shared_memory().0),
+            reg::VIRTIO_MMIO_SHM_BASE_HIGH => high(self.shared_memory().0),
+            // The configuration space does not change, see `VirtioDevice::config`.
+            reg::VIRTIO_MMIO_CONFIG_GENERATION => 0,
+            _ => 0,
+        }
+    }
+
+    fn write_register(&mut self, offset: u32, value: u32) {
+        match offset {
+            reg::VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.device_features_select = value,
+            reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_features_select = value,
+            reg::VIRTIO_MMIO_DRIVER_FEATURES => self.accept_features(value),
+            reg::VIRTIO_MMIO_QUEUE_SEL => self.queue_select = value,
+            reg::VIRTIO_MMIO_QUEUE_NUM => self.configure(|queue| queue.size = value),
+            reg::VIRTIO_MMIO_QUEUE_READY => self.write_ready(value),
+            reg::VIRTIO_MMIO_QUEUE_NOTIFY => self.notify(value),
+            reg::VIRTIO_MMIO_INTERRUPT_ACK => self.interrupt.acknowledge(value),
+            reg::VIRTIO_MMIO_STATUS => self.write_status(value),
+            reg::VIRTIO_MMIO_QUEUE_DESC_LOW => {
+                self.configure(|queue| set_low(&mut queue.descriptors, value));
+            }
+            reg::VIRTIO_MMIO_QUEUE_DESC_HIGH => {
+                self.configure(|queue| set_high(&mut queue.descriptors, value));
+            }
+            reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW => {
+                self.configure(|queue| set_low(&mut queue.available, value));
+            }
+            reg::VIRTIO_MMIO_QUEUE_AVAIL_HIGH => {
+                self.configure(|queue| set_high(&mut queue.available, value));
+            }
+            reg::VIRTIO_MMIO_QUEUE_USED_LOW => {
+                self.configure(|queue| set_low(&mut queue.used, value));
+            }
+            reg::VIRTIO_MMIO_QUEUE_USED_HIGH => {
+                self.configure(|queue| set_high(&mut queue.used, value));
+            }
+            reg::VIRTIO_MMIO_SHM_SEL => self.shared_memory_select = value,
+            _ => {}
+        }
+    }
+
+    fn status_register(&self) -> u32 {
+        let needs_reset = if self.interrupt.needs_reset() {
+            NEEDS_RESET
+        } else {
+            0
+        };
+        self.status.bits() | needs_reset
+    }
+
+    fn write_status(&mut self, value: u32) {
+        if value == 0 {
+            self.reset();
+            return;
+        }
+        let offered = self.device.features();
+        match self.status.advance(value, offered, self.accepted) {
+            Step::Taken | Step::Repeated => {}
+            Step::Activate => {
+                if let Err(error) = self.activate() {
+                    let level = self.complaints.level();
+                    log::log!(
+                        level,
+                        "virtio device {}: {}",
+                        self.device.id(),
+                        chain(&error)
+                    );
+                    self.interrupt.signal_needs_reset();
+                }
+            }
+            Step::Refused => log::debug!(
+                "virtio device {}: status {:#x} -> {value:#x} refused, features {:#x} of {offered:#x}",
+                self.device.id(),
+                self.status.bits(),
+                self.accepted,
+            ),
+        }
+    }
+
+    /// Hands the queues that are ready to the device.
+    fn activate(&mut self) -> Result<(), ActivateError> {
+        let event_idx = self.accepted & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
+        let mut queues = Vec::with_capacity(self.queues.len());
+        for ((index, config), kick) in (0..).zip(&self.queues).zip(&self.kicks) {
+            if config.ready {
+                let queue = config
+                    .build(&self.memory, event_idx)
+                    .map_err(|source| ActivateError::Queue { index, source })?;
+                let kick = Arc::clone(kick);
+                queues.push(LiveQueue { index, queue, kick });
+            }
+        }
+        self.device.activate(Activation {
+            memory: self.memory.clone(),
+            features: self.accepted,
+            interrupt: Arc::clone(&self.interrupt),
+            queues,
+        })
+    }
+
+    fn accept_features(&mut self, value: u32) {
+        if self.status.negotiating() {
+            match self.driver_features_select {
+                0 => set_low(&mut self.accepted, value),
+                1 => set_high(&mut self.accepted, value),
+                // Bits from 64 on: there are none, and accepting one is no use.
+                _ => {}
+            }
+        }
+    }
+
+    fn queue(&self) -> Option<&QueueConfig> {
+        self.queues.get(usize::try_from(self.queue_select).ok()?)
+    }
+
+    /// Changes the selected queue, if there is one and it may be changed: its
+    /// registers are out of bounds once it is ready (virtio 1.2, 4.2.2.2).
+    fn configure(&mut self, change: impl FnOnce(&mut QueueConfig)) {
+        let index = usize::try_from(self.queue_select);
+        if let Some(queue) = index.ok().and_then(|index| self.queues.get_mut(index))
+            && self.status.configuring()
+            && !queue.ready
+        {
+            change(queue);
+        }
+    }
+
+    fn write_ready(&mut self, value: u32) {
+        if value == 1 {
+            self.configure(|queue| queue.ready = true);
+            return;
+        }
+        let index = usize::try_from(self.queue_select);
+        if let Some(queue) = index.ok().and_then(|index| self.queues.get_mut(index))
+            && value == 0
+            && queue.ready
+        {
+            // "To stop using the queue the driver writes zero to QueueReady
+            // and reads it back" (virtio 1.2, 4.2.2.2).
+            queue.ready = false;
+            if self.status.live()
+                && let Ok(index) = u16::try_from(self.queue_select)
+            {
+                self.device.stop_queue(index);
+            }
+        }
+    }
+
+    /// Rings the doorbell for a driver whose write came here and not to the
+    /// ioeventfd.
+    fn notify(&self, value: u32) {
+        let index = usize::try_from(value);
+        if let Some(kick) = index.ok().and_then(|index| self.kicks.get(index))
+            && let Err(error) = kick.write(1)
+        {
+            log::error!("cannot notify queue {value}: {error}");
+        }
+    }
+
+    /// Base and length of the selected shared memory region. Where there is
+    /// none both are all ones: Linux takes any other length for a region, and
+    /// a virtio-fs driver with DAX then fails to bind.
+    fn shared_memory(&self) -> (u64, u64) {
+        self.device
+            .shared_memory()
+            .filter(|region| u32::from(region.id) == self.shared_memory_select)
+            .map_or((NO_REGION, NO_REGION), |region| {
+                (region.base.raw_value(), region.len)
+            })
+    }
+
+    /// Reads of any width and alignment; bytes past the end are zero.
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        let tail = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| self.device.config().get(offset..));
+        for (to, from) in data.iter_mut().zip(tail.unwrap_or_default()) {
+            *to = *from;
+        }
+    }
+}
+
+impl BusDevice for MmioTransport {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        if let Some(offset) = offset.checked_sub(CONFIG) {
+            self.read_config(offset, data);
+            return;
+        }
+        // Registers are 32 bits wide and aligned, and accessed so (4.2.2.2);
+        // what is not gives zero.
+        let value = match u32::try_from(offset) {
+            Ok(offset) if data.len() == 4 => self.read_register(offset),
+            _ => 0,
+        };
+        data.fill(0);
+        for (to, from) in data.iter_mut().zip(value.to_le_bytes()) {
+            *to = from;
+        }
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        // No device here has configuration that a driver may write.
+        if offset < CONFIG
+            && let (Ok(offset), Ok(bytes)) = (u32::try_from(offset), data.try_into())
+        {
+            self.write_register(offset, u32::from_le_bytes(bytes));
+        }
+    }
+}
+
+impl fmt::Debug for MmioTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MmioTransport")
+            .field("device", &self.device.id())
+            .field("status", &self.status)
+            .field("accepted", &self.accepted)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unconfigured(device: &dyn VirtioDevice) -> Vec<QueueConfig> {
+    let sizes = device.queue_sizes().iter();
+    sizes.map(|size| QueueConfig::new(*size)).collect()
+}
+
+/// The error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Half number `select` of the 64 feature bits; there are no more.
+fn half(features: u64, select: u32) -> u32 {
+    match select {
+        0 => low(features),
+        1 => high(features),
+        _ => 0,
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // The low half is what is asked for.
+fn low(value: u64) -> u32 {
+    value as u32
+}
+
+fn high(value: u64) -> u32 {
+    low(value >> 32)
+}
+
+fn set_low(value: &mut u64, bits: u32) {
+    *value = *value & !u64::from(u32::MAX) | u64::from(bits);
+}
+
+fn set_high(value: &mut u64, bits: u32) {
+    *value = *value & u64::from(u32::MAX) | u64::from(bits) << 32;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
