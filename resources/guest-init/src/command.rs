@@ -1,0 +1,140 @@
+//! Runs the user's command with its streams on the session.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+
+use crate::environment;
+use crate::protocol::{Status, Text};
+use crate::session::Session;
+use crate::streams::Streams;
+use crate::terminal::PseudoTerminal;
+
+/// A command under way.
+#[derive(Debug)]
+pub struct Running {
+    pid: Pid,
+    outputs: Vec<JoinHandle<()>>,
+}
+
+/// Starts the command of the session's plan. Its working directory is this
+/// process's one.
+///
+/// # Errors
+///
+/// The status to report: the command does not exist, cannot be executed, or
+/// its streams cannot be set up.
+pub fn start(session: &Arc<Session>) -> Result<Running, Status> {
+    let Some((program, arguments)) = session.plan.command.split_first() else {
+        return Err(Status::SetupFailed {
+            message: "the plan names no command".into(),
+        });
+    };
+    let program = program.as_os_str();
+    let mut command = Command::new(program);
+    command.args(arguments.iter().map(Text::as_os_str));
+    command.env_clear();
+    command.envs(environment::variables(&session.plan.environment));
+
+    let terminal = session.plan.terminal.and_then(|size| {
+        // A kernel without pseudo-terminals still runs the command.
+        PseudoTerminal::open(size)
+            .inspect_err(|error| eprintln!("guest-init: cannot open a pseudo-terminal: {error}"))
+            .ok()
+    });
+    let streams = match terminal {
+        Some(terminal) => Streams::on_terminal(&mut command, terminal),
+        None => Streams::on_pipes(&mut command),
+    };
+    let streams = streams.map_err(|error| Status::SetupFailed {
+        message: format!("cannot set up the command's streams: {error}"),
+    })?;
+
+    let child = command
+        .spawn()
+        .map_err(|error| not_started(program, &error))?;
+    // The child has its own copies now; ours would keep the streams open
+    // after its end.
+    drop(command);
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    Ok(Running {
+        pid: pid.ok_or_else(|| Status::SetupFailed {
+            message: "the command has no process ID".into(),
+        })?,
+        outputs: streams.relay(session),
+    })
+}
+
+impl Running {
+    /// Waits until the command ended; reaps whatever else ends meanwhile, as
+    /// PID 1 has to.
+    #[must_use]
+    pub fn wait(&self) -> Status {
+        loop {
+            match rustix::process::wait(WaitOptions::empty()) {
+                Ok(Some((pid, status))) if pid == self.pid => return ended(status),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Status::SetupFailed {
+                        message: format!("cannot wait for the command: {error}"),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Waits until the host has taken the last byte of the output. Call it
+    /// when no process is left that could write more.
+    pub fn deliver_output(self) {
+        for output in self.outputs {
+            let _ = output.join();
+        }
+    }
+
+    /// The command's process ID.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+}
+
+/// What `wait(2)` says about a process that ended.
+fn ended(status: WaitStatus) -> Status {
+    let number = |value: Option<i32>| value.and_then(|value| u8::try_from(value).ok());
+    if let Some(code) = number(status.exit_status()) {
+        Status::Exited { code }
+    } else if let Some(signal) = number(status.terminating_signal()) {
+        Status::Signaled { signal }
+    } else {
+        Status::SetupFailed {
+            message: format!("unknown wait status {:#x}", status.as_raw()),
+        }
+    }
+}
+
+/// The status for a command that `execve(2)` refused with `error`.
+fn not_started(program: &OsStr, error: &io::Error) -> Status {
+    let name = program.display();
+    let exists = program.as_encoded_bytes().contains(&b'/') && Path::new(program).exists();
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT) if exists => Status::CannotExecute {
+            message: format!("cannot execute {name}: its interpreter or loader is missing"),
+        },
+        Some(Errno::NOENT | Errno::NOTDIR) => Status::NotFound {
+            message: format!("command not found: {name}"),
+        },
+        _ => Status::CannotExecute {
+            message: format!("cannot execute {name}: {error}"),
+        },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,166 @@
+//! PID 1 of the guest: set up, run the command, report, power off.
+//!
+//! Whatever goes wrong is reported through the session, or on the console
+//! where there is no session yet, and the machine ends: it never hangs.
+
+use std::error::Error;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use guest_init::command;
+use guest_init::protocol::{MODULES, Mark, Plan, Status};
+use guest_init::session::Session;
+use guest_init::{environment, loopback, modules, mounts, power, root};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+/// The init of a root file system that takes over.
+const SYSTEM_INIT: &str = "/sbin/init";
+
+fn main() -> ExitCode {
+    if !rustix::process::getpid().is_init() {
+        eprintln!("guest-init: this is the first process of a guest of vmm, not a command");
+        return ExitCode::from(125);
+    }
+    mounts::mount_basics();
+    match prepare() {
+        Ok(session) => run(&Arc::new(session)),
+        Err(error) => {
+            eprintln!("guest-init: {}", chain(&*error));
+            power::off(false)
+        }
+    }
+}
+
+/// Everything before the session can carry a message.
+fn prepare() -> Result<Session, Box<dyn Error>> {
+    modules::load(&Path::new("/").join(MODULES))?;
+    let session = Session::attach()?;
+    session.mark(Mark::InitStarted);
+    Ok(session)
+}
+
+/// Runs what the plan asks for, reports how it ended and ends the machine.
+fn run(session: &Arc<Session>) -> ! {
+    let status = match set_up(&session.plan) {
+        Err(error) => Status::SetupFailed {
+            message: chain(&*error),
+        },
+        Ok(()) if session.plan.command.is_empty() => hand_over(&session.plan),
+        Ok(()) => run_command(session),
+    };
+    leave_shares();
+    if let Err(error) = session.report(&status) {
+        eprintln!("guest-init: cannot report {status:?}: {error}");
+    }
+    power::off(session.plan.power_off)
+}
+
+/// Brings everything that was written to the host. Done before the report: who
+/// reads of a success finds the files complete.
+fn leave_shares() {
+    // A share that is somebody's working directory cannot be unmounted.
+    let _ = std::env::set_current_dir("/");
+    rustix::fs::sync();
+    mounts::unmount_shares();
+}
+
+/// Prepares the guest for its command.
+fn set_up(plan: &Plan) -> Result<(), Box<dyn Error>> {
+    let _ = rustix::system::sethostname(plan.hostname.as_bytes());
+    let _ = loopback::switch_on();
+    if let Some(plan) = &plan.root {
+        root::change(plan)?;
+    }
+    for share in &plan.shares {
+        mounts::mount_share(share)?;
+    }
+    if let Some(directory) = &plan.working_directory {
+        let directory = Path::new(directory.as_os_str());
+        std::env::set_current_dir(directory).map_err(|error| {
+            format!(
+                "cannot enter the working directory {}: {error}",
+                directory.display()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Runs the command to its end.
+fn run_command(session: &Arc<Session>) -> Status {
+    let shutting_down = watch_for_shutdown(session);
+    session.mark(Mark::CommandStarted);
+    let running = match command::start(session) {
+        Ok(running) => running,
+        Err(status) => return status,
+    };
+    let status = running.wait();
+    while shutting_down.load(Ordering::Acquire) {
+        // The shutdown killed the command; that is not how it ended.
+        std::thread::park();
+    }
+    // What the command left in the background ends with it, as it would not
+    // survive the machine anyhow. Then nobody can write any more, and the
+    // output is complete.
+    if power::kill_everything() {
+        running.deliver_output();
+    }
+    session.mark(Mark::CommandEnded);
+    status
+}
+
+/// Ends the machine when a process asks PID 1 for it, as `poweroff` and
+/// `reboot` of busybox do. The flag returned says that this is under way.
+fn watch_for_shutdown(session: &Arc<Session>) -> Arc<AtomicBool> {
+    let shutting_down = Arc::new(AtomicBool::new(false));
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]) else {
+        return shutting_down;
+    };
+    let session = Arc::clone(session);
+    let flag = Arc::clone(&shutting_down);
+    std::thread::spawn(move || {
+        if signals.forever().next().is_none() {
+            return;
+        }
+        flag.store(true, Ordering::Release);
+        power::kill_everything();
+        leave_shares();
+        if session.plan.interactive {
+            let _ = session.report(&Status::Exited { code: 0 });
+        }
+        power::off(session.plan.power_off)
+    });
+    shutting_down
+}
+
+/// Makes this process the init of the root file system. Returns when that
+/// fails.
+fn hand_over(plan: &Plan) -> Status {
+    let error = Command::new(SYSTEM_INIT)
+        .env_clear()
+        .envs(environment::variables(&plan.environment))
+        .exec();
+    Status::SetupFailed {
+        message: format!(
+            "cannot execute {} of the root file system: {error}",
+            OsStr::new(SYSTEM_INIT).display()
+        ),
+    }
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}

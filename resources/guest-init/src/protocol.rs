@@ -1,0 +1,279 @@
+//! What the VMM and the guest's init say to each other.
+//!
+//! The session is a directory served over virtio-fs under the tag
+//! [`SESSION_TAG`]. Its files are the messages: the init reads [`PLAN`] once,
+//! relays the command's streams through [`STDIN`], [`STDOUT`] and
+//! [`STDERR`], and writes [`STATUS`] at the end. The VMM never trusts what
+//! comes from this side: sizes are bounded and JSON is parsed strictly.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The tag of the session's virtio-fs device; no share may use it.
+pub const SESSION_TAG: &str = "vmm.session";
+
+/// The file to read the [`Plan`] from, as JSON.
+pub const PLAN: &str = "plan";
+/// The file that reads what the command gets on its standard input: READ
+/// blocks until there is data, and 0 bytes are the end of the input.
+pub const STDIN: &str = "stdin";
+/// The file that takes the command's standard output; `EPIPE` when nobody on
+/// the host reads it any more.
+pub const STDOUT: &str = "stdout";
+/// The file that takes the command's standard error.
+pub const STDERR: &str = "stderr";
+/// The file to write the [`Status`] to, as JSON in one write.
+pub const STATUS: &str = "status";
+/// The file that reads a [`WindowSize`] as JSON: READ blocks until the host's
+/// terminal has another size than the one last read.
+pub const WINDOW_SIZE: &str = "winsize";
+/// The file to write a [`Mark`]'s name to, at the moment it happens.
+pub const MARK: &str = "mark";
+
+/// The largest plan in bytes. `execve(2)` takes 2 MiB of arguments and
+/// environment by default; JSON escapes take some more.
+pub const MAX_PLAN: usize = 8 << 20;
+/// The largest status message in bytes.
+pub const MAX_STATUS: usize = 16 << 10;
+
+/// The directory of the initramfs that holds the packed kernel modules.
+pub const MODULES: &str = "modules";
+/// The file in [`MODULES`] that lists the modules' file names, one a line, in
+/// the order in which they have to be loaded.
+pub const MODULE_ORDER: &str = "order";
+
+/// What the guest has to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The command and its arguments, exactly. Empty means: hand the machine
+    /// over to the init of the [`root`](Self::root).
+    pub command: Vec<Text>,
+    /// The command's environment, each as `NAME=value`.
+    pub environment: Vec<Text>,
+    /// The command's working directory, `None` for `/`.
+    pub working_directory: Option<Text>,
+    /// The name of the guest.
+    pub hostname: String,
+    /// The root file system, `None` to stay in the initramfs.
+    pub root: Option<RootPlan>,
+    /// The shares to mount, in this order.
+    pub shares: Vec<SharePlan>,
+    /// The terminal to run the command on, `None` for pipes.
+    pub terminal: Option<WindowSize>,
+    /// The command is a shell for the user rather than one of the user's
+    /// commands: shutting the guest down is then a proper end.
+    pub interactive: bool,
+    /// The machine can be powered off. A kernel that runs without ACPI tables
+    /// would halt for ever instead, and has to restart to end the machine.
+    pub power_off: bool,
+}
+
+/// A share to mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharePlan {
+    /// The virtio-fs tag.
+    pub tag: String,
+    /// The absolute path to mount it at.
+    pub at: Text,
+    /// Mount it read-only.
+    pub read_only: bool,
+}
+
+/// The root file system to use in place of the initramfs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootPlan {
+    /// The virtio-fs tag.
+    pub tag: String,
+    /// The share refuses writes: put a tmpfs overlay over it, so that the
+    /// guest can write all the same and nothing of it reaches the host.
+    pub read_only: bool,
+}
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSize {
+    /// Height in character cells.
+    pub rows: u16,
+    /// Width in character cells.
+    pub columns: u16,
+}
+
+/// How the command ended, or why it did not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Status {
+    /// It called `exit`.
+    Exited {
+        /// The status it exited with.
+        code: u8,
+    },
+    /// A signal ended it.
+    Signaled {
+        /// The signal's number, as on x86-64 Linux.
+        signal: u8,
+    },
+    /// It exists but cannot be executed.
+    CannotExecute {
+        /// Why.
+        message: String,
+    },
+    /// There is no such command.
+    NotFound {
+        /// Which.
+        message: String,
+    },
+    /// The guest could not be prepared for it.
+    SetupFailed {
+        /// What failed.
+        message: String,
+    },
+}
+
+/// A moment worth a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The init has the session and starts to set the guest up.
+    InitStarted,
+    /// The command is being executed.
+    CommandStarted,
+    /// The command ended and its output is delivered.
+    CommandEnded,
+}
+
+impl Mark {
+    /// All of them, in the order in which they happen.
+    pub const ALL: [Self; 3] = [Self::InitStarted, Self::CommandStarted, Self::CommandEnded];
+
+    /// The name that is written to [`MARK`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InitStarted => "init-started",
+            Self::CommandStarted => "command-started",
+            Self::CommandEnded => "command-ended",
+        }
+    }
+
+    /// The mark of that name.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|mark| mark.name().as_bytes() == name)
+    }
+}
+
+/// A string of the operating system in JSON: a JSON string where it is UTF-8,
+/// else an array of its bytes. Arguments reach the command byte for byte.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Text(OsString);
+
+impl Text {
+    /// The string.
+    #[must_use]
+    pub fn as_os_str(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: Into<OsString>> From<T> for Text {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Json {
+    String(String),
+    Bytes(Vec<u8>),
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.to_str() {
+            Some(text) => Json::String(text.to_owned()),
+            None => Json::Bytes(self.0.as_bytes().to_vec()),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match Json::deserialize(deserializer)? {
+            Json::String(text) => text.into(),
+            Json::Bytes(bytes) => OsString::from_vec(bytes),
+        }))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_the_journey_byte_for_byte() {
+        let plan = Plan {
+            command: vec!["printf".into(), OsString::from_vec(vec![b'a', 0xff]).into()],
+            environment: vec!["A=b c".into()],
+            working_directory: Some("/mnt".into()),
+            hostname: "vm".into(),
+            root: Some(RootPlan {
+                tag: "root".into(),
+                read_only: true,
+            }),
+            shares: vec![SharePlan {
+                tag: "t".into(),
+                at: "/mnt/t".into(),
+                read_only: false,
+            }],
+            terminal: Some(WindowSize {
+                rows: 24,
+                columns: 80,
+            }),
+            interactive: false,
+            power_off: true,
+        };
+        let json = serde_json::to_vec(&plan).unwrap();
+        assert_eq!(serde_json::from_slice::<Plan>(&json).unwrap(), plan);
+    }
+
+    #[test]
+    fn a_status_reads_as_documented() {
+        let json = serde_json::to_string(&Status::Exited { code: 3 }).unwrap();
+        assert_eq!(json, r#"{"outcome":"exited","code":3}"#);
+    }
+
+    #[test]
+    fn a_status_with_surplus_fields_is_refused() {
+        let json = r#"{"outcome":"exited","code":3,"signal":9}"#;
+        assert!(serde_json::from_str::<Status>(json).is_err());
+    }
+
+    #[test]
+    fn a_status_out_of_range_is_refused() {
+        let json = r#"{"outcome":"exited","code":256}"#;
+        assert!(serde_json::from_str::<Status>(json).is_err());
+    }
+
+    #[test]
+    fn marks_are_found_by_their_exact_names_only() {
+        assert_eq!(Mark::from_name(b"init-started"), Some(Mark::InitStarted));
+        assert_eq!(Mark::from_name(b"init-started\n"), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! The init's end of the session.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::mounts;
+use crate::protocol::{self, MAX_STATUS, Mark, Plan, SESSION_TAG, Status, WindowSize};
+
+/// Where the session is mounted for a moment.
+const MOUNT_POINT: &str = "/session";
+
+/// How long the device may take to appear after its driver is there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its file system cannot be mounted.
+    #[error("cannot mount the session")]
+    Mount(#[source] mounts::Error),
+    /// One of its files cannot be opened.
+    #[error("cannot open the session's file `{0}`")]
+    Open(&'static str, #[source] io::Error),
+    /// The plan cannot be read.
+    #[error("cannot read the session's plan")]
+    Read(#[source] io::Error),
+    /// The plan makes no sense.
+    #[error("cannot understand the session's plan: is the init from another version of vmm?")]
+    Plan(#[source] serde_json::Error),
+}
+
+/// The open files of the session.
+#[derive(Debug)]
+pub struct Session {
+    /// What to do.
+    pub plan: Plan,
+    /// Reads the command's standard input.
+    pub stdin: File,
+    /// Takes the command's standard output.
+    pub stdout: File,
+    /// Takes the command's standard error.
+    pub stderr: File,
+    window_size: File,
+    status: File,
+    mark: File,
+}
+
+impl Session {
+    /// Mounts the session, opens its files and reads the plan.
+    ///
+    /// The mount is gone when this returns: the open files keep working, and
+    /// the command finds no way to them.
+    pub fn attach() -> Result<Self, Error> {
+        let directory = Path::new(MOUNT_POINT);
+        mount(directory).map_err(Error::Mount)?;
+        let session = Self::open(directory);
+        let _ = rustix::mount::unmount(directory, UnmountFlags::DETACH);
+        let _ = std::fs::remove_dir(directory);
+        session
+    }
+
+    /// Opens the files of a session that is mounted at `directory`.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
+        let reader = |name: &'static str| {
+            File::open(directory.join(name)).map_err(|error| Error::Open(name, error))
+        };
+        let writer = |name: &'static str| {
+            OpenOptions::new()
+                .write(true)
+                .open(directory.join(name))
+                .map_err(|error| Error::Open(name, error))
+        };
+        let mut json = Vec::new();
+        reader(protocol::PLAN)?
+            .read_to_end(&mut json)
+            .map_err(Error::Read)?;
+        Ok(Self {
+            plan: serde_json::from_slice(&json).map_err(Error::Plan)?,
+            stdin: reader(protocol::STDIN)?,
+            stdout: writer(protocol::STDOUT)?,
+            stderr: writer(protocol::STDERR)?,
+            window_size: reader(protocol::WINDOW_SIZE)?,
+            status: writer(protocol::STATUS)?,
+            mark: writer(protocol::MARK)?,
+        })
+    }
+
+    /// Tells the VMM that `mark` is now.
+    pub fn mark(&self, mark: Mark) {
+        // A timestamp that is missing is no reason to end the command.
+        let _ = (&self.mark).write(mark.name().as_bytes());
+    }
+
+    /// Tells the VMM how the command ended.
+    pub fn report(&self, status: &Status) -> io::Result<()> {
+        let mut json = serde_json::to_vec(status)?;
+        if json.len() > MAX_STATUS {
+            json = serde_json::to_vec(&shortened(status))?;
+        }
+        (&self.status).write_all(&json)
+    }
+
+    /// Waits until the host's terminal has another size. `None` when it never
+    /// will.
+    #[must_use]
+    pub fn next_window_size(&self) -> Option<WindowSize> {
+        let mut json = [0; 128];
+        loop {
+            match (&self.window_size).read(&mut json) {
+                Ok(count) => return serde_json::from_slice(json.get(..count)?).ok(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// The same status with a message that fits.
+fn shortened(status: &Status) -> Status {
+    let short = |message: &str| message.chars().take(1000).collect::<String>();
+    match status {
+        Status::CannotExecute { message } => Status::CannotExecute {
+            message: short(message),
+        },
+        Status::NotFound { message } => Status::NotFound {
+            message: short(message),
+        },
+        Status::SetupFailed { message } => Status::SetupFailed {
+            message: short(message),
+        },
+        other => other.clone(),
+    }
+}
+
+fn mount(directory: &Path) -> Result<(), mounts::Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match mounts::mount_virtiofs(SESSION_TAG, directory, MountFlags::empty()) {
+            // No device with this tag, yet.
+            Err(mounts::Error::Mount { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn session(directory: &Path) -> Session {
+        let plan = Plan {
+            command: vec!["true".into()],
+            environment: Vec::new(),
+            working_directory: None,
+            hostname: "vm".into(),
+            root: None,
+            shares: Vec::new(),
+            terminal: None,
+            interactive: false,
+            power_off: true,
+        };
+        fs::write(
+            directory.join(protocol::PLAN),
+            serde_json::to_vec(&plan).unwrap(),
+        )
+        .unwrap();
+        for name in [
+            protocol::STDIN,
+            protocol::STDOUT,
+            protocol::STDERR,
+            protocol::WINDOW_SIZE,
+            protocol::STATUS,
+            protocol::MARK,
+        ] {
+            fs::write(directory.join(name), "").unwrap();
+        }
+        Session::open(directory).unwrap()
+    }
+
+    #[test]
+    fn a_report_that_is_too_long_is_shortened() {
+        let directory = tempfile::tempdir().unwrap();
+        let session = session(directory.path());
+
+        session
+            .report(&Status::NotFound {
+                message: "é".repeat(20_000),
+            })
+            .unwrap();
+
+        let json = fs::read(directory.path().join(protocol::STATUS)).unwrap();
+        assert!(json.len() <= MAX_STATUS);
+        let status: Status = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            status,
+            Status::NotFound {
+                message: "é".repeat(1000)
+            }
+        );
+    }
+
+    #[test]
+    fn marks_are_written_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        session(directory.path()).mark(Mark::CommandStarted);
+        let text = fs::read(directory.path().join(protocol::MARK)).unwrap();
+        assert_eq!(text, b"command-started");
+    }
+
+    #[test]
+    fn a_plan_that_is_no_plan_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(protocol::PLAN), "{}").unwrap();
+        assert!(matches!(
+            Session::open(directory.path()),
+            Err(Error::Plan(_))
+        ));
+    }
+}

@@ -1,0 +1,317 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::configuration::Configuration;
+use crate::outcome::Outcome;
+use crate::output_file::OutputFile;
+use crate::report::{Report, Timings};
+use crate::share::ShareArgument;
+use crate::size::Size;
+use crate::{chain, run, terminal};
+
+/// The status for everything that goes wrong before a command runs, a wrong
+/// command line too: 2, which is customary for that, could be the command's.
+const FAILURE: u8 = 125;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  COMMAND's own, or 128 + n when signal n ended it
+  124  the time was up (--timeout)
+  125  vmm could not set up or run the machine
+  126  COMMAND cannot be executed
+  127  COMMAND was not found
+  255  the guest's kernel panicked, or the guest ended without a report
+  The outcome by name is in the JSON of --report.
+
+Keys, when standard input and output are a terminal:
+  Ctrl-A x       end the machine
+  Ctrl-A Ctrl-A  type Ctrl-A";
+
+const SHARE_OPTIONS: &str = "\
+Share a host directory with the guest (repeatable): DIR[,OPTION[=VALUE]]...
+
+tag=NAME    the virtio-fs tag, at most 36 bytes (default: the directory's name)
+at=PATH     where the built-in init mounts it (default: /mnt/TAG)
+ro, rw      refuse changes, or allow them (default: rw; for --root: ro)
+cache=POLICY
+            never: ask the host every time; metadata: keep names and attributes;
+            auto: keep everything until the file is opened again; always: keep
+            everything (default: auto)
+writeback   let the guest collect writes before it sends them
+queues=N    number of request queues (default: 1)
+xattr       serve extended attributes
+path=DIR    in place of DIR, as the last option: for names with a comma";
+
+/// A microVM for people who work on Linux kernels.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vmm",
+    version,
+    propagate_version = true,
+    arg_required_else_help = false
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Boot a kernel with host directories shared, and run a command in it
+    Run(Box<RunArguments>),
+}
+
+/// The arguments of `vmm run`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct RunArguments {
+    /// Kernel to boot: a bzImage or an ELF vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub kernel: PathBuf,
+
+    /// Share a host directory with the guest: DIR[,OPTION[=VALUE]]...
+    #[arg(long = "share", value_name = "DIR[,OPTION]...", long_help = SHARE_OPTIONS,
+          value_parser = OsStringValueParser::new().try_map(|text| ShareArgument::parse(&text)))]
+    pub shares: Vec<ShareArgument>,
+
+    /// Boot the tree in DIR as the guest's root file system; options as for
+    /// --share. Read-only with a tmpfs overlay unless rw is given. Without
+    /// COMMAND its /sbin/init runs on the serial console
+    #[arg(long, value_name = "DIR[,OPTION]...", conflicts_with = "initramfs",
+          value_parser = OsStringValueParser::new().try_map(|text| ShareArgument::parse(&text)))]
+    pub root: Option<ShareArgument>,
+
+    /// Boot this initramfs instead of the built-in one; its serial console is
+    /// standard input and output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "env", "cwd", "modules"])]
+    pub initramfs: Option<PathBuf>,
+
+    /// Append to the kernel's command line (repeatable)
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    pub cmdline: Vec<String>,
+
+    /// Number of processors, 1 to 255
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..))]
+    pub cpus: u8,
+
+    /// Memory: a number of MiB, or one with K, M, G or T
+    #[arg(long, value_name = "SIZE", default_value_t = Size::from_mebibytes(512))]
+    pub memory: Size,
+
+    /// End the machine after this time, with status 124: 30s, 5m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// Write the kernel's console to FILE
+    #[arg(long, value_name = "FILE")]
+    pub console_log: Option<PathBuf>,
+
+    /// Write counts and times of the run to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+
+    /// Write how the run ended to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Kernel modules: /lib/modules/RELEASE or the directory it is in
+    /// (default: the host's, if it has the kernel's). Given explicitly, they
+    /// are in the guest's /lib/modules too
+    #[arg(long, value_name = "DIR")]
+    pub modules: Option<PathBuf>,
+
+    /// Set a variable in COMMAND's environment, or pass the host's on
+    /// (repeatable)
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+
+    /// Run COMMAND in this directory of the guest
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+
+    /// Show the kernel's console on standard error
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Check everything, print the configuration as JSON and start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Command to run in the guest, with its arguments (default: a shell)
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let start = Instant::now();
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("VMM_LOG", "warn")).init();
+    let arguments = match Cli::try_parse() {
+        Ok(Cli {
+            command: Subcommands::Run(arguments),
+        }) => arguments,
+        Err(error) => return usage(&error),
+    };
+    let report = arguments.report.clone();
+    let dry_run = arguments.dry_run;
+    let configuration = match Configuration::prepare(*arguments) {
+        Ok(configuration) => configuration,
+        Err(error) => {
+            let outcome = Outcome::VmmError(chain::one_line(&error));
+            // Whoever reads the report should find this failure in it, too.
+            if let Some(file) = report.and_then(|path| OutputFile::check("--report", &path).ok()) {
+                let timings = Timings::collect(start, None, None);
+                let _ = file.write(&Report::new(&outcome, timings).json());
+            }
+            return finish(&outcome);
+        }
+    };
+    if dry_run {
+        return print(&configuration.json());
+    }
+    finish(&run::run(configuration, start))
+}
+
+/// Says what has to be said, and ends with the outcome's status.
+fn finish(outcome: &Outcome) -> ExitCode {
+    terminal::restore();
+    if let Some(message) = outcome.message() {
+        chain::tell(&format!("vmm: error: {message}"));
+    }
+    ExitCode::from(outcome.code())
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILURE),
+    }
+}
+
+/// Help and version as asked for; a mistake on one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let message = on_one_line(&error.render().to_string());
+            chain::tell(&format!("vmm: error: {message}"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// clap's message, hints included, without the usage that follows.
+fn on_one_line(message: &str) -> String {
+    let message = message.split("\n\nUsage:").next().unwrap_or(message);
+    let message = message
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(message);
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let message = words.join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    format!("{message} (vmm run --help has the options)")
+}
+
+/// A duration with its unit, or a number of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "write a number with its unit: 500ms, 30s, 5m or 1h".to_owned())?,
+    };
+    if duration.is_zero() {
+        return Err("a machine without any time cannot run".to_owned());
+    }
+    if Instant::now().checked_add(duration).is_none() {
+        return Err("that is longer than any clock runs".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str]) -> Result<RunArguments, String> {
+        let all = ["vmm", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(all) {
+            Ok(Cli {
+                command: Subcommands::Run(arguments),
+            }) => Ok(*arguments),
+            Err(error) => Err(on_one_line(&error.render().to_string())),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_kernel_and_a_share_are_enough() {
+        let arguments = parse(&["--kernel", "bzImage", "--share", "./dir"]).unwrap();
+        assert_eq!(arguments.kernel, PathBuf::from("bzImage"));
+        assert_eq!(arguments.shares.len(), 1);
+        assert_eq!(arguments.memory, Size::from_mebibytes(512));
+    }
+
+    #[test]
+    fn everything_after_the_dashes_is_the_command() {
+        let arguments = parse(&["--kernel", "k", "--", "ls", "-l", "--", "--share"]).unwrap();
+        assert_eq!(arguments.command, ["ls", "-l", "--", "--share"]);
+    }
+
+    #[test]
+    fn mistakes_take_one_line() {
+        for (arguments, part) in [
+            (&["--kernel", "k", "--cpus", "0"][..], "0 is not in 1..=255"),
+            (&["--kernel", "k", "--memory", "lots"], "whole number"),
+            (&["--kernel", "k", "--timeout", "soon"], "500ms, 30s"),
+            (&["--kernel", "k", "--timeout", "0"], "without any time"),
+            (
+                &["--kernel", "k", "--share", "d,foo"],
+                "unknown option 'foo'",
+            ),
+            (&["--kernel", "k", "--chare", "d"], "'--share'"),
+            (&["--kernel", "k", "ls"], "'ls'"),
+            (&["--share", "d"], "--kernel"),
+            (
+                &["--kernel", "k", "--initramfs", "i", "--", "ls"],
+                "cannot be used with",
+            ),
+            (
+                &["--kernel", "k", "--initramfs", "i", "--root", "d"],
+                "cannot be used with",
+            ),
+        ] {
+            let message = parse(arguments).unwrap_err();
+            assert!(message.contains(part), "{message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_or_are_seconds() {
+        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert!(parse_duration("18446744073709551615").is_err());
+    }
+}

@@ -1,0 +1,395 @@
+//! Everything that is known before the machine starts: the arguments, checked
+//! and completed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use guest_init::protocol::{Plan, RootPlan, SharePlan, Text};
+use serde_json::json;
+
+use crate::cli::RunArguments;
+use crate::initramfs::modules::Modules;
+use crate::initramfs::{self, busybox, busybox::Busybox};
+use crate::kernel::{Discovery, Kernel};
+use crate::machine::boot::command_line;
+use crate::machine::host;
+use crate::output_file::{self, OutputFile};
+use crate::preflight::{self, Needs};
+use crate::share::{self, Cache, Share};
+use crate::size::Size;
+use crate::terminal;
+
+/// The shell of the built-in initramfs.
+const SHELL: &str = "/bin/sh";
+/// The search path for COMMAND.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What the guest calls itself.
+const HOSTNAME: &str = "vmm";
+
+/// Who is in charge of the guest once its kernel is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// Our init, which runs one command and reports how it ended.
+    Command,
+    /// The init of the user's root file system, on the serial console.
+    System,
+    /// The user's own initramfs, on the serial console.
+    Initramfs,
+}
+
+/// A run, ready to start.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Who is in charge.
+    pub boot: Boot,
+    /// What the guest's init has to do; `None` with a foreign initramfs.
+    pub plan: Option<Plan>,
+    /// The initramfs.
+    pub initramfs: Vec<u8>,
+    /// The user's part of the kernel's command line.
+    pub cmdline: String,
+    /// The root first, if there is one.
+    pub shares: Vec<Share>,
+    /// Number of processors.
+    pub cpus: u8,
+    /// Guest memory.
+    pub memory: Size,
+    /// The time that the run has.
+    pub timeout: Option<Duration>,
+    /// `--console-log`.
+    pub console_log: Option<PathBuf>,
+    /// `--metrics`.
+    pub metrics: Option<OutputFile>,
+    /// `--report`.
+    pub report: Option<OutputFile>,
+    /// Show the kernel's console.
+    pub verbose: bool,
+    kernel_path: PathBuf,
+    packed_modules: Vec<String>,
+}
+
+/// Why a run cannot start. One line each, with how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A share.
+    #[error(transparent)]
+    Share(#[from] share::Error),
+    /// The kernel's file.
+    #[error(transparent)]
+    Kernel(#[from] crate::kernel::Error),
+    /// What the kernel lacks.
+    #[error(transparent)]
+    Preflight(#[from] preflight::Error),
+    /// Its modules.
+    #[error(transparent)]
+    Modules(#[from] initramfs::modules::Error),
+    /// The shell.
+    #[error(transparent)]
+    Busybox(#[from] busybox::Error),
+    /// The built-in initramfs.
+    #[error(transparent)]
+    Pack(#[from] initramfs::cpio::TooLarge),
+    /// The user's initramfs.
+    #[error("cannot read the initramfs {}", path.display())]
+    Initramfs {
+        /// The file.
+        path: PathBuf,
+        /// What the host says.
+        source: std::io::Error,
+    },
+    /// The user's initramfs is empty.
+    #[error("the initramfs {} is empty: name a cpio archive", .0.display())]
+    EmptyInitramfs(PathBuf),
+    /// A file to write.
+    #[error(transparent)]
+    Output(#[from] output_file::Error),
+    /// `--env`.
+    #[error("--env {}: there is no such variable to pass on; write NAME=VALUE", .0.display())]
+    Environment(OsString),
+    /// `--cwd`.
+    #[error("--cwd {} is not an absolute path in the guest, such as /mnt/dir", .0.display())]
+    WorkingDirectory(PathBuf),
+    /// This host.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+}
+
+impl Configuration {
+    /// Checks the arguments, and whether this host can run them, and packs
+    /// the initramfs.
+    pub fn prepare(arguments: RunArguments) -> Result<Self, Error> {
+        let mut shares = share::settle(arguments.root.as_ref(), &arguments.shares)?;
+        let kernel = Kernel::open(&arguments.kernel)?;
+        let boot = match (&arguments.initramfs, &arguments.root) {
+            (Some(_), _) => Boot::Initramfs,
+            (None, Some(_)) if arguments.command.is_empty() => Boot::System,
+            (None, _) => Boot::Command,
+        };
+        let modules = match boot {
+            Boot::Initramfs => None,
+            _ => Modules::find(arguments.modules.as_deref(), kernel.release())?,
+        };
+        let needs = Needs {
+            shares: boot != Boot::Initramfs || !shares.is_empty(),
+            init_loads_modules: boot != Boot::Initramfs,
+            overlay: arguments.root.is_some() && shares.first().is_some_and(|root| root.read_only),
+        };
+        let names = preflight::check_kernel(&arguments.kernel, &kernel, modules.as_ref(), needs)?;
+        let packed = match &modules {
+            Some(modules) => modules.load_order(&names)?,
+            None => Vec::new(),
+        };
+        if let (Some(modules), Some(_), None) = (&modules, &arguments.modules, &arguments.root) {
+            shares.push(modules_share(modules, &shares, kernel.release()));
+        }
+        let plan = match boot {
+            Boot::Initramfs => None,
+            _ => Some(plan(&arguments, boot, &shares, &kernel)?),
+        };
+        let initramfs = match &arguments.initramfs {
+            Some(path) => read_initramfs(path)?,
+            None => initramfs::build(tools(&arguments, &shares)?.as_ref(), &packed)?,
+        };
+        let output = |option, path: &Option<PathBuf>| {
+            path.as_deref()
+                .map(|path| OutputFile::check(option, path))
+                .transpose()
+        };
+        let metrics = output("--metrics", &arguments.metrics)?;
+        let report = output("--report", &arguments.report)?;
+        // The log is opened when the run starts: a dry run truncates nothing.
+        output("--console-log", &arguments.console_log)?;
+        if !arguments.dry_run {
+            host::check()?;
+        }
+        Ok(Self {
+            kernel,
+            boot,
+            plan,
+            initramfs,
+            cmdline: arguments.cmdline.join(" "),
+            shares,
+            cpus: arguments.cpus,
+            memory: arguments.memory,
+            timeout: arguments.timeout,
+            console_log: arguments.console_log,
+            metrics,
+            report,
+            verbose: arguments.verbose,
+            kernel_path: arguments.kernel,
+            packed_modules: packed.into_iter().map(|module| module.name).collect(),
+        })
+    }
+
+    /// Number of virtio devices: the shares and the session.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.shares.len() + usize::from(self.plan.is_some())
+    }
+
+    /// The configuration for `--dry-run`.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        let discovery = self.kernel.discovery();
+        let value = json!({
+            "schema": crate::report::SCHEMA,
+            "kernel": {
+                "path": self.kernel_path,
+                "version": self.kernel.version,
+                "discovery": match discovery {
+                    Discovery::Acpi => "acpi",
+                    Discovery::CommandLine => "command-line",
+                },
+            },
+            "cmdline": command_line::compose(discovery, self.devices(), &self.cmdline),
+            "boot": match self.boot {
+                Boot::Command => "command",
+                Boot::System => "system",
+                Boot::Initramfs => "initramfs",
+            },
+            "cpus": self.cpus,
+            "memory_bytes": self.memory.bytes(),
+            "initramfs_bytes": self.initramfs.len(),
+            "modules": self.packed_modules,
+            "shares": self.shares,
+            "plan": self.plan,
+            "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
+        });
+        crate::report::json(&value)
+    }
+}
+
+/// What the guest's init has to do.
+fn plan(
+    arguments: &RunArguments,
+    boot: Boot,
+    shares: &[Share],
+    kernel: &Kernel,
+) -> Result<Plan, Error> {
+    let interactive = boot == Boot::Command && arguments.command.is_empty();
+    let command = match boot {
+        Boot::Command if interactive => vec![SHELL.into()],
+        _ => arguments.command.iter().map(Text::from).collect(),
+    };
+    let on_terminal = boot == Boot::Command && terminal::is_interactive();
+    if let Some(directory) = &arguments.cwd
+        && !directory.is_absolute()
+    {
+        return Err(Error::WorkingDirectory(directory.clone()));
+    }
+    let rooted = usize::from(arguments.root.is_some());
+    Ok(Plan {
+        command,
+        environment: environment(&arguments.env, on_terminal)?,
+        working_directory: arguments.cwd.as_ref().map(Text::from),
+        hostname: HOSTNAME.to_owned(),
+        root: shares.iter().take(rooted).next().map(|root| RootPlan {
+            tag: root.tag.clone(),
+            read_only: root.read_only,
+        }),
+        shares: shares
+            .iter()
+            .skip(rooted)
+            .map(|share| SharePlan {
+                tag: share.tag.clone(),
+                at: Text::from(&share.at),
+                read_only: share.read_only,
+            })
+            .collect(),
+        terminal: on_terminal
+            .then(terminal::size)
+            .flatten()
+            .or_else(|| on_terminal.then(Default::default)),
+        interactive,
+        power_off: kernel.discovery() == Discovery::Acpi,
+    })
+}
+
+/// COMMAND's environment: what every program expects, then what the user
+/// says.
+fn environment(user: &[OsString], on_terminal: bool) -> Result<Vec<Text>, Error> {
+    let mut variables: Vec<Text> = vec![
+        format!("PATH={SEARCH_PATH}").into(),
+        "HOME=/root".into(),
+        "USER=root".into(),
+    ];
+    if on_terminal {
+        let mut term = OsString::from("TERM=");
+        term.push(std::env::var_os("TERM").unwrap_or_else(|| "linux".into()));
+        variables.push(term.into());
+    }
+    for variable in user {
+        let bytes = variable.as_bytes();
+        match bytes.iter().position(|byte| *byte == b'=') {
+            Some(0) => return Err(Error::Environment(variable.clone())),
+            Some(_) => variables.push(variable.into()),
+            None => {
+                let value = std::env::var_os(variable)
+                    .filter(|_| !bytes.is_empty())
+                    .ok_or_else(|| Error::Environment(variable.clone()))?;
+                let mut both = variable.clone();
+                both.push("=");
+                both.push(value);
+                variables.push(both.into());
+            }
+        }
+    }
+    Ok(variables)
+}
+
+/// The host's busybox for the initramfs, where the guest needs one: not for a
+/// root file system, which has its own tools, and not for a command that lies
+/// on a share when there is no busybox to be had.
+fn tools(arguments: &RunArguments, shares: &[Share]) -> Result<Option<Busybox>, Error> {
+    if arguments.root.is_some() {
+        return Ok(None);
+    }
+    match Busybox::load() {
+        Ok(busybox) => Ok(Some(busybox)),
+        Err(_) if is_on_a_share(arguments.command.first(), shares) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_on_a_share(command: Option<&OsString>, shares: &[Share]) -> bool {
+    command.is_some_and(|command| {
+        shares
+            .iter()
+            .any(|share| Path::new(command).starts_with(&share.at))
+    })
+}
+
+/// The modules that the user named, where `modprobe` in the guest looks.
+fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> Share {
+    let directory = modules.directory();
+    let release = release.map(OsStr::new).or_else(|| directory.file_name());
+    let mut tag = "modules".to_owned();
+    while shares.iter().any(|share| share.tag == tag) {
+        tag.push('+');
+    }
+    Share {
+        tag,
+        directory: directory.to_owned(),
+        at: Path::new("/lib/modules").join(release.unwrap_or_default()),
+        read_only: true,
+        cache: Cache::Auto,
+        writeback: false,
+        xattr: false,
+        queues: 1,
+    }
+}
+
+fn read_initramfs(path: &Path) -> Result<Vec<u8>, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Initramfs {
+        path: path.to_owned(),
+        source,
+    })?;
+    if bytes.is_empty() {
+        return Err(Error::EmptyInitramfs(path.to_owned()));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_variables_come_last_and_win() {
+        let variables = environment(&["HOME=/tmp".into()], false).unwrap();
+        assert_eq!(variables.last(), Some(&"HOME=/tmp".into()));
+    }
+
+    #[test]
+    fn a_name_alone_passes_the_hosts_variable_on() {
+        let path = std::env::var("PATH").unwrap();
+        let variables = environment(&["PATH".into()], false).unwrap();
+        assert_eq!(variables.last(), Some(&format!("PATH={path}").into()));
+    }
+
+    #[test]
+    fn a_variable_without_a_name_or_a_value_is_refused() {
+        for text in ["=x", "", "VMM_NO_SUCH_VARIABLE"] {
+            assert!(environment(&[text.into()], false).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_on_a_share_needs_no_busybox() {
+        let top = tempfile::tempdir().unwrap();
+        let argument = share::ShareArgument {
+            directory: top.path().to_owned(),
+            at: Some("/work".into()),
+            ..share::ShareArgument::default()
+        };
+        let shares = share::settle(None, &[argument]).unwrap();
+        assert!(is_on_a_share(Some(&"/work/bin/tool".into()), &shares));
+        assert!(!is_on_a_share(Some(&"sh".into()), &shares));
+        assert!(!is_on_a_share(None, &shares));
+    }
+}

@@ -1,0 +1,260 @@
+//! What the guest's kernel says on its serial console: kept in part for the
+//! error message, written to a file, shown, and searched for a panic.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of the console's end that are kept.
+const KEPT: usize = 64 << 10;
+/// The longest line that is searched for a panic.
+const LONGEST_LINE: usize = 4 << 10;
+/// Bytes collected before the log file is written, at most; a line's end
+/// writes them too. The guest sends byte by byte.
+const BATCH: usize = 4 << 10;
+/// Where a log file ends for good: a guest that floods its console must not
+/// fill the host's disk.
+const LARGEST_LOG: u64 = 1 << 30;
+/// What the kernel writes first when it panics.
+const PANIC: &str = "Kernel panic - not syncing: ";
+
+/// The console's record, shared between the serial port and whoever reports.
+#[derive(Clone)]
+pub struct ConsoleLog(Arc<Mutex<Record>>);
+
+struct Record {
+    end: VecDeque<u8>,
+    line: Vec<u8>,
+    panic: Option<String>,
+    log: Option<File>,
+    pending: Vec<u8>,
+    logged: u64,
+    show: Option<File>,
+}
+
+impl fmt::Debug for ConsoleLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsoleLog").finish_non_exhaustive()
+    }
+}
+
+impl ConsoleLog {
+    /// A console that goes to the file `log` and is copied to `show` as it
+    /// comes.
+    #[must_use]
+    pub fn new(log: Option<File>, show: Option<File>) -> Self {
+        Self(Arc::new(Mutex::new(Record {
+            end: VecDeque::with_capacity(KEPT),
+            line: Vec::new(),
+            panic: None,
+            log,
+            pending: Vec::new(),
+            logged: 0,
+            show,
+        })))
+    }
+
+    /// The end of the serial port that takes the guest's bytes.
+    #[must_use]
+    pub fn writer(&self) -> ConsoleWriter {
+        ConsoleWriter(self.clone())
+    }
+
+    /// The message of the kernel's panic, if there was one.
+    #[must_use]
+    pub fn panic(&self) -> Option<String> {
+        let mut record = self.lock();
+        if record.panic.is_none() {
+            // The last line may have no end.
+            record.search_line();
+        }
+        record.panic.clone()
+    }
+
+    /// The last `lines` lines, printable: a guest's escape sequences never
+    /// reach the user's terminal this way.
+    #[must_use]
+    pub fn tail(&self, lines: usize) -> Vec<String> {
+        let record = self.lock();
+        let bytes: Vec<u8> = record.end.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let all: Vec<&str> = text.trim_end().split('\n').collect();
+        let first = all.len().saturating_sub(lines);
+        all.into_iter()
+            .skip(first)
+            .map(printable)
+            .filter(|line| !line.is_empty())
+            .collect()
+    }
+
+    /// Writes to the log file what has not been written yet.
+    pub fn flush(&self) {
+        self.lock().write_log();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        // The record is consistent between any two of its statements.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Record {
+    fn take(&mut self, bytes: &[u8]) {
+        let surplus = (self.end.len() + bytes.len()).saturating_sub(KEPT);
+        self.end.drain(..surplus.min(self.end.len()));
+        self.end.extend(
+            bytes
+                .get(bytes.len().saturating_sub(KEPT)..)
+                .unwrap_or(bytes),
+        );
+        for &byte in bytes {
+            if byte == b'\n' {
+                self.search_line();
+                self.line.clear();
+            } else if self.line.len() < LONGEST_LINE {
+                self.line.push(byte);
+            }
+        }
+        if let Some(show) = &mut self.show
+            && show.write_all(bytes).is_err()
+        {
+            // Nobody looks any more; the guest need not know.
+            self.show = None;
+        }
+        if self.log.is_some() {
+            self.pending.extend(bytes);
+            if self.pending.len() >= BATCH || bytes.contains(&b'\n') {
+                self.write_log();
+            }
+        }
+    }
+
+    fn search_line(&mut self) {
+        if self.panic.is_none() {
+            let line = String::from_utf8_lossy(&self.line);
+            self.panic = line
+                .split_once(PANIC)
+                .map(|(_, message)| crate::outcome::one_line(message));
+        }
+    }
+
+    fn write_log(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        self.logged += self.pending.len() as u64;
+        let full = self.logged > LARGEST_LOG;
+        if full {
+            let _ = log.write_all(b"\n[the log ends here: it has reached 1 GiB]\n");
+        }
+        if full || log.write_all(&self.pending).is_err() {
+            // A full disk ends the log, not the guest.
+            self.log = None;
+        }
+        self.pending.clear();
+    }
+}
+
+/// The line without carriage returns and control characters.
+fn printable(line: &str) -> String {
+    line.trim_end_matches('\r')
+        .chars()
+        .map(|letter| match letter {
+            '\t' => '\t',
+            letter if letter.is_control() => '.',
+            letter => letter,
+        })
+        .collect()
+}
+
+/// Takes the guest's bytes; never fails.
+#[derive(Debug)]
+pub struct ConsoleWriter(ConsoleLog);
+
+impl Write for ConsoleWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().take(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // The serial port flushes after every byte. Whole lines go to the
+        // file by themselves, and the rest when the run ends.
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek};
+
+    fn console(text: &str) -> ConsoleLog {
+        let console = ConsoleLog::new(None, None);
+        for byte in text.as_bytes() {
+            console.writer().write_all(&[*byte]).unwrap();
+        }
+        console
+    }
+
+    #[test]
+    fn a_panic_is_found_with_its_message() {
+        let text = "[ 1.0] Kernel panic - not syncing: sysrq triggered crash\r\nmore\r\n";
+        assert_eq!(
+            console(text).panic().as_deref(),
+            Some("sysrq triggered crash")
+        );
+        assert_eq!(console("all is well\n").panic(), None);
+    }
+
+    #[test]
+    fn a_panic_on_a_line_without_an_end_is_found() {
+        assert_eq!(
+            console("Kernel panic - not syncing: oh").panic().as_deref(),
+            Some("oh")
+        );
+    }
+
+    #[test]
+    fn the_tail_has_the_last_lines_without_control_characters() {
+        let console = console("one\r\ntwo \x1b[2J\r\nthree");
+        assert_eq!(console.tail(2), ["two .[2J", "three"]);
+    }
+
+    #[test]
+    fn a_flood_is_kept_within_bounds() {
+        let console = ConsoleLog::new(None, None);
+        let mut writer = console.writer();
+        writer.write_all(&vec![b'x'; 3 * KEPT]).unwrap();
+        writer.write_all(b"\nend").unwrap();
+        let record = console.lock();
+        assert_eq!(record.end.len(), KEPT);
+        assert!(record.line.len() <= LONGEST_LINE);
+        drop(record);
+        assert_eq!(console.tail(1), ["end"]);
+    }
+
+    #[test]
+    fn the_log_file_has_every_byte_after_a_flush() {
+        let mut file = tempfile::tempfile().unwrap();
+        let console = ConsoleLog::new(Some(file.try_clone().unwrap()), None);
+        console.writer().write_all(b"a line\r\nand a rest").unwrap();
+        console.flush();
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a line\r\nand a rest");
+    }
+
+    #[test]
+    fn a_full_disk_ends_the_log_and_not_the_guest() {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let console = ConsoleLog::new(Some(full), None);
+        assert!(console.writer().write_all(b"line\nline\n").is_ok());
+        assert_eq!(console.tail(9), ["line", "line"]);
+    }
+}

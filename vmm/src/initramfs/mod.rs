@@ -1,0 +1,132 @@
+//! The built-in initramfs: our init, a shell, and the modules that the guest
+//! needs to reach its shares.
+
+pub mod busybox;
+pub mod cpio;
+pub mod elf;
+pub mod modules;
+
+use std::collections::BTreeSet;
+
+use guest_init::protocol::{MODULE_ORDER, MODULES};
+
+use busybox::Busybox;
+use cpio::{Archive, TooLarge};
+use modules::Module;
+
+/// The guest's init: a static executable, built by this crate's build script.
+pub const INIT: &[u8] = include_bytes!(env!("VMM_GUEST_INIT"));
+
+/// The directories that the init mounts file systems on, and those that
+/// programs expect.
+const DIRECTORIES: [(&str, u32); 10] = [
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("mnt", 0o755),
+    ("proc", 0o755),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("sys", 0o755),
+    ("tmp", 0o1777),
+    ("var", 0o755),
+    (MODULES, 0o755),
+];
+
+/// Enough for the C library and busybox to know who root is.
+const PASSWD: &[u8] =
+    b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n";
+const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
+const HOSTS: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
+
+/// Builds the initramfs.
+pub fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec<u8>, TooLarge> {
+    let mut archive = Archive::default();
+    for (path, mode) in DIRECTORIES {
+        archive.directory(path, mode);
+    }
+    // The kernel opens it as the init's standard streams.
+    archive.character_device("dev/console", 0o600, 5, 1);
+    archive.file("init", 0o755, INIT)?;
+    archive.file("etc/passwd", 0o644, PASSWD)?;
+    archive.file("etc/group", 0o644, GROUP)?;
+    archive.file("etc/hosts", 0o644, HOSTS)?;
+    if let Some(busybox) = busybox {
+        add_busybox(&mut archive, busybox)?;
+    }
+    let mut order = String::new();
+    for module in modules {
+        let name = format!("{}.ko", module.name);
+        archive.file(&format!("{MODULES}/{name}"), 0o644, &module.contents)?;
+        order.push_str(&name);
+        order.push('\n');
+    }
+    archive.file(
+        &format!("{MODULES}/{MODULE_ORDER}"),
+        0o644,
+        order.as_bytes(),
+    )?;
+    Ok(archive.finish())
+}
+
+fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), TooLarge> {
+    let mut directories = BTreeSet::from(["bin"]);
+    for link in &busybox.links {
+        directories.extend(
+            link.match_indices('/')
+                .filter_map(|(end, _)| link.get(..end)),
+        );
+    }
+    // In order, so that a parent comes before what is in it.
+    for directory in directories {
+        archive.directory(directory, 0o755);
+    }
+    archive.file("bin/busybox", 0o755, &busybox.executable)?;
+    for link in &busybox.links {
+        if link != "bin/busybox" {
+            archive.symlink(link, "/bin/busybox");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn the_archive_holds_the_init_the_tools_and_the_modules_in_order() {
+        let busybox = Busybox {
+            executable: b"busybox".to_vec(),
+            links: vec!["bin/busybox".into(), "usr/bin/env".into(), "bin/sh".into()],
+        };
+        let module = |name: &str| Module {
+            name: name.into(),
+            contents: name.into(),
+        };
+        let bytes = build(Some(&busybox), &[module("virtio"), module("fuse")]).unwrap();
+
+        let directory = tempfile::tempdir().unwrap();
+        let mut cpio = Command::new("busybox")
+            .args(["cpio", "-idm"])
+            .current_dir(&directory)
+            .stdin(Stdio::piped())
+            // Without privilege the console's node cannot be made.
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let _ = cpio.stdin.take().unwrap().write_all(&bytes);
+        let _ = cpio.wait();
+
+        let read = |path: &str| std::fs::read(directory.path().join(path)).unwrap();
+        assert!(read("init") == INIT);
+        assert_eq!(read("modules/order"), b"virtio.ko\nfuse.ko\n");
+        assert_eq!(read("modules/fuse.ko"), b"fuse");
+        assert_eq!(
+            std::fs::read_link(directory.path().join("usr/bin/env")).unwrap(),
+            std::path::Path::new("/bin/busybox")
+        );
+    }
+}

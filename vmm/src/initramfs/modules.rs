@@ -1,0 +1,345 @@
+//! The kernel modules that the guest needs to reach its shares: a
+//! distribution's kernel has virtio-mmio and virtiofs as modules.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Modules and their kernel's releases on the host.
+const INSTALLED: &str = "/lib/modules";
+
+/// The largest module that is unpacked.
+const LARGEST: u64 = 256 << 20;
+
+/// Why modules cannot be packed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--modules` names no directory of modules.
+    #[error(
+        "{} holds no kernel modules{}: name /lib/modules/RELEASE, or the directory it is in",
+        path.display(),
+        release.as_ref().map(|release| format!(" for {release}")).unwrap_or_default()
+    )]
+    NoModules {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's release, where it is known.
+        release: Option<String>,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the host says.
+        source: io::Error,
+    },
+    /// A module's dependency is not there.
+    #[error("the module {module} needs {dependency}, which {} does not have", path.display())]
+    Dependency {
+        /// Who needs it.
+        module: String,
+        /// What is needed.
+        dependency: String,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A compressed module cannot be unpacked.
+    #[error("cannot unpack {}: {tool} is needed for it (apt-get install {package})", path.display())]
+    Unpack {
+        /// The file.
+        path: PathBuf,
+        /// The program.
+        tool: &'static str,
+        /// Its package.
+        package: &'static str,
+    },
+    /// A module is larger than any is.
+    #[error("the module {} is larger than {} MiB", .0.display(), LARGEST >> 20)]
+    TooLarge(PathBuf),
+}
+
+/// Where a module is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// In the kernel itself.
+    BuiltIn,
+    /// In a file.
+    File,
+    /// Nowhere.
+    Absent,
+}
+
+/// The modules of one kernel: a `/lib/modules/RELEASE`.
+#[derive(Debug)]
+pub struct Modules {
+    directory: PathBuf,
+    built_in: HashSet<String>,
+    files: HashMap<String, PathBuf>,
+    /// From `modules.dep`; without one, modules are asked themselves.
+    dependencies: Option<HashMap<String, Vec<String>>>,
+}
+
+/// A module to pack.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The name, with `_`.
+    pub name: String,
+    /// The contents, unpacked.
+    pub contents: Vec<u8>,
+}
+
+impl Modules {
+    /// The modules that the user named, or those installed on the host for
+    /// the kernel's release. `Ok(None)` when there are none to be found and
+    /// none were named.
+    pub fn find(named: Option<&Path>, release: Option<&str>) -> Result<Option<Self>, Error> {
+        let Some(named) = named else {
+            let installed = release.map(|release| Path::new(INSTALLED).join(release));
+            return match installed {
+                Some(path) if looks_right(&path) => Self::open(&path).map(Some),
+                _ => Ok(None),
+            };
+        };
+        let mut candidates = vec![named.to_owned()];
+        if let Some(release) = release {
+            candidates.push(named.join(release));
+            // What `make modules_install INSTALL_MOD_PATH=` makes.
+            candidates.push(named.join("lib/modules").join(release));
+        }
+        match candidates.into_iter().find(|path| looks_right(path)) {
+            Some(path) => Self::open(&path).map(Some),
+            None => Err(Error::NoModules {
+                path: named.to_owned(),
+                release: release.map(str::to_owned),
+            }),
+        }
+    }
+
+    fn open(directory: &Path) -> Result<Self, Error> {
+        let built_in = read_optional(&directory.join("modules.builtin"))?
+            .unwrap_or_default()
+            .lines()
+            .map(module_name)
+            .collect();
+        let mut modules = Self {
+            directory: directory.to_owned(),
+            built_in,
+            files: HashMap::new(),
+            dependencies: None,
+        };
+        match read_optional(&directory.join("modules.dep"))? {
+            Some(text) => modules.read_dependencies(&text),
+            // Not installed but unpacked: nobody has run depmod.
+            None => modules.search(&directory.join("kernel"))?,
+        }
+        Ok(modules)
+    }
+
+    /// Where `name` is.
+    #[must_use]
+    pub fn presence(&self, name: &str) -> Presence {
+        if self.files.contains_key(name) {
+            Presence::File
+        } else if self.built_in.contains(name) {
+            Presence::BuiltIn
+        } else {
+            Presence::Absent
+        }
+    }
+
+    /// The directory they are in.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Those of `names` that are files, with all that they need, in the order
+    /// in which they have to be loaded.
+    pub fn load_order(&self, names: &[&str]) -> Result<Vec<Module>, Error> {
+        let mut order = Vec::new();
+        let mut seen = HashSet::new();
+        for name in names {
+            if self.files.contains_key(*name) {
+                self.visit(name, &mut seen, &mut order)?;
+            }
+        }
+        Ok(order)
+    }
+
+    /// Appends `name` after what it needs.
+    fn visit(
+        &self,
+        name: &str,
+        seen: &mut HashSet<String>,
+        order: &mut Vec<Module>,
+    ) -> Result<(), Error> {
+        if !seen.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let Some(path) = self.files.get(name) else {
+            return Ok(());
+        };
+        let contents = read_module(&self.directory.join(path))?;
+        let needs = match &self.dependencies {
+            Some(all) => all.get(name).cloned().unwrap_or_default(),
+            None => own_dependencies(&contents),
+        };
+        for dependency in needs {
+            if self.presence(&dependency) == Presence::Absent {
+                return Err(Error::Dependency {
+                    module: name.to_owned(),
+                    dependency,
+                    path: self.directory.clone(),
+                });
+            }
+            self.visit(&dependency, seen, order)?;
+        }
+        order.push(Module {
+            name: name.to_owned(),
+            contents,
+        });
+        Ok(())
+    }
+
+    /// Lines of `path: path path ...`; what comes last is needed first.
+    fn read_dependencies(&mut self, text: &str) {
+        let mut dependencies = HashMap::new();
+        for line in text.lines() {
+            let Some((path, needs)) = line.split_once(':') else {
+                continue;
+            };
+            let name = module_name(path);
+            let needs = needs.split_whitespace().rev().map(module_name).collect();
+            dependencies.insert(name.clone(), needs);
+            self.files.insert(name, path.into());
+        }
+        self.dependencies = Some(dependencies);
+    }
+
+    fn search(&mut self, directory: &Path) -> Result<(), Error> {
+        let read = |source| Error::Read {
+            path: directory.to_owned(),
+            source,
+        };
+        for entry in fs::read_dir(directory).map_err(read)? {
+            let entry = entry.map_err(read)?;
+            let path = entry.path();
+            if entry.file_type().map_err(read)?.is_dir() {
+                self.search(&path)?;
+                continue;
+            }
+            let file = entry.file_name();
+            let file = file.to_string_lossy();
+            if file.ends_with(".ko") || file.contains(".ko.") {
+                let name = module_name(&file);
+                let path = path.strip_prefix(&self.directory).unwrap_or(&path);
+                self.files.insert(name, path.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn looks_right(path: &Path) -> bool {
+    path.join("modules.dep").is_file()
+        || path.join("modules.builtin").is_file()
+        || path.join("kernel").is_dir()
+}
+
+/// `kernel/fs/fuse/virtiofs.ko.xz` is `virtiofs`; `-` and `_` are the same.
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let name = file.split(".ko").next().unwrap_or(file);
+    name.replace('-', "_")
+}
+
+/// The `depends=` of a module's `.modinfo` section, whose entries end in NUL.
+fn own_dependencies(module: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"depends=";
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-,".contains(byte);
+    module
+        .windows(KEY.len())
+        .enumerate()
+        .filter(|(_, window)| *window == KEY)
+        .filter_map(|(at, _)| {
+            let rest = module.get(at + KEY.len()..)?;
+            let names = rest.get(..rest.iter().position(|byte| *byte == 0)?)?;
+            names.iter().all(is_name).then_some(names)
+        })
+        .flat_map(|names| names.split(|byte| *byte == b','))
+        .filter(|name| !name.is_empty())
+        .map(|name| module_name(&String::from_utf8_lossy(name)))
+        .collect()
+}
+
+fn read_optional(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A module's contents. Unpacked here, because not every kernel can.
+fn read_module(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = fs::File::open(path).map_err(read)?;
+    let contents = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => up_to_limit(flate2::read::GzDecoder::new(file)).map_err(read)?,
+        Some("xz") => unpack(path, file, "xz", "xz-utils")?,
+        Some("zst") => unpack(path, file, "zstd", "zstd")?,
+        _ => up_to_limit(file).map_err(read)?,
+    };
+    if contents.len() as u64 > LARGEST {
+        return Err(Error::TooLarge(path.to_owned()));
+    }
+    Ok(contents)
+}
+
+fn up_to_limit(reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    reader.take(LARGEST + 1).read_to_end(&mut contents)?;
+    Ok(contents)
+}
+
+fn unpack(
+    path: &Path,
+    file: fs::File,
+    tool: &'static str,
+    package: &'static str,
+) -> Result<Vec<u8>, Error> {
+    let failed = || Error::Unpack {
+        path: path.to_owned(),
+        tool,
+        package,
+    };
+    let mut child = Command::new(tool)
+        .arg("-dc")
+        .stdin(file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|_| failed())?;
+    let output = child.stdout.take().map(up_to_limit);
+    // Whoever is stopped by the limit gets a SIGPIPE.
+    let status = child.wait();
+    match (output, status) {
+        (Some(Ok(contents)), Ok(status)) if status.success() || contents.len() as u64 > LARGEST => {
+            Ok(contents)
+        }
+        _ => Err(failed()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,50 @@
+//! A kernel's build configuration, as `.config` writes it.
+
+use std::collections::HashMap;
+
+/// What the configuration says about one option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `=y`, or a value.
+    BuiltIn,
+    /// `=m`.
+    Module,
+    /// Not set.
+    Absent,
+}
+
+/// The options of one kernel.
+#[derive(Clone, Debug, Default)]
+pub struct KernelConfig {
+    options: HashMap<String, String>,
+}
+
+impl KernelConfig {
+    /// Reads the text of a `.config`; lines of any other form are ignored.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let options = text
+            .lines()
+            .filter(|line| line.starts_with("CONFIG_"))
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        Self { options }
+    }
+
+    /// How an option, named with its `CONFIG_`, is set.
+    #[must_use]
+    pub fn setting(&self, option: &str) -> Setting {
+        match self.options.get(option).map(String::as_str) {
+            None | Some("n") => Setting::Absent,
+            Some("m") => Setting::Module,
+            Some(_) => Setting::BuiltIn,
+        }
+    }
+
+    /// Whether an option is built in.
+    #[must_use]
+    pub fn has(&self, option: &str) -> bool {
+        self.setting(option) == Setting::BuiltIn
+    }
+}

@@ -1,0 +1,267 @@
+//! The guest kernel as a file: what it is, and what can be known about it
+//! before anything runs.
+//!
+//! The command line opens the kernel first, so that a wrong file, or a kernel
+//! without the drivers this machine needs, is refused in one line. The
+//! machine's boot code then loads the same open file into guest memory.
+
+pub mod bzimage;
+pub mod config;
+pub mod elf;
+mod ikconfig;
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+pub use bzimage::SetupHeader;
+pub use config::{KernelConfig, Setting};
+pub use elf::ElfImage;
+
+/// Why a file cannot be booted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be opened or read.
+    #[error("cannot read the kernel {path}")]
+    Read {
+        /// The file named by the user.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// The file is something else.
+    #[error("{path} is not a kernel: {looks_like}")]
+    NotAKernel {
+        /// The file named by the user.
+        path: PathBuf,
+        /// What it looks like, and what to do about it.
+        looks_like: String,
+    },
+}
+
+/// How the kernel is packed.
+#[derive(Debug)]
+pub enum Image {
+    /// A bzImage, as `make bzImage` and distributions produce it.
+    BzImage(SetupHeader),
+    /// An ELF `vmlinux`.
+    Elf(ElfImage),
+}
+
+/// How the guest kernel learns where its virtio-mmio devices are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// ACPI tables: the DSDT has an `LNRO0005` node for each device.
+    Acpi,
+    /// `virtio_mmio.device=` on the command line, and an MP table for the
+    /// processors and the IO-APIC.
+    CommandLine,
+}
+
+/// A kernel file that passed inspection, kept open for loading.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The file, positioned reads only.
+    pub file: File,
+    /// The format, with the numbers that the boot needs.
+    pub image: Image,
+    /// What `uname` will say and more, for instance
+    /// `6.1.0-54-cloud-amd64 (builder@host) #1 SMP ...`; read from the image.
+    pub version: Option<String>,
+    config: OnceLock<Option<KernelConfig>>,
+}
+
+impl Kernel {
+    /// Opens and recognizes a kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] when the file cannot be read, [`Error::NotAKernel`]
+    /// when it is not an x86-64 bzImage or `vmlinux`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let read = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let not_a_kernel = |looks_like| Error::NotAKernel {
+            path: path.to_owned(),
+            looks_like,
+        };
+        // A FIFO without a writer must not make the user wait to hear that it
+        // is no kernel; to a regular file the flag means nothing.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        if metadata.is_dir() {
+            return Err(not_a_kernel(
+                "a directory; name the bzImage or vmlinux in it".to_owned(),
+            ));
+        }
+        if !metadata.is_file() {
+            return Err(not_a_kernel("not a regular file".to_owned()));
+        }
+        Self::from_file(file).map_err(read)?.map_err(not_a_kernel)
+    }
+
+    /// Recognizes an open file: the outer error is the host's, the inner one
+    /// says what the file looks like.
+    fn from_file(file: File) -> std::io::Result<Result<Self, String>> {
+        let size = file.metadata()?.len();
+        let head = read_at_most(&file, 0, bzimage::HEADER_SPAN)?;
+        let recognized = if elf::has_magic(&head) {
+            ElfImage::read(&file, &head, size)?.map(Image::Elf)
+        } else if bzimage::has_magic(&head) {
+            SetupHeader::parse(&head, size).map(Image::BzImage)
+        } else {
+            Err(describe(&head))
+        };
+        let image = match recognized {
+            Ok(image) => image,
+            Err(looks_like) => return Ok(Err(looks_like)),
+        };
+        let version = match &image {
+            Image::BzImage(header) => header.version_string(&file)?,
+            Image::Elf(elf) => ikconfig::banner(&file, elf)?,
+        };
+        Ok(Ok(Self {
+            file,
+            image,
+            version,
+            config: OnceLock::new(),
+        }))
+    }
+
+    /// The release, as `uname -r` prints it: the first word of the version.
+    #[must_use]
+    pub fn release(&self) -> Option<&str> {
+        self.version.as_deref()?.split_whitespace().next()
+    }
+
+    /// The configuration this kernel was built with, if it carries it
+    /// (`CONFIG_IKCONFIG=y`) in a form that can be read here. Found on the
+    /// first call, which has to unpack the kernel: some ten milliseconds.
+    pub fn config(&self) -> Option<&KernelConfig> {
+        self.config
+            .get_or_init(|| ikconfig::find(&self.file, &self.image))
+            .as_ref()
+    }
+
+    /// Which of the named options, such as `CONFIG_VIRTIO_FS`, are neither
+    /// built in nor built as modules. Empty when the configuration is not
+    /// readable: nothing is known to be missing.
+    #[must_use]
+    pub fn missing_for<'a>(&self, options: &[&'a str]) -> Vec<&'a str> {
+        let Some(config) = self.config() else {
+            return Vec::new();
+        };
+        options
+            .iter()
+            .copied()
+            .filter(|option| config.setting(option) == Setting::Absent)
+            .collect()
+    }
+
+    /// Why this kernel can find no virtio-mmio device at all, in words for
+    /// the user; `None` when it can or when it is not known.
+    #[must_use]
+    pub fn cannot_find_devices(&self) -> Option<String> {
+        let config = self.config()?;
+        if config.has("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES") || has_working_acpi(config) {
+            return None;
+        }
+        Some(
+            "it finds no virtio-mmio device: build it with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y, \
+             or with CONFIG_ACPI=y and CONFIG_PCI=y"
+                .to_owned(),
+        )
+    }
+
+    /// How this kernel is told about its devices.
+    #[must_use]
+    pub fn discovery(&self) -> Discovery {
+        match self.config() {
+            Some(config)
+                if !has_working_acpi(config)
+                    && config.has("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES") =>
+            {
+                Discovery::CommandLine
+            }
+            _ => Discovery::Acpi,
+        }
+    }
+
+    /// One past the highest guest-physical address the kernel occupies while
+    /// it starts, in bytes.
+    #[must_use]
+    pub fn footprint_end(&self) -> u64 {
+        match &self.image {
+            Image::BzImage(header) => header.footprint_end(),
+            Image::Elf(elf) => elf.footprint_end(),
+        }
+    }
+}
+
+/// ACPI without PCI loads no DSDT on Linux 6.1 and 6.12: the table of default
+/// address spaces names PCI_CONFIG while its handler is compiled out.
+fn has_working_acpi(config: &KernelConfig) -> bool {
+    config.has("CONFIG_ACPI") && config.has("CONFIG_PCI")
+}
+
+/// Reads up to `len` bytes at `offset`; shorter at the end of the file.
+fn read_at_most(file: &File, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+    // An offset beyond what a file can have is beyond its end; the host would
+    // call it invalid.
+    let last = offset.checked_add(len as u64);
+    if last.is_none_or(|last| i64::try_from(last).is_err()) {
+        return Ok(Vec::new());
+    }
+    let mut buffer = vec![0; len];
+    let mut filled = 0;
+    while filled < len {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
+/// What a file that is neither ELF nor bzImage looks like, from its first
+/// bytes.
+fn describe(head: &[u8]) -> String {
+    const ARM64_MAGIC: std::ops::Range<usize> = 0x38..0x3c;
+    let compressed = |kind: &str, tool: &str| {
+        format!("{kind}-compressed data; unpack it with {tool} or name the bzImage itself")
+    };
+    match head {
+        [] => "the file is empty".to_owned(),
+        [0x1f, 0x8b, ..] => compressed("gzip", "gunzip"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => compressed("xz", "unxz"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => compressed("zstd", "unzstd"),
+        [b'B', b'Z', b'h', ..] => compressed("bzip2", "bunzip2"),
+        [0x02, 0x21, 0x4c, 0x18, ..] | [0x04, 0x22, 0x4d, 0x18, ..] => compressed("lz4", "unlz4"),
+        [b'0', b'7', b'0', b'7', b'0', b'1' | b'2', ..] => {
+            "a cpio archive; use it with --initramfs".to_owned()
+        }
+        _ if head.get(ARM64_MAGIC) == Some(b"ARM\x64") => {
+            "an arm64 Image; this machine is x86-64".to_owned()
+        }
+        [b'M', b'Z', ..] => "a PE executable without a Linux setup header".to_owned(),
+        [b'#', b'!', ..] => "a script".to_owned(),
+        _ if head.len() < bzimage::HEADER_END => {
+            format!("only {} bytes, less than a setup header", head.len())
+        }
+        _ => "neither a bzImage (no HdrS at 0x202) nor an ELF file".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,125 @@
+//! The kernel command line: what this machine's kernels want to hear, then
+//! what the user said, so that the user has the last word.
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::Error;
+use crate::kernel::{Discovery, Image, Kernel};
+use crate::machine::layout;
+
+/// `COMMAND_LINE_SIZE` of x86 less the NUL, in bytes: the limit of a
+/// `vmlinux`, which has no setup header to say it.
+const VMLINUX_LIMIT: u32 = 2047;
+
+/// The parameters every kernel gets, with their reasons.
+const DEFAULTS: &[&str] = &[
+    // The only console there is.
+    "console=ttyS0",
+    // A panic ends the machine at once, instead of stopping it for ever.
+    "panic=-1",
+    // By the keyboard controller, which the kernel can do whether it has ACPI
+    // or not, and at once.
+    "reboot=k",
+    // There is no PCI bus. The code for it has to be built in for ACPI to
+    // work, but it need not look.
+    "pci=off",
+    // One serial port: more are probed for, port by port, each an exit.
+    "8250.nr_uarts=1",
+    // There is no keyboard or mouse: ask for no answers that never come.
+    "i8042.nokbd",
+    "i8042.noaux",
+    "i8042.nomux",
+    "i8042.nopnp",
+    "i8042.dumbkbd",
+    // RDRAND is the host's: no waiting for entropy, which a guest without
+    // disks and keyboards has none of.
+    "random.trust_cpu=on",
+    // KVM keeps the TSCs of the vCPUs together, and where the host's is no
+    // good the kernel takes kvm-clock: no need for a watchdog that takes a
+    // host under load for a broken clock, nor for a slow check of each CPU.
+    "tsc=reliable",
+    // The PIT's interrupt need not be proven to arrive: kvm-clock and the
+    // APIC timer keep time.
+    "no_timer_check",
+];
+
+/// The whole command line of a machine with `devices` virtio-mmio devices.
+#[must_use]
+pub fn compose(discovery: Discovery, devices: usize, user: &str) -> String {
+    let mut words: Vec<String> = DEFAULTS.iter().map(|&word| word.to_owned()).collect();
+    if discovery == Discovery::CommandLine || turns_acpi_off(user) {
+        words.push("acpi=off".to_owned());
+        words.extend((0..devices).map(|index| {
+            format!(
+                "virtio_mmio.device={}K@{:#x}:{}",
+                layout::VIRTIO_MMIO_SIZE >> 10,
+                layout::virtio_window(index),
+                layout::virtio_pin(index)
+            )
+        }));
+    }
+    let user = user.trim();
+    if !user.is_empty() {
+        words.push(user.to_owned());
+    }
+    words.join(" ")
+}
+
+/// Whether the user wants the kernel to do without ACPI, and so without what
+/// the tables say of the devices.
+fn turns_acpi_off(user: &str) -> bool {
+    user.split_whitespace()
+        .take_while(|&word| word != "--")
+        .any(|word| word == "acpi=off")
+}
+
+/// Checks a command line against the kernel's limit and writes it to guest
+/// memory.
+pub(super) fn write(memory: &GuestMemoryMmap, kernel: &Kernel, text: &str) -> Result<(), Error> {
+    let limit = match &kernel.image {
+        Image::BzImage(header) => header.cmdline_size,
+        Image::Elf(_) => VMLINUX_LIMIT,
+    } as usize;
+    let limit = limit.min(layout::COMMAND_LINE_ROOM - 1);
+    if text.contains(['\0', '\n']) {
+        return Err(Error::CommandLineText);
+    }
+    if text.len() > limit {
+        return Err(Error::CommandLineLength {
+            length: text.len(),
+            limit,
+        });
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.push(0);
+    memory
+        .write_slice(&bytes, GuestAddress(layout::COMMAND_LINE))
+        .map_err(Error::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_has_the_last_word() {
+        let line = compose(Discovery::Acpi, 2, " panic=5 -- sh ");
+        assert!(line.ends_with(" panic=5 -- sh"));
+        assert!(line.contains("console=ttyS0"));
+        assert!(!line.contains("virtio_mmio"));
+    }
+
+    #[test]
+    fn a_user_who_turns_acpi_off_keeps_the_devices() {
+        assert!(compose(Discovery::Acpi, 1, "acpi=off").contains("virtio_mmio.device=4K"));
+        assert!(!compose(Discovery::Acpi, 1, "-- acpi=off").contains("virtio_mmio"));
+    }
+
+    #[test]
+    fn devices_are_named_for_a_kernel_without_acpi() {
+        let line = compose(Discovery::CommandLine, 2, "");
+        assert!(line.ends_with(
+            "acpi=off virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6"
+        ));
+    }
+}

@@ -1,0 +1,186 @@
+//! Whole boots of kernels of a few instructions: what the boot protocol
+//! promises is where the kernel looks for it.
+
+use super::*;
+use crate::machine::tests::{Output, kvm, parts};
+use crate::machine::{Ending, Machine, MachineCounters};
+use std::io::Write;
+
+/// A kernel that prints its command line, a newline and its initramfs, which
+/// it finds by the zero page (RSI), and switches off.
+const KERNEL: &[u8] = &[
+    0x8b, 0x9e, 0x28, 0x02, 0, 0, // mov ebx, [rsi+cmd_line_ptr]
+    0xba, 0xf8, 0x03, 0, 0, // mov edx, 0x3f8
+    0x8a, 0x03, 0x84, 0xc0, 0x74, 0x06, // mov al, [rbx]; test al, al; je
+    0xee, 0x48, 0xff, 0xc3, 0xeb, 0xf4, // out dx, al; inc rbx; jmp
+    0xb0, 0x0a, 0xee, // newline
+    0x8b, 0x9e, 0x18, 0x02, 0, 0, // mov ebx, [rsi+ramdisk_image]
+    0x8b, 0x8e, 0x1c, 0x02, 0, 0, // mov ecx, [rsi+ramdisk_size]
+    0x85, 0xc9, 0x74, 0x0a, 0x8a, 0x03, // test ecx, ecx; je; mov al, [rbx]
+    0xee, 0x48, 0xff, 0xc3, 0xff, 0xc9, 0xeb, 0xf2, // out; inc rbx; dec ecx; jmp
+    0xba, 0x00, 0x06, 0, 0, 0xb0, 0x34, 0xee, 0xf4, // power off
+];
+
+/// The protected-mode part of the bzImage: the 64-bit entry is 0x200 in.
+pub(crate) fn bzimage() -> Vec<u8> {
+    let mut image = vec![0; 0x400];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[1]); // setup_sects
+    put(0x1f4, &(0x600_u32 / 16).to_le_bytes()); // syssize
+    put(0x202, b"HdrS");
+    put(0x206, &0x20f_u16.to_le_bytes()); // version
+    put(0x20e, &0x100_u16.to_le_bytes()); // kernel_version, less 0x200
+    put(0x211, &[1]); // LOADED_HIGH
+    put(0x214, &0x10_0000_u32.to_le_bytes()); // code32_start
+    put(0x22c, &0x7fff_ffff_u32.to_le_bytes()); // initrd_addr_max
+    put(0x236, &1_u16.to_le_bytes()); // XLF_KERNEL_64
+    put(0x238, &2047_u32.to_le_bytes()); // cmdline_size
+    put(0x258, &0x100_0000_u64.to_le_bytes()); // pref_address
+    put(0x260, &0x10_0000_u32.to_le_bytes()); // init_size
+    put(0x300, b"6.1.0-test (nobody) #1\0");
+    image.resize(0x400 + 0x200, 0x90);
+    image.extend_from_slice(KERNEL);
+    image.resize(0x400 + 0x600, 0x90);
+    image
+}
+
+/// A `vmlinux` of one segment at 16 MiB.
+pub(crate) fn vmlinux() -> Vec<u8> {
+    let mut image = vec![0; 0x1000];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &2_u16.to_le_bytes()); // ET_EXEC
+    put(18, &62_u16.to_le_bytes()); // x86-64
+    put(24, &0x100_0000_u64.to_le_bytes()); // entry
+    put(32, &64_u64.to_le_bytes()); // program headers
+    put(54, &56_u16.to_le_bytes());
+    put(56, &1_u16.to_le_bytes());
+    put(64, &1_u32.to_le_bytes()); // PT_LOAD
+    put(72, &0x1000_u64.to_le_bytes()); // offset
+    put(80, &0xffff_ffff_8100_0000_u64.to_le_bytes()); // virtual
+    put(88, &0x100_0000_u64.to_le_bytes()); // physical
+    put(96, &0x200_u64.to_le_bytes()); // in the file
+    put(104, &0x2000_u64.to_le_bytes()); // in memory
+    image.extend_from_slice(KERNEL);
+    image.resize(0x1100, 0);
+    image.extend_from_slice(b"Linux version 6.1.0-test (nobody) #1\n\0");
+    image.resize(0x1200, 0);
+    image
+}
+
+fn open(image: &[u8]) -> Kernel {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(image).unwrap();
+    Kernel::open(file.path()).unwrap()
+}
+
+fn boot(
+    kernel: &Kernel,
+    initramfs: Option<&[u8]>,
+    user: &str,
+) -> Result<String, crate::machine::Error> {
+    let output = Output::default();
+    let machine = Machine::assemble(
+        &kvm(),
+        MachineCounters::new(),
+        parts(&output),
+        |memory, hardware| load(memory, kernel, initramfs, user, hardware),
+    )?;
+    assert_eq!(machine.run().unwrap(), Ending::PowerOff);
+    Ok(output.text())
+}
+
+fn expected(user: &str, initramfs: &str) -> String {
+    let line = command_line::compose(Discovery::Acpi, 0, user);
+    format!("{line}\n{initramfs}")
+}
+
+#[test]
+fn a_bzimage_finds_its_command_line_and_initramfs() {
+    let text = boot(&open(&bzimage()), Some(b"initramfs!"), "quiet").unwrap();
+    assert_eq!(text, expected("quiet", "initramfs!"));
+}
+
+#[test]
+fn a_vmlinux_finds_its_command_line_and_initramfs() {
+    let text = boot(&open(&vmlinux()), Some(b"initramfs!"), "quiet").unwrap();
+    assert_eq!(text, expected("quiet", "initramfs!"));
+}
+
+#[test]
+fn a_kernel_without_an_initramfs_is_given_none() {
+    let text = boot(&open(&bzimage()), None, "").unwrap();
+    assert_eq!(text, expected("", ""));
+}
+
+#[test]
+fn a_command_line_longer_than_the_kernel_takes_is_refused() {
+    let error = boot(&open(&bzimage()), None, &"x".repeat(2000)).unwrap_err();
+    assert!(
+        error.to_string().ends_with("and this kernel takes 2047"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_command_line_of_two_lines_is_refused() {
+    let error = boot(&open(&vmlinux()), None, "one\ntwo").unwrap_err();
+    assert!(matches!(
+        error,
+        crate::machine::Error::Boot(Error::CommandLineText)
+    ));
+}
+
+#[test]
+fn an_initramfs_that_does_not_fit_is_refused_with_what_would() {
+    let error = boot(&open(&bzimage()), Some(&vec![0; 20 << 20]), "").unwrap_err();
+    assert!(error.to_string().contains("use --memory 37M"), "{error}");
+}
+
+#[test]
+fn an_initramfs_lies_at_the_end_of_a_small_memory() {
+    let span = place(64 * MIB, 5000, 256 * MIB, INITRAMFS_LIMIT).unwrap();
+    assert_eq!(
+        span,
+        Some(Span {
+            start: 256 * MIB - 2 * layout::PAGE,
+            size: 5000
+        })
+    );
+}
+
+#[test]
+fn an_initramfs_lies_below_the_kernel_s_limit_in_a_large_memory() {
+    let span = place(64 * MIB, layout::PAGE, layout::GAP.start, INITRAMFS_LIMIT).unwrap();
+    assert_eq!(span.unwrap().start, (1 << 31) - layout::PAGE);
+}
+
+#[test]
+fn a_memory_too_small_says_how_much_is_needed() {
+    let error = place(64 * MIB, 10 * MIB + 1, 64 * MIB, INITRAMFS_LIMIT).unwrap_err();
+    assert!(error.to_string().contains("use --memory 75M"), "{error}");
+}
+
+#[test]
+fn an_initramfs_beyond_2_gib_is_refused() {
+    assert!(matches!(
+        place(64 * MIB, 2048 * MIB, layout::GAP.start, INITRAMFS_LIMIT),
+        Err(Error::InitramfsTooLarge { size_mib: 2048 })
+    ));
+}
+
+#[test]
+fn no_initramfs_needs_no_place() {
+    assert_eq!(
+        place(64 * MIB, 0, 128 * MIB, INITRAMFS_LIMIT).unwrap(),
+        None
+    );
+}
+
+#[test]
+fn a_kernel_that_claims_all_memory_there_could_be_is_refused() {
+    assert!(matches!(
+        place(u64::MAX, 10, 256 * MIB, INITRAMFS_LIMIT),
+        Err(Error::MemoryTooSmall { .. })
+    ));
+}

@@ -1,0 +1,354 @@
+//! The machine: a kernel, memory, processors and devices on KVM, from
+//! [`Machine::new`] to the [`Ending`] of [`Machine::run`].
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `layout` | every address, port and pin |
+//! | `host` | what this host's KVM can do |
+//! | `memory` | guest RAM |
+//! | `vm` | KVM's virtual machine: slots, interrupt controllers, eventfds |
+//! | `boot` | a kernel in memory and what it expects there |
+//! | `acpi` | the tables that describe the machine |
+//! | `cpuid` | what a processor says it is |
+//! | `vcpu` | a processor and its thread's loop |
+//! | `board` | the devices on the two buses |
+//! | `counters` | what is counted |
+//!
+//! Threads: one per vCPU, and the one that calls [`Machine::run`], which waits
+//! for the first event that ends the machine (the guest's power switch, a
+//! crash, a [`Stopper`]) and then takes everything down: vCPUs first, so that
+//! no new request arrives, then the devices, so that every request under way
+//! is finished and its data is where the guest was told it is.
+
+pub mod boot;
+pub mod counters;
+pub mod host;
+pub mod layout;
+pub mod memory;
+
+pub mod acpi;
+pub mod board;
+mod cpuid;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests;
+pub mod vcpu;
+pub mod vm;
+
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use devices::serial::Serial;
+use devices::virtio::VirtioDevice;
+use kvm_ioctls::Kvm;
+use vm_memory::GuestMemoryMmap;
+
+use crate::kernel::Kernel;
+use board::Board;
+use boot::registers::Start;
+pub use counters::{ExitKind, MachineCounters};
+use vcpu::{Crew, Surroundings, Vcpu};
+use vm::Vm;
+
+/// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
+const MAX_CPUS: u8 = 255;
+
+/// What a machine is made of.
+pub struct MachineConfig {
+    /// The kernel to boot.
+    pub kernel: Kernel,
+    /// An initramfs for it: a cpio archive, compressed or not.
+    pub initramfs: Option<Vec<u8>>,
+    /// The user's part of the command line; what the boot needs comes before
+    /// it, see [`boot::command_line::compose`].
+    pub cmdline: String,
+    /// How many processors, 1 to 255.
+    pub cpus: u8,
+    /// Guest memory in bytes, a multiple of 4 KiB.
+    pub memory: u64,
+    /// The virtio devices, in the order in which the guest finds them.
+    pub devices: Vec<Box<dyn VirtioDevice>>,
+    /// Where the guest's serial console goes. It is written byte by byte from
+    /// a vCPU, which waits for it: it must not block for long.
+    pub console: Box<dyn Write + Send>,
+}
+
+impl fmt::Debug for MachineConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineConfig")
+            .field("kernel", &self.kernel)
+            .field("initramfs", &self.initramfs.as_ref().map(Vec::len))
+            .field("cmdline", &self.cmdline)
+            .field("cpus", &self.cpus)
+            .field("memory", &self.memory)
+            .field("devices", &self.devices.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no machine, or why it could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// This host cannot run it.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// Not a number of processors this host has.
+    #[error("{cpus} CPUs are not possible: use --cpus from 1 to {limit}")]
+    Cpus {
+        /// How many were asked for.
+        cpus: u8,
+        /// How many there can be.
+        limit: usize,
+    },
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// KVM does not say what its processors can do.
+    #[error("KVM does not say what its processors can do")]
+    Cpuid(#[source] kvm_ioctls::Error),
+    /// The virtual machine.
+    #[error(transparent)]
+    Vm(#[from] vm::Error),
+    /// A processor.
+    #[error(transparent)]
+    Vcpu(#[from] vcpu::SetupError),
+    /// The devices.
+    #[error(transparent)]
+    Board(#[from] board::Error),
+    /// The kernel.
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
+    /// The signal that stops vCPUs cannot be handled.
+    #[error("cannot handle the signal that stops vCPUs")]
+    Signal(#[source] vmm_sys_util::errno::Error),
+    /// A thread for a processor.
+    #[error("cannot start the thread of vCPU {index}")]
+    Thread {
+        /// Which processor.
+        index: u8,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// KVM failed while the guest ran.
+    #[error("KVM failed while the guest ran")]
+    Run(#[source] kvm_ioctls::Error),
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest switched it off.
+    PowerOff,
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest cannot go on; in words, with the registers.
+    Crash(String),
+    /// A [`Stopper`] stopped it.
+    Stopped,
+}
+
+/// What the running thread waits for.
+#[derive(Debug)]
+enum Event {
+    Ended(Ending),
+    Failed(kvm_ioctls::Error),
+}
+
+/// Types on the guest's serial console. Clones go to the same console.
+#[derive(Clone, Debug)]
+pub struct ConsoleInput(Arc<Mutex<Serial>>);
+
+impl ConsoleInput {
+    /// Sends `input` and says how many bytes were taken: fewer than all while
+    /// the guest does not read and the buffer is full.
+    pub fn enqueue(&self, input: &[u8]) -> usize {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .enqueue(input)
+    }
+}
+
+/// Ends a machine from another thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(Sender<Event>);
+
+impl Stopper {
+    /// Makes [`Machine::run`] end with [`Ending::Stopped`], now or as soon as
+    /// it is called. Of several reasons to end, the first counts.
+    pub fn stop(&self) {
+        // A machine that has ended needs no stopping.
+        let _ = self.0.send(Event::Ended(Ending::Stopped));
+    }
+}
+
+/// A machine that is ready to run.
+#[derive(Debug)]
+pub struct Machine {
+    vcpus: Vec<Vcpu>,
+    board: Board,
+    surroundings: Surroundings,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    /// `reboot=t`: the kernel resets by a triple fault.
+    triple_fault_resets: bool,
+    /// Closed last: it is what the others belong to.
+    _vm: Vm,
+}
+
+impl Machine {
+    /// Builds the machine and loads the kernel; nothing runs yet.
+    ///
+    /// # Errors
+    ///
+    /// When this host cannot run it, or a part does not fit, see [`Error`].
+    pub fn new(config: MachineConfig) -> Result<Self, Error> {
+        let counters = MachineCounters::new();
+        let kvm = host::open()?;
+        host::check_hardware()?;
+        let triple_fault_resets = resets_by_triple_fault(&config.cmdline);
+        let hardware = Parts {
+            cpus: config.cpus,
+            memory: config.memory,
+            devices: config.devices,
+            console: config.console,
+        };
+        let (kernel, initramfs, text) = (config.kernel, config.initramfs, config.cmdline);
+        let mut machine = Self::assemble(&kvm, counters, hardware, |memory, hardware| {
+            boot::load(memory, &kernel, initramfs.as_deref(), &text, hardware)
+        })?;
+        machine.triple_fault_resets = triple_fault_resets;
+        Ok(machine)
+    }
+
+    /// Puts the parts together; `load` fills the memory and says where the
+    /// boot processor starts.
+    fn assemble(
+        kvm: &Kvm,
+        counters: MachineCounters,
+        parts: Parts,
+        load: impl FnOnce(&GuestMemoryMmap, boot::Hardware) -> Result<Start, boot::Error>,
+    ) -> Result<Self, Error> {
+        let limit = kvm.get_max_vcpus().min(usize::from(MAX_CPUS));
+        if parts.cpus == 0 || usize::from(parts.cpus) > limit {
+            return Err(Error::Cpus {
+                cpus: parts.cpus,
+                limit,
+            });
+        }
+        let cpuid = cpuid::supported(kvm).map_err(Error::Cpuid)?;
+        let memory = memory::reserve(parts.memory, cpuid::address_bits(&cpuid))?;
+        let hardware = boot::Hardware {
+            cpus: parts.cpus,
+            devices: parts.devices.len(),
+        };
+        let start = load(&memory, hardware)?;
+        counters.mark_kernel_loaded();
+
+        let vm = Vm::new(kvm, memory)?;
+        let (sender, events) = channel();
+        let board = Board::new(&vm, parts.devices, parts.console, power_handler(&sender))?;
+        let vcpus = (0..parts.cpus)
+            .map(|index| {
+                let cpuid = cpuid::for_vcpu(&cpuid, index, parts.cpus);
+                Vcpu::new(&vm, index, &cpuid, (index == 0).then_some(&start))
+            })
+            .collect::<Result<_, _>>()?;
+        let surroundings = Surroundings {
+            ports: board.ports(),
+            mmio: board.mmio(),
+            counters: Arc::new(counters),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        Ok(Self {
+            vcpus,
+            board,
+            surroundings,
+            events,
+            sender,
+            triple_fault_resets: false,
+            _vm: vm,
+        })
+    }
+
+    /// The guest's serial console, to type on.
+    #[must_use]
+    pub fn console_input(&self) -> ConsoleInput {
+        ConsoleInput(self.board.serial())
+    }
+
+    /// What ends the machine from elsewhere.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.sender.clone())
+    }
+
+    /// What is counted, during the run and after it.
+    #[must_use]
+    pub fn counters(&self) -> Arc<MachineCounters> {
+        Arc::clone(&self.surroundings.counters)
+    }
+
+    /// Runs the guest until the machine ends. On return every vCPU thread is
+    /// gone and every device is reset, so that what the guest wrote has
+    /// reached the file system.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] when KVM fails, [`Error::Thread`] or [`Error::Signal`]
+    /// when a vCPU cannot be started.
+    pub fn run(self) -> Result<Ending, Error> {
+        let crew = Crew {
+            resets: self.triple_fault_resets,
+            surroundings: self.surroundings,
+            sender: self.sender,
+        };
+        let run = crew.start(self.vcpus).map(|threads| {
+            // `crew` has a sender, so there is always somebody to wait for.
+            let event = self.events.recv();
+            threads.stop();
+            event
+        });
+        self.board.reset();
+        match run? {
+            Ok(Event::Ended(ending)) => Ok(ending),
+            Ok(Event::Failed(error)) => Err(Error::Run(error)),
+            Err(_) => Ok(Ending::Stopped),
+        }
+    }
+}
+
+/// What is put on the board and beside it.
+struct Parts {
+    cpus: u8,
+    memory: u64,
+    devices: Vec<Box<dyn VirtioDevice>>,
+    console: Box<dyn Write + Send>,
+}
+
+fn power_handler(sender: &Sender<Event>) -> devices::power::PowerHandler {
+    use devices::power::PowerEvent;
+    let sender = sender.clone();
+    Arc::new(move |event| {
+        let ending = match event {
+            PowerEvent::PowerOff => Ending::PowerOff,
+            PowerEvent::Reset => Ending::Reset,
+        };
+        // Nobody listens only when the machine has ended already.
+        let _ = sender.send(Event::Ended(ending));
+    })
+}
+
+/// Whether the last `reboot=` names the triple fault
+/// (`Documentation/admin-guide/kernel-parameters.txt`).
+fn resets_by_triple_fault(command_line: &str) -> bool {
+    command_line
+        .split_whitespace()
+        .take_while(|&word| word != "--")
+        .filter_map(|word| word.strip_prefix("reboot="))
+        .last()
+        .is_some_and(|modes| modes.split(',').any(|mode| mode.starts_with('t')))
+}

@@ -1,0 +1,135 @@
+//! The threads of the vCPUs: started together, stopped together.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
+
+use super::{End, Surroundings, Vcpu};
+use crate::machine::{Ending, Error, Event};
+
+/// How long a vCPU that missed a kick runs on before the next.
+const KICK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What the threads have in common.
+#[derive(Debug)]
+pub(in crate::machine) struct Crew {
+    pub(in crate::machine) surroundings: Surroundings,
+    /// Hears why a vCPU ended by itself.
+    pub(in crate::machine) sender: Sender<Event>,
+    /// A triple fault is how this kernel resets the machine.
+    pub(in crate::machine) resets: bool,
+}
+
+/// The threads while they run. Dropping them stops them.
+#[derive(Debug)]
+pub(in crate::machine) struct VcpuThreads<'a> {
+    crew: &'a Crew,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// Starts every vCPU, or none.
+    pub(in crate::machine) fn start(&self, vcpus: Vec<Vcpu>) -> Result<VcpuThreads<'_>, Error> {
+        // The handler does nothing: that the signal arrives ends KVM_RUN.
+        register_signal_handler(SIGRTMIN(), ignore_kick).map_err(Error::Signal)?;
+        let mut started = VcpuThreads {
+            crew: self,
+            threads: Vec::with_capacity(vcpus.len()),
+        };
+        for vcpu in vcpus {
+            let index = vcpu.index();
+            let thread = self
+                .spawn(vcpu)
+                .map_err(|source| Error::Thread { index, source })?;
+            started.threads.push(thread);
+        }
+        Ok(started)
+    }
+
+    fn spawn(&self, vcpu: Vcpu) -> std::io::Result<JoinHandle<()>> {
+        let index = vcpu.index();
+        let around = self.surroundings.clone();
+        let sender = self.sender.clone();
+        let resets = self.resets;
+        std::thread::Builder::new()
+            .name(format!("vcpu-{index}"))
+            .spawn(move || {
+                let _farewell = Farewell(&sender);
+                // Whatever the program's threads have blocked: without this
+                // one a vCPU cannot be stopped.
+                if let Err(error) = unblock_signal(SIGRTMIN()) {
+                    log::warn!("vCPU {index} cannot unblock its kick: {error}");
+                }
+                around.counters.mark_first_run();
+                if let Some(event) = event(vcpu.run(&around), resets) {
+                    // Nobody listens only when the machine has ended already.
+                    let _ = sender.send(event);
+                }
+            })
+    }
+}
+
+impl VcpuThreads<'_> {
+    /// Stops every vCPU and waits for its thread.
+    pub(in crate::machine) fn stop(mut self) {
+        self.halt();
+        for thread in self.threads.drain(..) {
+            // A panic aborts the process, except in tests, which see it there.
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
+    /// Kicks every vCPU out of the guest, again and again: a kick that arrives
+    /// just before KVM_RUN has no effect.
+    fn halt(&self) {
+        let stop = &self.crew.surroundings.stop;
+        stop.store(true, Ordering::Release);
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
+                // A thread that ends in this moment needs no kick.
+                let _ = thread.kill(SIGRTMIN());
+            }
+            std::thread::sleep(KICK_INTERVAL);
+        }
+    }
+}
+
+impl Drop for VcpuThreads<'_> {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+/// Ends the machine when its vCPU thread panics. Where a panic unwinds at all,
+/// in tests, a run without this would wait for that vCPU for ever.
+struct Farewell<'a>(&'a Sender<Event>);
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let ending = Ending::Crash("a vCPU thread panicked".to_owned());
+            let _ = self.0.send(Event::Ended(ending));
+        }
+    }
+}
+
+fn event(end: End, triple_fault_resets: bool) -> Option<Event> {
+    match end {
+        End::Stopped => None,
+        End::TripleFault(_) if triple_fault_resets => Some(Event::Ended(Ending::Reset)),
+        End::TripleFault(text) | End::Crash(text) => Some(Event::Ended(Ending::Crash(text))),
+        End::Failed(error) => Some(Event::Failed(error)),
+    }
+}
+
+extern "C" fn ignore_kick(
+    _signal: libc::c_int,
+    _info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+}

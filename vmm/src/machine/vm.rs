@@ -1,0 +1,98 @@
+//! The virtual machine as KVM has it: memory slots, interrupt controllers,
+//! and the eventfds that join devices to the guest without an exit.
+
+use std::sync::Arc;
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{layout, memory};
+
+/// What KVM refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No virtual machine.
+    #[error("KVM creates no virtual machine")]
+    Create(#[source] kvm_ioctls::Error),
+    /// No room for what KVM keeps in guest-physical space.
+    #[error("KVM does not take its own pages")]
+    Reserve(#[source] kvm_ioctls::Error),
+    /// No interrupt controllers.
+    #[error("KVM creates no interrupt controllers")]
+    Irqchip(#[source] kvm_ioctls::Error),
+    /// No timer.
+    #[error("KVM creates no PIT")]
+    Pit(#[source] kvm_ioctls::Error),
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// A doorbell.
+    #[error("KVM does not take the doorbell at {address:#x}")]
+    Doorbell {
+        /// Its guest-physical address.
+        address: u64,
+        /// What KVM said.
+        source: kvm_ioctls::Error,
+    },
+    /// An interrupt line.
+    #[error("KVM does not take an interrupt on pin {pin}")]
+    Interrupt {
+        /// The pin of the IO-APIC.
+        pin: u32,
+        /// What KVM said.
+        source: kvm_ioctls::Error,
+    },
+}
+
+/// A virtual machine with memory and interrupt controllers, no processors.
+#[derive(Debug)]
+pub(super) struct Vm {
+    fd: VmFd,
+    /// Keeps the memory that the slots name.
+    memory: GuestMemoryMmap,
+}
+
+impl Vm {
+    pub(super) fn new(kvm: &Kvm, memory: GuestMemoryMmap) -> Result<Self, Error> {
+        let fd = kvm.create_vm().map_err(Error::Create)?;
+        fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+            .and_then(|()| fd.set_tss_address(layout::KVM_TSS))
+            .map_err(Error::Reserve)?;
+        memory::register(&fd, &memory)?;
+        fd.create_irq_chip().map_err(Error::Irqchip)?;
+        // For kernels without ACPI or kvm-clock, which calibrate against it.
+        let pit = kvm_pit_config {
+            flags: KVM_PIT_SPEAKER_DUMMY,
+            ..Default::default()
+        };
+        fd.create_pit2(pit).map_err(Error::Pit)?;
+        Ok(Self { fd, memory })
+    }
+
+    pub(super) fn fd(&self) -> &VmFd {
+        &self.fd
+    }
+
+    pub(super) fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
+    }
+
+    /// Makes a store of the index to `address` a write to that queue's kick.
+    pub(super) fn ring_doorbells(&self, address: u64, kicks: &[Arc<EventFd>]) -> Result<(), Error> {
+        for (kick, index) in kicks.iter().zip(0_u32..) {
+            self.fd
+                .register_ioevent(kick, &IoEventAddress::Mmio(address), index)
+                .map_err(|source| Error::Doorbell { address, source })?;
+        }
+        Ok(())
+    }
+
+    /// Makes a write to `line` an edge on `pin` of the IO-APIC.
+    pub(super) fn wire_interrupt(&self, line: &EventFd, pin: u32) -> Result<(), Error> {
+        self.fd
+            .register_irqfd(line, pin)
+            .map_err(|source| Error::Interrupt { pin, source })
+    }
+}

@@ -1,0 +1,190 @@
+//! How a run ended, and the exit status that says so.
+//!
+//! | status | meaning |
+//! | --- | --- |
+//! | 0..=255 | the command's own |
+//! | 128 + n | the command was ended by signal n, or `vmm` was told to stop by it |
+//! | 124 | the time was up (`--timeout`) |
+//! | 125 | `vmm` could not set up or run the machine, or the guest's init could not prepare the guest |
+//! | 126 | the command cannot be executed |
+//! | 127 | the command was not found |
+//! | 255 | the guest panicked or ended without a report |
+//!
+//! The meanings overlap, since a command may exit with any of these numbers;
+//! `--report` has the outcome by name.
+
+use std::time::Duration;
+
+use guest_init::protocol::Status;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command exited.
+    Exited(u8),
+    /// A signal ended the command.
+    Signaled(u8),
+    /// The command cannot be executed; why.
+    CannotExecute(String),
+    /// The command was not found.
+    NotFound(String),
+    /// The guest's init could not prepare the guest; why.
+    SetupFailed(String),
+    /// The guest ended by itself in a run without a command: powered off.
+    PoweredOff,
+    /// The guest ended by itself in a run without a command: restarted.
+    Restarted,
+    /// The time was up.
+    Timeout(Duration),
+    /// `vmm` was told to stop by this signal.
+    Interrupted(i32),
+    /// The user typed the escape, Ctrl-A x.
+    Quit,
+    /// The guest's kernel panicked; its message.
+    Panic(String),
+    /// The guest ended without a report; what is known about it.
+    Died(String),
+    /// `vmm` could not set up or run the machine; why.
+    VmmError(String),
+}
+
+impl Outcome {
+    /// The exit status of `vmm`.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Exited(code) => *code,
+            Self::Signaled(signal) => 128_u8.saturating_add(*signal),
+            Self::PoweredOff | Self::Restarted => 0,
+            Self::Timeout(_) => 124,
+            Self::SetupFailed(_) | Self::VmmError(_) => 125,
+            Self::CannotExecute(_) => 126,
+            Self::NotFound(_) => 127,
+            Self::Interrupted(signal) => {
+                128_u8.saturating_add(u8::try_from(*signal).unwrap_or(u8::MAX))
+            }
+            // The escape is the interactive machine's SIGINT.
+            Self::Quit => 130,
+            Self::Panic(_) | Self::Died(_) => 255,
+        }
+    }
+
+    /// The name in the report.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Exited(_) => "exited",
+            Self::Signaled(_) => "signaled",
+            Self::CannotExecute(_) => "cannot-execute",
+            Self::NotFound(_) => "not-found",
+            Self::SetupFailed(_) => "setup-failed",
+            Self::PoweredOff => "powered-off",
+            Self::Restarted => "restarted",
+            Self::Timeout(_) => "timeout",
+            Self::Interrupted(_) => "interrupted",
+            Self::Quit => "quit",
+            Self::Panic(_) => "panic",
+            Self::Died(_) => "died",
+            Self::VmmError(_) => "vmm-error",
+        }
+    }
+
+    /// What to tell the user, where the status alone does not say it.
+    #[must_use]
+    pub fn message(&self) -> Option<String> {
+        match self {
+            Self::Exited(_)
+            | Self::Signaled(_)
+            | Self::PoweredOff
+            | Self::Restarted
+            | Self::Quit => None,
+            Self::CannotExecute(message) | Self::NotFound(message) | Self::VmmError(message) => {
+                Some(message.clone())
+            }
+            Self::SetupFailed(message) => Some(format!("the guest could not be set up: {message}")),
+            Self::Timeout(limit) => Some(format!(
+                "the guest did not end within {}: raise --timeout if it needs longer",
+                humantime::format_duration(*limit)
+            )),
+            Self::Interrupted(signal) => Some(format!("stopped by signal {signal}")),
+            Self::Panic(message) => Some(format!("the guest's kernel panicked: {message}")),
+            Self::Died(message) => Some(format!("the guest ended without a report: {message}")),
+        }
+    }
+
+    /// Whether the end of the kernel's console helps to understand it.
+    #[must_use]
+    pub fn wants_console(&self) -> bool {
+        matches!(
+            self,
+            Self::SetupFailed(_)
+                | Self::Timeout(_)
+                | Self::Panic(_)
+                | Self::Died(_)
+                | Self::VmmError(_)
+        )
+    }
+}
+
+impl From<Status> for Outcome {
+    /// The words of the guest are untrusted: they are made printable here.
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Exited { code } => Self::Exited(code),
+            Status::Signaled { signal } => Self::Signaled(signal),
+            Status::CannotExecute { message } => Self::CannotExecute(one_line(&message)),
+            Status::NotFound { message } => Self::NotFound(one_line(&message)),
+            Status::SetupFailed { message } => Self::SetupFailed(one_line(&message)),
+        }
+    }
+}
+
+/// The text without control characters, so that it cannot start a new line or
+/// drive the user's terminal, and of a length that one reads.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    const LONGEST: usize = 1000;
+    text.trim()
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(LONGEST)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_is_as_documented() {
+        let limit = Duration::from_secs(1);
+        assert_eq!(Outcome::Exited(3).code(), 3);
+        assert_eq!(Outcome::Signaled(15).code(), 143);
+        assert_eq!(Outcome::Signaled(64).code(), 192);
+        assert_eq!(Outcome::Signaled(200).code(), 255);
+        assert_eq!(Outcome::Timeout(limit).code(), 124);
+        assert_eq!(Outcome::VmmError(String::new()).code(), 125);
+        assert_eq!(Outcome::SetupFailed(String::new()).code(), 125);
+        assert_eq!(Outcome::CannotExecute(String::new()).code(), 126);
+        assert_eq!(Outcome::NotFound(String::new()).code(), 127);
+        assert_eq!(Outcome::Interrupted(2).code(), 130);
+        assert_eq!(Outcome::Quit.code(), 130);
+        assert_eq!(Outcome::Panic(String::new()).code(), 255);
+        assert_eq!(Outcome::Died(String::new()).code(), 255);
+        assert_eq!(Outcome::PoweredOff.code(), 0);
+    }
+
+    #[test]
+    fn the_guests_words_stay_on_one_line_and_off_the_terminal() {
+        let outcome = Outcome::from(Status::NotFound {
+            message: "a\nb\u{1b}[2J\u{9b}c".into(),
+        });
+        assert_eq!(outcome, Outcome::NotFound("a b [2J c".into()));
+    }
+
+    #[test]
+    fn a_timeout_names_its_limit() {
+        let message = Outcome::Timeout(Duration::from_secs(90)).message();
+        assert!(message.is_some_and(|message| message.contains("1m 30s")));
+    }
+}

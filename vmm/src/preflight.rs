@@ -1,0 +1,141 @@
+//! Whether a kernel can do what a run needs of it, as far as that can be read
+//! from the kernel and its modules.
+
+use std::path::{Path, PathBuf};
+
+use crate::initramfs::modules::{Modules, Presence};
+use crate::kernel::{Kernel, Setting};
+
+/// What a run needs of its kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// virtio-fs devices.
+    pub shares: bool,
+    /// Our init runs, so drivers may be modules.
+    pub init_loads_modules: bool,
+    /// An overlay over the root; nice to have.
+    pub overlay: bool,
+}
+
+/// What a kernel lacks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Options are off.
+    #[error("the kernel {} is built without {options}: switch it on and build it again", path.display())]
+    Missing {
+        /// The kernel.
+        path: PathBuf,
+        /// The options.
+        options: String,
+    },
+    /// It finds no devices.
+    #[error("the kernel {} is of no use here: {reason}", path.display())]
+    NoDevices {
+        /// The kernel.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A driver is a module, and where it is, is not known.
+    #[error(
+        "the kernel {} has {option} as a module: name the directory of its modules with --modules",
+        path.display()
+    )]
+    ModulesUnknown {
+        /// The kernel.
+        path: PathBuf,
+        /// The option.
+        option: &'static str,
+    },
+    /// The modules do not have it.
+    #[error(
+        "the kernel {} has no {module}: it is neither built in nor among the modules in {}",
+        path.display(), modules.display()
+    )]
+    ModuleMissing {
+        /// The kernel.
+        path: PathBuf,
+        /// The module's name.
+        module: &'static str,
+        /// Where it was looked for.
+        modules: PathBuf,
+    },
+}
+
+/// A driver: its option, and its name as a module.
+struct Driver {
+    option: &'static str,
+    module: &'static str,
+}
+
+const VIRTIO_FS: [Driver; 2] = [
+    Driver {
+        option: "CONFIG_VIRTIO_MMIO",
+        module: "virtio_mmio",
+    },
+    Driver {
+        option: "CONFIG_VIRTIO_FS",
+        module: "virtiofs",
+    },
+];
+/// Makes a read-only root writable for the guest; it does without, too.
+const OVERLAY: &str = "overlay";
+/// What every run has: an initramfs with executables in it.
+const ALWAYS: [&str; 2] = ["CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF"];
+
+/// Checks `kernel`, and says which modules the initramfs has to carry.
+pub fn check_kernel(
+    path: &Path,
+    kernel: &Kernel,
+    modules: Option<&Modules>,
+    needs: Needs,
+) -> Result<Vec<&'static str>, Error> {
+    let mut options = ALWAYS.to_vec();
+    if needs.shares {
+        options.extend(VIRTIO_FS.iter().map(|driver| driver.option));
+    }
+    let missing = kernel.missing_for(&options);
+    if !missing.is_empty() {
+        return Err(Error::Missing {
+            path: path.to_owned(),
+            options: missing.join(" and "),
+        });
+    }
+    if !needs.shares {
+        return Ok(Vec::new());
+    }
+    if let Some(reason) = kernel.cannot_find_devices() {
+        return Err(Error::NoDevices {
+            path: path.to_owned(),
+            reason,
+        });
+    }
+    if !needs.init_loads_modules {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for Driver { option, module } in VIRTIO_FS {
+        let setting = kernel.config().map(|config| config.setting(option));
+        match (setting, modules) {
+            (Some(Setting::BuiltIn), _) | (None, None) => {}
+            (Some(_), None) => {
+                return Err(Error::ModulesUnknown {
+                    path: path.to_owned(),
+                    option,
+                });
+            }
+            (_, Some(modules)) if modules.presence(module) == Presence::Absent => {
+                return Err(Error::ModuleMissing {
+                    path: path.to_owned(),
+                    module,
+                    modules: modules.directory().to_owned(),
+                });
+            }
+            (_, Some(_)) => names.push(module),
+        }
+    }
+    if needs.overlay {
+        names.push(OVERLAY);
+    }
+    Ok(names)
+}

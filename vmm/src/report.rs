@@ -1,0 +1,136 @@
+//! `--report`: how a run ended, as JSON.
+//!
+//! ```json
+//! {"schema": 1, "outcome": "exited", "code": 3, "signal": null,
+//!  "message": null, "timings_ms": {"kernel_loaded": 12.1, ...}}
+//! ```
+
+use std::time::Instant;
+
+use guest_init::protocol::Mark;
+use serde::Serialize;
+
+use crate::machine::MachineCounters;
+use crate::outcome::Outcome;
+use crate::session::Session;
+
+/// The version of the JSON: it grows when a field changes its meaning or
+/// goes, and not when one is added.
+pub const SCHEMA: u32 = 1;
+
+/// A report.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    schema: u32,
+    /// `exited`, `signaled`, `cannot-execute`, `not-found`, `setup-failed`,
+    /// `powered-off`, `restarted`, `timeout`, `interrupted`, `quit`, `panic`,
+    /// `died` or `vmm-error`.
+    outcome: &'static str,
+    /// The exit status of `vmm`.
+    code: u8,
+    /// The signal that ended the command, or that `vmm` was stopped by.
+    signal: Option<i32>,
+    /// What `vmm` said on standard error.
+    message: Option<String>,
+    timings_ms: Timings,
+}
+
+impl Report {
+    /// The report of a run that ended with `outcome`.
+    #[must_use]
+    pub fn new(outcome: &Outcome, timings: Timings) -> Self {
+        Self {
+            schema: SCHEMA,
+            outcome: outcome.name(),
+            code: outcome.code(),
+            signal: match outcome {
+                Outcome::Signaled(signal) => Some(i32::from(*signal)),
+                Outcome::Interrupted(signal) => Some(*signal),
+                _ => None,
+            },
+            message: outcome.message(),
+            timings_ms: timings,
+        }
+    }
+
+    /// The report as JSON, with a newline at its end.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        json(self)
+    }
+}
+
+/// Pretty JSON with a newline at its end.
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
+    // Numbers, strings and maps with string keys: nothing that can fail.
+    let mut json = serde_json::to_vec_pretty(value).unwrap_or_default();
+    json.push(b'\n');
+    json
+}
+
+/// When what happened: milliseconds since `vmm` was started, `null` for what
+/// did not happen.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Timings {
+    /// The machine's creation began: everything before is checking and
+    /// packing.
+    pub machine_created: Option<f64>,
+    /// Kernel, initramfs and tables are in guest memory.
+    pub kernel_loaded: Option<f64>,
+    /// The first vCPU enters the guest.
+    pub guest_entered: Option<f64>,
+    /// The guest's init has the session: the kernel is up.
+    pub init_started: Option<f64>,
+    /// The command is executed.
+    pub command_started: Option<f64>,
+    /// The command has ended and its output is delivered.
+    pub command_ended: Option<f64>,
+    /// The machine is gone.
+    pub ended: Option<f64>,
+}
+
+impl Timings {
+    /// The times of a run that started at `start` and ended now.
+    #[must_use]
+    pub fn collect(
+        start: Instant,
+        machine: Option<&MachineCounters>,
+        session: Option<&Session>,
+    ) -> Self {
+        let since = |time: Option<Instant>| time.map(|time| milliseconds(start, time));
+        let mark = |mark| since(session.and_then(|session| session.reached(mark)));
+        Self {
+            machine_created: since(machine.map(MachineCounters::created)),
+            kernel_loaded: since(machine.and_then(MachineCounters::kernel_loaded)),
+            guest_entered: since(machine.and_then(MachineCounters::first_run)),
+            init_started: mark(Mark::InitStarted),
+            command_started: mark(Mark::CommandStarted),
+            command_ended: mark(Mark::CommandEnded),
+            ended: since(Some(Instant::now())),
+        }
+    }
+}
+
+/// Milliseconds with three decimals, which is what the clock is good for.
+fn milliseconds(start: Instant, time: Instant) -> f64 {
+    let seconds = time.saturating_duration_since(start).as_secs_f64();
+    (seconds * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_as_documented() {
+        let report = Report::new(&Outcome::Signaled(9), Timings::default());
+        let json: serde_json::Value = serde_json::from_slice(&report.json()).unwrap();
+        assert_eq!(json["schema"], 1);
+        assert_eq!(json["outcome"], "signaled");
+        assert_eq!(json["code"], 137);
+        assert_eq!(json["signal"], 9);
+        assert!(json["message"].is_null());
+        assert!(json["timings_ms"]["init_started"].is_null());
+    }
+}

@@ -1,0 +1,320 @@
+//! The session: a small file system, exported to the guest under a reserved
+//! tag, through which the guest's init gets its plan, carries the command's
+//! streams and reports how the command ended.
+//!
+//! Its files and what they say are in [`guest_init::protocol`]. It needs
+//! nothing of the guest but virtiofs, which is there anyhow, and keeps the
+//! streams apart from each other and from the kernel's console.
+//!
+//! The guest is untrusted: whatever it writes is bounded in size and parsed
+//! strictly, and the only things of the host it reaches are the three streams
+//! that `vmm` was given.
+
+mod file;
+mod input;
+mod output;
+mod status;
+mod waiters;
+mod window;
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use devices::filesystem::{
+    Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Inode, Listing, OpenBehaviour,
+    Opened, ReplyData, RequestData, Result, SetAttributes, Statistics, WriteRequest,
+};
+use guest_init::protocol::{Mark, Plan, Status, WindowSize};
+use rustix::io::Errno;
+
+use file::Node;
+use input::Input;
+use output::Output;
+use status::StatusReport;
+use waiters::Waiters;
+use window::Window;
+
+/// FUSE opcodes of the requests that may wait (`linux/fuse.h`).
+const FUSE_READ: u32 = 15;
+const FUSE_WRITE: u32 = 16;
+
+/// Nothing about these files changes, but for what direct I/O brings.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
+
+/// The host's ends of the command's streams.
+#[derive(Debug)]
+pub struct Streams {
+    /// What the command reads; `None` for nothing at all.
+    pub stdin: Option<File>,
+    /// Where its output goes.
+    pub stdout: File,
+    /// Where its error messages go.
+    pub stderr: File,
+}
+
+/// The session's file system.
+pub struct Session {
+    plan: Vec<u8>,
+    input: Input,
+    stdout: Output,
+    stderr: Output,
+    status: StatusReport,
+    window: Window,
+    waiters: Waiters,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session for `plan`. `reported` is called once, when the guest has
+    /// said how its command ended.
+    pub fn new(
+        plan: &Plan,
+        streams: Streams,
+        reported: impl Fn() + Send + Sync + 'static,
+    ) -> serde_json::Result<Self> {
+        Ok(Self {
+            plan: serde_json::to_vec(plan)?,
+            input: Input::new(streams.stdin),
+            stdout: Output::new(streams.stdout),
+            stderr: Output::new(streams.stderr),
+            status: StatusReport::new(reported),
+            window: Window::new(plan.terminal.unwrap_or_default()),
+            waiters: Waiters::default(),
+        })
+    }
+
+    /// How the command ended, if the guest has said so.
+    pub fn status(&self) -> Option<Status> {
+        self.status.get()
+    }
+
+    /// When the guest reached `mark`.
+    pub fn reached(&self, mark: Mark) -> Option<Instant> {
+        self.status.reached(mark)
+    }
+
+    /// The host's terminal has another size.
+    pub fn resize(&self, size: WindowSize) {
+        self.window.resize(size);
+        self.waiters.wake_all();
+    }
+
+    fn attributes(&self, node: Node) -> Attributes {
+        Attributes {
+            ino: node.inode(),
+            size: match node {
+                Node::Plan => self.plan.len() as u64,
+                _ => 0,
+            },
+            mode: node.mode(),
+            nlink: 1,
+            blksize: 4096,
+            ..Attributes::default()
+        }
+    }
+}
+
+impl FileSystem for Session {
+    fn destroy(&self) {
+        self.waiters.interrupt_all();
+    }
+
+    fn may_block(&self, opcode: u32, inode: Inode) -> bool {
+        matches!(
+            (opcode, Node::of(inode)),
+            (FUSE_READ, Some(Node::Stdin | Node::WindowSize))
+                | (FUSE_WRITE, Some(Node::Stdout | Node::Stderr))
+        )
+    }
+
+    fn interrupt(&self, unique: u64) -> bool {
+        self.waiters.interrupt(unique)
+    }
+
+    fn lookup(&self, _caller: &Caller, parent: Inode, name: &CStr) -> Result<Entry> {
+        if Node::of(parent) != Some(Node::Root) {
+            return Err(Errno::NOTDIR);
+        }
+        let node = Node::named(name.to_bytes()).ok_or(Errno::NOENT)?;
+        Ok(Entry {
+            inode: node.inode(),
+            generation: 0,
+            attributes: self.attributes(node),
+            attr_timeout: FOR_EVER,
+            entry_timeout: FOR_EVER,
+        })
+    }
+
+    fn getattr(
+        &self,
+        _caller: &Caller,
+        inode: Inode,
+        _handle: Option<Handle>,
+    ) -> Result<(Attributes, Duration)> {
+        Ok((self.attributes(node(inode)?), FOR_EVER))
+    }
+
+    fn setattr(
+        &self,
+        _caller: &Caller,
+        inode: Inode,
+        _handle: Option<Handle>,
+        changes: &SetAttributes,
+    ) -> Result<(Attributes, Duration)> {
+        // Opening with O_TRUNC sets the size to 0, which these files have.
+        let truncate = SetAttributes {
+            size: Some(0),
+            mtime: changes.mtime,
+            ctime: changes.ctime,
+            kill_privileges: changes.kill_privileges,
+            ..SetAttributes::default()
+        };
+        let node = node(inode)?;
+        if *changes != truncate || !node.is_writable() {
+            return Err(Errno::PERM);
+        }
+        Ok((self.attributes(node), FOR_EVER))
+    }
+
+    fn open(
+        &self,
+        _caller: &Caller,
+        inode: Inode,
+        flags: u32,
+        _kill_privileges: bool,
+    ) -> Result<Opened> {
+        let node = node(inode)?;
+        node.check_access(flags)?;
+        Ok(Opened {
+            handle: inode,
+            behaviour: OpenBehaviour {
+                direct_io: true,
+                stream: node.is_stream(),
+                no_flush: true,
+                ..OpenBehaviour::default()
+            },
+        })
+    }
+
+    fn read(
+        &self,
+        _caller: &Caller,
+        unique: u64,
+        inode: Inode,
+        _handle: Handle,
+        data: &mut dyn ReplyData,
+        size: u32,
+        offset: u64,
+        _flags: u32,
+    ) -> Result<usize> {
+        let size = data.space().min(size as usize);
+        match node(inode)? {
+            Node::Plan => {
+                let start = usize::try_from(offset).map_err(|_| Errno::INVAL)?;
+                let rest = self.plan.get(start..).unwrap_or_default();
+                let part = rest.get(..size).unwrap_or(rest);
+                data.put(part)?;
+                Ok(part.len())
+            }
+            Node::Stdin => self.input.read(&self.waiters.enter(unique)?, data, size),
+            Node::WindowSize => {
+                let size = self.window.next(&self.waiters.enter(unique)?)?;
+                let json = serde_json::to_vec(&size).map_err(|_| Errno::IO)?;
+                data.put(&json)?;
+                Ok(json.len())
+            }
+            Node::Root => Err(Errno::ISDIR),
+            Node::Stdout | Node::Stderr | Node::Status | Node::Mark => Err(Errno::BADF),
+        }
+    }
+
+    fn write(
+        &self,
+        _caller: &Caller,
+        inode: Inode,
+        _handle: Handle,
+        data: &mut dyn RequestData,
+        request: &WriteRequest,
+    ) -> Result<usize> {
+        let size = request.size as usize;
+        match node(inode)? {
+            Node::Stdout => self.stdout.write(data, size),
+            Node::Stderr => self.stderr.write(data, size),
+            Node::Status => self.status.write_status(data, size),
+            Node::Mark => self.status.write_mark(data, size),
+            Node::Root => Err(Errno::ISDIR),
+            Node::Plan | Node::Stdin | Node::WindowSize => Err(Errno::BADF),
+        }
+    }
+
+    fn statfs(&self, _caller: &Caller, _inode: Inode) -> Result<Statistics> {
+        Ok(Statistics {
+            block_size: 4096,
+            fragment_size: 4096,
+            name_max: 255,
+            ..Statistics::default()
+        })
+    }
+
+    fn release(&self, _caller: &Caller, _inode: Inode, _handle: Handle) -> Result<()> {
+        Ok(())
+    }
+
+    fn opendir(&self, _caller: &Caller, inode: Inode, _flags: u32) -> Result<Opened> {
+        match node(inode)? {
+            Node::Root => Ok(Opened {
+                handle: inode,
+                behaviour: OpenBehaviour::default(),
+            }),
+            _ => Err(Errno::NOTDIR),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _caller: &Caller,
+        inode: Inode,
+        _handle: Handle,
+        offset: u64,
+        listing: &mut dyn Listing,
+    ) -> Result<()> {
+        if node(inode)? != Node::Root {
+            return Err(Errno::NOTDIR);
+        }
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (node, next_offset) in Node::FILES.into_iter().zip(1..).skip(skip) {
+            let entry = DirectoryEntry {
+                ino: node.inode(),
+                next_offset,
+                kind: file::DT_REG,
+                name: node.name().as_bytes(),
+            };
+            if !listing.push(entry, None) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn releasedir(&self, _caller: &Caller, _inode: Inode, _handle: Handle) -> Result<()> {
+        Ok(())
+    }
+
+    fn access(&self, _caller: &Caller, inode: Inode, _mask: u32) -> Result<()> {
+        node(inode).map(drop)
+    }
+}
+
+fn node(inode: Inode) -> Result<Node> {
+    Node::of(inode).ok_or(Errno::STALE)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

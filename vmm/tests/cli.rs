@@ -1,0 +1,345 @@
+//! The `vmm` command as a process, as far as it goes without booting: every
+//! mistake is one line on standard error and status 125.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A scratch directory with a share and something that passes for a kernel.
+struct Bench {
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("share")).unwrap();
+        fs::write(directory.path().join("bzImage"), bzimage()).unwrap();
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn vmm(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+        command.current_dir(&self.directory).args(arguments);
+        command.output().unwrap()
+    }
+
+    /// Runs `vmm run` with a kernel and these arguments, expects a mistake,
+    /// and returns its message.
+    fn mistake(&self, arguments: &[&str]) -> String {
+        self.failure(&[&["run", "--kernel", "bzImage"], arguments].concat())
+    }
+
+    fn failure(&self, arguments: &[&str]) -> String {
+        let output = self.vmm(arguments);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(message.starts_with("vmm: error: "), "{message}");
+        assert!(output.stdout.is_empty());
+        message
+    }
+
+    fn dry_run(&self, arguments: &[&str]) -> serde_json::Value {
+        let base = ["run", "--dry-run", "--kernel", "bzImage"];
+        let output = self.vmm(&[&base, arguments].concat());
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{message}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// The least that is a bzImage: a setup header (boot protocol 2.15) and a
+/// payload of zeros, of which nothing can be read.
+fn bzimage() -> Vec<u8> {
+    let mut image = vec![0_u8; 1 << 20];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[4]); // setup_sects
+    put(0x1f4, &(((1_u32 << 20) - 5 * 512) / 16).to_le_bytes()); // syssize
+    put(0x1fe, &[0x55, 0xaa]); // boot_flag
+    put(0x200, &[0xeb, 0x66]); // jump over the header
+    put(0x202, b"HdrS");
+    put(0x206, &0x020f_u16.to_le_bytes()); // version
+    put(0x20e, &0x1000_u16.to_le_bytes()); // kernel_version, less 0x200
+    put(0x211, &[1]); // loadflags: LOADED_HIGH
+    put(0x214, &0x0010_0000_u32.to_le_bytes()); // code32_start
+    put(0x22c, &0x7fff_ffff_u32.to_le_bytes()); // initrd_addr_max
+    put(0x230, &0x0020_0000_u32.to_le_bytes()); // kernel_alignment
+    put(0x234, &[1]); // relocatable_kernel
+    put(0x235, &[21]); // min_alignment
+    put(0x236, &3_u16.to_le_bytes()); // xloadflags: 64-bit entry, above 4 GiB
+    put(0x238, &2047_u32.to_le_bytes()); // cmdline_size
+    put(0x258, &0x0100_0000_u64.to_le_bytes()); // pref_address
+    put(0x260, &0x0100_0000_u32.to_le_bytes()); // init_size
+    put(0x1200, b"6.1.0-none (builder@host) #1 SMP\0");
+    image
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line() {
+    let bench = Bench::new();
+    assert!(bench.failure(&[]).contains("run"));
+    assert!(bench.failure(&["walk"]).contains("walk"));
+    assert!(bench.failure(&["run"]).contains("--kernel"));
+    assert!(bench.mistake(&["--nonsense"]).contains("--nonsense"));
+    assert!(bench.mistake(&["--memory", "x"]).contains("512M"));
+    assert!(bench.mistake(&["--timeout", "x"]).contains("30s"));
+    assert!(bench.mistake(&["--cpus", "256"]).contains("256"));
+    assert!(bench.mistake(&["stray"]).contains("stray"));
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    let bench = Bench::new();
+    for arguments in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        let output = bench.vmm(arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!output.stdout.is_empty());
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_share_is_one_line() {
+    let bench = Bench::new();
+    let share = |text: &str| bench.mistake(&["--share", text]);
+    assert!(share("gone").contains("does not exist"));
+    assert!(share("bzImage").contains("not a directory"));
+    assert!(share("share,tag=").contains("empty"));
+    assert!(share(&format!("share,tag={}", "x".repeat(37))).contains("37 bytes"));
+    assert!(share("share,at=here").contains("absolute"));
+    assert!(share("share,cache=none").contains("cache=none"));
+    assert!(share("share,dax=1G").contains("not supported yet"));
+    let twice = ["--share", "share,tag=t", "--share", "share,tag=t"];
+    assert!(
+        bench
+            .mistake(&twice)
+            .contains("two shares have the tag 't'")
+    );
+    let twice = ["--share", "share,at=/a", "--share", "share,at=/a"];
+    assert!(bench.mistake(&twice).contains("mounted at /a"));
+    assert!(
+        bench
+            .mistake(&["--root", "gone"])
+            .contains("does not exist")
+    );
+}
+
+#[test]
+fn a_wrong_kernel_is_one_line() {
+    let bench = Bench::new();
+    let kernel = |path: &str| bench.failure(&["run", "--kernel", path]);
+    assert!(kernel("gone").contains("gone"));
+    assert!(kernel("share").contains("directory"));
+    fs::write(bench.path("empty"), "").unwrap();
+    assert!(kernel("empty").contains("empty"));
+    fs::write(bench.path("text"), "#!/bin/sh\n").unwrap();
+    assert!(kernel("text").contains("script"));
+}
+
+#[test]
+fn a_wrong_file_to_write_is_one_line() {
+    let bench = Bench::new();
+    for option in ["--report", "--metrics", "--console-log"] {
+        let message = bench.mistake(&[option, "no/such/file"]);
+        assert!(message.contains(option), "{message}");
+        assert!(message.contains("no/such/file"), "{message}");
+        assert!(bench.mistake(&[option, "share"]).contains("share"));
+    }
+}
+
+#[test]
+fn other_wrong_files_are_one_line() {
+    let bench = Bench::new();
+    assert!(bench.mistake(&["--initramfs", "gone"]).contains("gone"));
+    fs::write(bench.path("empty"), "").unwrap();
+    assert!(bench.mistake(&["--initramfs", "empty"]).contains("empty"));
+    assert!(
+        bench
+            .mistake(&["--modules", "share"])
+            .contains("no kernel modules")
+    );
+    assert!(bench.mistake(&["--cwd", "here"]).contains("absolute"));
+    assert!(bench.mistake(&["--env", "=x"]).contains("NAME=VALUE"));
+}
+
+#[test]
+fn a_missing_busybox_says_what_to_install() {
+    let bench = Bench::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+    command
+        .current_dir(&bench.directory)
+        .args(["run", "--kernel", "bzImage"])
+        .env("VMM_BUSYBOX", "/no/busybox");
+    let output = command.output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        message.contains("apt-get install busybox-static"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_failure_before_the_start_is_in_the_report() {
+    let bench = Bench::new();
+    bench.mistake(&["--share", "gone", "--report", "report.json"]);
+    let json = fs::read(bench.path("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(report["schema"], 1);
+    assert_eq!(report["outcome"], "vmm-error");
+    assert_eq!(report["code"], 125);
+    assert!(report["message"].as_str().unwrap().contains("gone"));
+}
+
+#[test]
+fn a_dry_run_shows_the_configuration_and_touches_nothing() {
+    let bench = Bench::new();
+    fs::write(bench.path("console.log"), "old").unwrap();
+    let before = names(bench.directory.path());
+    let json = bench.dry_run(&[
+        "--share",
+        "share,ro",
+        "--cmdline",
+        "loglevel=7",
+        "--cmdline",
+        "quiet",
+        "--cpus",
+        "2",
+        "--memory",
+        "1G",
+        "--console-log",
+        "console.log",
+        "--report",
+        "report.json",
+        "--timeout",
+        "30s",
+        "--",
+        "echo",
+        "a b",
+        "",
+    ]);
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["boot"], "command");
+    assert_eq!(json["cpus"], 2);
+    assert_eq!(json["memory_bytes"], 1 << 30);
+    assert_eq!(json["timeout_ms"], 30_000);
+    assert_eq!(
+        json["kernel"]["version"],
+        "6.1.0-none (builder@host) #1 SMP"
+    );
+    let cmdline = json["cmdline"].as_str().unwrap();
+    assert!(cmdline.ends_with(" loglevel=7 quiet"), "{cmdline}");
+    assert!(cmdline.contains("console=ttyS0"), "{cmdline}");
+    assert_eq!(json["shares"][0]["tag"], "share");
+    assert_eq!(json["shares"][0]["at"], "/mnt/share");
+    assert_eq!(json["shares"][0]["read_only"], true);
+    assert_eq!(
+        json["plan"]["command"],
+        serde_json::json!(["echo", "a b", ""])
+    );
+    assert_eq!(names(bench.directory.path()), before);
+    assert_eq!(fs::read(bench.path("console.log")).unwrap(), b"old");
+}
+
+#[test]
+fn a_root_is_an_overlay_and_its_init_takes_over_without_a_command() {
+    let bench = Bench::new();
+    let json = bench.dry_run(&["--root", "share"]);
+    assert_eq!(json["boot"], "system");
+    assert_eq!(json["plan"]["root"]["read_only"], true);
+    assert_eq!(json["plan"]["command"], serde_json::json!([]));
+
+    let json = bench.dry_run(&["--root", "share,rw", "--", "true"]);
+    assert_eq!(json["boot"], "command");
+    assert_eq!(json["plan"]["root"]["read_only"], false);
+}
+
+#[test]
+fn a_foreign_initramfs_has_no_plan() {
+    let bench = Bench::new();
+    fs::write(bench.path("initramfs"), "070701").unwrap();
+    let json = bench.dry_run(&["--initramfs", "initramfs"]);
+    assert_eq!(json["boot"], "initramfs");
+    assert!(json["plan"].is_null());
+    assert_eq!(json["initramfs_bytes"], 6);
+}
+
+#[test]
+fn named_modules_are_packed_and_shared() {
+    let bench = Bench::new();
+    let modules = bench.path("modules/6.1.0-none/kernel");
+    fs::create_dir_all(&modules).unwrap();
+    for (name, depends) in [
+        ("virtio", ""),
+        ("virtio_ring", "virtio"),
+        ("virtio_mmio", "virtio_ring,virtio"),
+        ("fuse", ""),
+        ("virtiofs", "fuse,virtio_ring"),
+    ] {
+        let contents = format!("license=GPL\0depends={depends}\0");
+        fs::write(modules.join(format!("{name}.ko")), contents).unwrap();
+    }
+    let json = bench.dry_run(&["--modules", "modules"]);
+    assert_eq!(
+        json["modules"],
+        serde_json::json!(["virtio", "virtio_ring", "virtio_mmio", "fuse", "virtiofs"])
+    );
+    assert_eq!(json["shares"][0]["at"], "/lib/modules/6.1.0-none");
+    assert_eq!(json["shares"][0]["read_only"], true);
+
+    fs::remove_file(modules.join("virtiofs.ko")).unwrap();
+    let message = bench.mistake(&["--modules", "modules"]);
+    assert!(message.contains("no virtiofs"), "{message}");
+}
+
+#[test]
+fn arguments_that_are_not_utf8_reach_the_plan() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_vmm"))
+        .current_dir(&bench.directory)
+        .args(["run", "--dry-run", "--kernel", "bzImage", "--"])
+        .arg(OsStr::from_bytes(b"\xff\x01"))
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["plan"]["command"][0], serde_json::json!([255, 1]));
+}
+
+/// On a host that boots no Linux this is the way to the lab; elsewhere the
+/// kernel of zeros fails in its own way.
+#[test]
+fn a_run_that_cannot_be_reports_why_and_leaves_nothing() {
+    let bench = Bench::new();
+    let before = names(bench.directory.path());
+    let output = bench.vmm(&[
+        "run",
+        "--kernel",
+        "bzImage",
+        "--timeout",
+        "5s",
+        "--",
+        "true",
+    ]);
+    assert!(matches!(output.status.code(), Some(124 | 125 | 255)));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.lines().last().unwrap().starts_with("vmm: error: "));
+    assert_eq!(names(bench.directory.path()), before);
+}
+
+fn names(directory: &Path) -> Vec<PathBuf> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    names
+}
