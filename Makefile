@@ -1,0 +1,57 @@
+# run    the main job: boot the patched kernel, insmod modules from a share
+# test   every test: unit, process and end-to-end
+# Everything else is a step of these two or a convenience; see `make help`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+
+# SETUP=no leaves the system's packages alone.
+SETUP ?= yes
+# What `make run` boots and shares.
+KERNEL_VERSION ?= 6.1
+
+.PHONY: help run test unit e2e kernel build setup check fmt clean
+
+help:
+	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
+	@echo 'make test     all tests: unit, process and end-to-end (in the lab where KVM cannot boot Linux)'
+	@echo 'make build    the vmm and lab programs, in $(BIN)'
+	@echo 'make kernel   the guest kernels, patched and stock, with their modules'
+	@echo 'make check    formatting and lints'
+	@echo 'make fmt      format the code'
+	@echo
+	@echo 'SETUP=no      do not install Debian packages that are missing'
+
+setup:
+	@[ '$(SETUP)' = no ] || resources/setup/install-packages \
+	    resources/setup/packages.txt guest-kernel/packages.txt tests/packages.txt
+
+build: setup
+	$(CARGO) build --release --locked -p vmm -p tests
+
+kernel: setup
+	guest-kernel/build --version $(KERNEL_VERSION)
+
+run: build kernel
+	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share
+
+test: unit e2e
+
+unit: setup
+	$(CARGO) test --workspace --locked
+
+e2e: build kernel
+	$(CARGO) test --locked -p tests --test e2e
+
+check: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all
+
+clean:
+	$(CARGO) clean

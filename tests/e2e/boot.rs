@@ -1,0 +1,120 @@
+//! Kernels and machines of every shape.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use std::time::Duration;
+use tests::fixtures::Fixtures;
+
+use crate::vm::{Bench, Vm, directory};
+
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    vec![
+        bench.trial("boot::a_bzimage_boots", |fixtures| {
+            kernel_boots(fixtures, "bzImage")
+        }),
+        bench.trial("boot::an_elf_vmlinux_boots", |fixtures| {
+            kernel_boots(fixtures, "vmlinux")
+        }),
+        bench.trial("boot::every_processor_comes_up", processors),
+        bench.trial("boot::256_mib_are_enough", |fixtures| memory(fixtures, 256)),
+        bench.trial("boot::memory_continues_above_4_gib", |fixtures| {
+            memory(fixtures, 4608)
+        }),
+        bench.trial("boot::more_than_8_gib_are_all_there", |fixtures| {
+            memory(fixtures, 8320)
+        }),
+        bench.trial("boot::the_clock_is_the_hosts", clock),
+        bench.trial(
+            "boot::the_command_line_gets_what_the_user_appends",
+            command_line,
+        ),
+    ]
+}
+
+fn kernel_boots(fixtures: &Fixtures, file: &str) -> Result<()> {
+    let release = std::fs::read_to_string(fixtures.patched.join("kernelrelease"))?;
+    let run = Vm::new(fixtures, &fixtures.patched.join(file))?
+        .command(["uname", "-r"])
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == release, "{}", run.account());
+    Ok(())
+}
+
+fn processors(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[("file", b"content")])?;
+    let run = Vm::patched(fixtures)?
+        .option("--cpus", "4")
+        .share(share.path(), "tag=t,queues=2")
+        .patience(Duration::from_secs(20))
+        .script("grep -c ^processor /proc/cpuinfo; for i in 0 1 2 3; do taskset $((1 << i)) cat /mnt/t/file || exit 1; done")
+        .run()?
+        .expect_success()?;
+    ensure!(
+        run.text()? == "4\ncontentcontentcontentcontent",
+        "{}",
+        run.account()
+    );
+    Ok(())
+}
+
+/// Boots with that much memory, finds it all, and writes to its far end.
+fn memory(fixtures: &Fixtures, mebibytes: u64) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .option("--memory", format!("{mebibytes}M"))
+        .patience(Duration::from_secs(20))
+        .script("awk '/MemTotal/ { print $2 }' /proc/meminfo; grep -c 'System RAM' /proc/iomem; dd if=/dev/zero of=/tmp/f bs=1M count=64 2>/dev/null && wc -c < /tmp/f")
+        .run()?
+        .expect_success()?;
+    let mut lines = run.text()?.lines();
+    let total: u64 = lines.next().context("no MemTotal")?.parse()?;
+    let given = mebibytes * 1024;
+    // The kernel keeps its own text and one descriptor of 64 bytes per page.
+    ensure!(
+        total < given && total > given - given / 32 - (64 << 10),
+        "{total} KiB of {given} KiB"
+    );
+    let regions: u32 = lines.next().context("no regions")?.parse()?;
+    ensure!(
+        regions >= if mebibytes > 4096 { 3 } else { 2 },
+        "{}",
+        run.account()
+    );
+    ensure!(lines.next() == Some("67108864"), "{}", run.account());
+    Ok(())
+}
+
+fn clock(fixtures: &Fixtures) -> Result<()> {
+    let now = || {
+        Ok::<_, anyhow::Error>(
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)?
+                .as_secs(),
+        )
+    };
+    let before = now()?;
+    let run = Vm::patched(fixtures)?
+        .command(["date", "+%s"])
+        .run()?
+        .expect_success()?;
+    let guest: u64 = run.text()?.trim().parse()?;
+    ensure!(
+        (before..=now()?).contains(&guest),
+        "{guest} is not between {before} and now"
+    );
+    Ok(())
+}
+
+fn command_line(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .option("--cmdline", "e2e.word=one e2e.words=\"two three\"")
+        .command(["cat", "/proc/cmdline"])
+        .run()?
+        .expect_success()?;
+    ensure!(
+        run.text()?.contains("e2e.word=one e2e.words=\"two three\""),
+        "{}",
+        run.account()
+    );
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The exit status of `vmm run` and the outcome in its report.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use tests::fixtures::Fixtures;
+
+use crate::vm::{Bench, Vm, below, directory, stretched};
+
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    vec![
+        bench.trial("exit_status::of_the_command_is_that_of_vmm", command_status),
+        bench.trial(
+            "exit_status::is_128_and_the_signal_that_ended_the_command",
+            signal,
+        ),
+        bench.trial("exit_status::is_124_when_the_time_is_up", timeout),
+        bench.trial(
+            "exit_status::is_125_for_a_command_line_that_cannot_work",
+            cannot_work,
+        ),
+        bench.trial(
+            "exit_status::is_126_for_a_file_that_cannot_be_executed",
+            cannot_execute,
+        ),
+        bench.trial(
+            "exit_status::is_127_for_a_command_that_is_not_there",
+            not_found,
+        ),
+        bench.trial("exit_status::is_255_when_the_kernel_panics", panic),
+        bench.trial(
+            "exit_status::is_255_when_the_command_powers_the_machine_off",
+            |fixtures| ends_without_report(fixtures, "poweroff -f"),
+        ),
+        bench.trial(
+            "exit_status::is_255_when_the_command_restarts_the_machine",
+            |fixtures| ends_without_report(fixtures, "reboot -f"),
+        ),
+    ]
+}
+
+fn command_status(fixtures: &Fixtures) -> Result<()> {
+    for code in [0, 3] {
+        Vm::patched(fixtures)?
+            .script(&format!("exit {code}"))
+            .run()?
+            .expect(code, "exited")?;
+    }
+    // 124 to 127 and 255 of the command itself are told apart by the report.
+    Vm::patched(fixtures)?
+        .script("exit 255")
+        .run()?
+        .expect(255, "exited")?;
+    Ok(())
+}
+
+fn signal(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .script("kill -KILL $$")
+        .run()?
+        .expect(137, "signaled")?;
+    ensure!(run.report["signal"] == 9, "{}", run.report);
+    Ok(())
+}
+
+fn timeout(fixtures: &Fixtures) -> Result<()> {
+    let limit = stretched(Duration::from_secs(1));
+    let started = Instant::now();
+    let run = Vm::patched(fixtures)?
+        .option("--timeout", format!("{}s", limit.as_secs()))
+        .script("echo running; sleep 100000")
+        .run()?
+        .expect(124, "timeout")?;
+    ensure!(run.text()? == "running\n", "{}", run.account());
+    ensure!(
+        started.elapsed() >= limit,
+        "it ended after {:?}",
+        started.elapsed()
+    );
+    ensure!(
+        run.stderr.contains("Run /init as init process"),
+        "no console's tail: {}",
+        run.stderr
+    );
+    Ok(())
+}
+
+fn cannot_work(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[("not-a-kernel", b"text")])?;
+    let missing = below(&share, "missing");
+    let file = below(&share, "not-a-kernel");
+    for vm in [
+        Vm::new(fixtures, &missing)?,
+        Vm::new(fixtures, &file)?,
+        Vm::patched(fixtures)?.share(&missing, ""),
+        Vm::patched(fixtures)?.share(&file, ""),
+        Vm::patched(fixtures)?.share(share.path(), "cache=sometimes"),
+        Vm::patched(fixtures)?.option("--memory", "1M"),
+    ] {
+        let run = vm.script("exit 0").run()?;
+        ensure!(
+            run.status.code() == Some(125),
+            "{}: {}",
+            run.status,
+            run.account()
+        );
+        ensure!(
+            run.stderr.lines().count() == 1,
+            "not one line: {}",
+            run.stderr
+        );
+        ensure!(
+            run.console.is_empty(),
+            "something was started: {}",
+            run.account()
+        );
+    }
+    // What the command line's parser refuses is no exception.
+    let output = Command::new(&fixtures.vmm)
+        .args(["run", "--no-such-option"])
+        .output()?;
+    ensure!(output.status.code() == Some(125), "{}", output.status);
+    Ok(())
+}
+
+fn cannot_execute(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[("text", b"no program")])?;
+    std::fs::set_permissions(below(&share, "text"), PermissionsExt::from_mode(0o644))?;
+    Vm::patched(fixtures)?
+        .share(share.path(), "tag=t")
+        .command(["/mnt/t/text"])
+        .run()?
+        .expect(126, "cannot-execute")?;
+    Ok(())
+}
+
+fn not_found(fixtures: &Fixtures) -> Result<()> {
+    Vm::patched(fixtures)?
+        .command(["no-such-command"])
+        .run()?
+        .expect(127, "not-found")?;
+    Ok(())
+}
+
+fn panic(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .script("echo c > /proc/sysrq-trigger")
+        .run()?
+        .expect(255, "panic")?;
+    ensure!(
+        run.stderr.contains("Kernel panic"),
+        "no console's tail: {}",
+        run.stderr
+    );
+    Ok(())
+}
+
+fn ends_without_report(fixtures: &Fixtures, script: &str) -> Result<()> {
+    Vm::patched(fixtures)?
+        .script(script)
+        .run()?
+        .expect(255, "died")?;
+    Ok(())
+}

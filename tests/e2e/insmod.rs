@@ -1,0 +1,146 @@
+//! Modules loaded from a share: what the project exists for.
+//!
+//! With `cache=never` the kernel reads a module by direct I/O into a buffer of
+//! its own. An unpatched 6.1 makes one request of it and takes one piece of
+//! memory for its arguments; from 4 194 265 bytes on there is no such piece,
+//! and the read waits for ever.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use tests::fixtures::Fixtures;
+
+use crate::vm::{Bench, Vm, complaint, directory, stretched};
+
+/// The largest module an unpatched kernel loads over direct I/O, in bytes.
+const LAST_GOOD: u64 = 4_194_264;
+const FIRST_BAD: u64 = LAST_GOOD + 1;
+/// Modules with a payload, in bytes: small, at the border, far above it.
+pub(crate) const PAYLOAD_SIZES: [u64; 4] = [512 << 10, LAST_GOOD, FIRST_BAD, 9 << 20];
+/// What a file of "over 8 MiB" is over.
+const EIGHT_MIB: u64 = 8 << 20;
+
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for cache in ["never", "auto"] {
+        for size in PAYLOAD_SIZES {
+            trials.push(bench.trial(
+                format!("insmod::payload_of_{size}_bytes_loads_intact_with_cache_{cache}"),
+                move |fixtures| payload_loads_intact(fixtures, size, cache),
+            ));
+        }
+        trials.push(bench.trial(
+            format!("insmod::small_module_of_the_kernel_loads_with_cache_{cache}"),
+            move |fixtures| in_tree_module_loads(fixtures, "dummy", 0, cache),
+        ));
+        trials.push(bench.trial(
+            format!("insmod::module_of_the_kernel_over_8_mib_loads_with_cache_{cache}"),
+            move |fixtures| in_tree_module_loads(fixtures, "bonding", EIGHT_MIB, cache),
+        ));
+    }
+    trials.push(bench.trial(
+        "insmod::unpatched_kernel_warns_and_hangs_from_4194265_bytes_with_cache_never",
+        unpatched_kernel_hangs,
+    ));
+    trials.push(bench.trial(
+        "insmod::unpatched_kernel_loads_4194264_bytes_with_cache_never",
+        unpatched_kernel_loads_the_last_good,
+    ));
+    trials
+}
+
+fn payload_loads_intact(fixtures: &Fixtures, size: u64, cache: &str) -> Result<()> {
+    let (module, crc32) = payload(&fixtures.patched, fixtures, size)?;
+    let vm = Vm::patched(fixtures)?;
+    load_payload(vm, &module, &crc32, cache)
+}
+
+fn unpatched_kernel_loads_the_last_good(fixtures: &Fixtures) -> Result<()> {
+    let (module, crc32) = payload(&fixtures.unpatched, fixtures, LAST_GOOD)?;
+    let vm = Vm::new(fixtures, &fixtures.unpatched.join("bzImage"))?;
+    load_payload(vm, &module, &crc32, "never")
+}
+
+fn load_payload(vm: Vm, module: &[u8], crc32: &str, cache: &str) -> Result<()> {
+    let share = directory(&[("payload.ko", module)])?;
+    let run = vm
+        .share(share.path(), &format!("tag=modules,ro,cache={cache}"))
+        .script(
+            "insmod /mnt/modules/payload.ko && grep -c '^payload .* Live ' /proc/modules &&
+             cat /sys/module/payload/parameters/crc32 && rmmod payload",
+        )
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == format!("1\n{crc32}\n"), "{}", run.account());
+    Ok(())
+}
+
+fn in_tree_module_loads(fixtures: &Fixtures, name: &str, over: u64, cache: &str) -> Result<()> {
+    let file = fixtures.patched.join(format!("modules/{name}.ko"));
+    let size = fs::metadata(&file)
+        .with_context(|| file.display().to_string())?
+        .len();
+    ensure!(size > over, "{name}.ko has only {size} bytes");
+    let share = directory(&[("module.ko", &fs::read(&file)?)])?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), &format!("tag=modules,ro,cache={cache}"))
+        .script(&format!(
+            "insmod /mnt/modules/module.ko && grep -c '^{name} .* Live ' /proc/modules"
+        ))
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "1\n", "{}", run.account());
+    Ok(())
+}
+
+/// The negative control: without it, a test that passes might not have met the
+/// problem at all.
+fn unpatched_kernel_hangs(fixtures: &Fixtures) -> Result<()> {
+    let (module, _) = payload(&fixtures.unpatched, fixtures, FIRST_BAD)?;
+    let share = directory(&[("payload.ko", &module)])?;
+    let limit = stretched(Duration::from_secs(1));
+    let run = Vm::new(fixtures, &fixtures.unpatched.join("bzImage"))?
+        .share(share.path(), "tag=modules,ro,cache=never")
+        .option("--timeout", format!("{}s", limit.as_secs()))
+        .script("echo before; insmod /mnt/modules/payload.ko; echo after")
+        .run()?
+        .expect(124, "timeout")?;
+    ensure!(
+        run.text()? == "before\n",
+        "insmod came back: {}",
+        run.account()
+    );
+    let warned = run
+        .console
+        .lines()
+        .any(|line| line.contains("WARNING: CPU:"));
+    ensure!(
+        warned && complaint(&run.console).is_some(),
+        "no warning: {}",
+        run.account()
+    );
+    ensure!(
+        run.console.contains("virtio_fs"),
+        "another warning: {}",
+        run.account()
+    );
+    Ok(())
+}
+
+/// A module of `size` bytes for `kernel`, and the checksum its payload has on
+/// the host.
+fn payload(kernel: &Path, fixtures: &Fixtures, size: u64) -> Result<(Vec<u8>, String)> {
+    let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+    let path = fixtures.payload(kernel, size);
+    let module = read(&path)?;
+    ensure!(
+        module.len() as u64 == size,
+        "the module has {} bytes",
+        module.len()
+    );
+    let crc32 = read(&path.with_extension("ko.crc32"))?;
+    Ok((module, String::from_utf8(crc32)?.trim().to_owned()))
+}

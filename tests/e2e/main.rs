@@ -1,0 +1,161 @@
+//! The end-to-end tests: `vmm` as a process, real kernels, real files.
+//!
+//! `cargo test -p tests --test e2e [FILTER]`. On a host whose KVM boots Linux
+//! the tests run right there; elsewhere this same program runs once more in
+//! labs, with everything it needs copied in. Its first line says which.
+//!
+//! A test's limits are for a machine with hardware virtualization and are
+//! stretched by `E2E_SLOWNESS`, which is set for the lab.
+
+mod boot;
+mod exit_status;
+mod insmod;
+mod metrics;
+mod rebind;
+mod shards;
+mod share_changes;
+mod share_read_only;
+mod shares;
+mod signals;
+mod stock_kernel;
+mod streams;
+mod tree;
+mod vm;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use libtest_mimic::{Arguments, Conclusion, Trial};
+use shards::Theme;
+use tests::fixtures::Fixtures;
+use tests::host::Host;
+use tests::lab::{FAILED, Order, Timing};
+
+/// Set where the tests are to be sent to one lab.
+const ONE_LAB: &str = "E2E_ONE_LAB";
+/// Set where the tests are to be run and not to be sent to the lab.
+const INSIDE: &str = "E2E_INSIDE";
+/// The theme with a hundred thousand requests: three minutes with a thread for
+/// each processor of the lab, over a quarter of an hour without.
+const MANY_REQUESTS: &str = "tree";
+/// Nested under emulation a guest is about this many times slower.
+const LAB_SLOWNESS: &str = "40";
+/// The whole suite takes minutes in the lab.
+const LAB_TIMEOUT: Duration = Duration::from_secs(3600);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        // The names do not depend on the files the tests will use.
+        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+    }
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("e2e: error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if std::env::var_os(INSIDE).is_some() {
+        let fixtures = Fixtures::from_environment()?;
+        return Ok(conclude(&libtest_mimic::run(
+            arguments,
+            trials(Some(fixtures)),
+        )));
+    }
+    if std::env::var_os(ONE_LAB).is_some() {
+        return run_in_lab(&Fixtures::from_environment()?, arguments);
+    }
+    let host = Host::detect();
+    eprintln!("e2e: running guests through: {host}");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("no workspace")?;
+    let fixtures = Fixtures::prepare(workspace, &insmod::PAYLOAD_SIZES)?;
+    match host {
+        Host::DirectKvm => Ok(conclude(&libtest_mimic::run(
+            arguments,
+            trials(Some(fixtures)),
+        ))),
+        Host::Lab if arguments.filter.is_some() => run_in_lab(&fixtures, arguments),
+        Host::Lab => run_in_labs(&fixtures),
+    }
+}
+
+/// A filter that matches nothing is a mistake, not a success.
+fn conclude(conclusion: &Conclusion) -> ExitCode {
+    if conclusion.num_passed == 0 && !conclusion.has_failed() {
+        eprintln!("e2e: error: no test was run");
+        return ExitCode::from(FAILED);
+    }
+    conclusion.exit_code()
+}
+
+/// The whole suite, a lab for each theme.
+fn run_in_labs(fixtures: &Fixtures) -> Result<ExitCode> {
+    let program = std::env::current_exe().context("no path to this program")?;
+    let trials = trials(None);
+    let themes = Theme::all(trials.iter().map(Trial::name), MANY_REQUESTS);
+    let mut environment = fixtures.to_environment();
+    environment.push((ONE_LAB.into(), "1".into()));
+    shards::run(&program, themes, &environment)
+}
+
+fn run_in_lab(fixtures: &Fixtures, arguments: &Arguments) -> Result<ExitCode> {
+    let program = std::env::current_exe().context("no path to this program")?;
+    let mut argv = vec![program.clone().into_os_string()];
+    argv.extend(std::env::args_os().skip(1));
+    let mut order = Order::new(argv);
+    order.programs = vec![program, fixtures.vmm.clone()];
+    order.inputs = fixtures
+        .files()
+        .into_iter()
+        .map(|path| (path.clone(), path))
+        .collect();
+    order.env = fixtures.to_environment();
+    for (name, value) in [
+        ("PATH", "/sbin:/bin:/usr/sbin:/usr/bin"),
+        ("HOME", "/root"),
+        ("TMPDIR", "/tmp"),
+        (INSIDE, "1"),
+        ("E2E_SLOWNESS", LAB_SLOWNESS),
+    ] {
+        order.env.push((name.into(), value.into()));
+    }
+    order.cwd = PathBuf::from("/tmp");
+    // Waiting then takes no time, and limits mean the same on a busy host.
+    order.timing = Timing::Deterministic;
+    if (arguments.filter.as_ref()).is_some_and(|filter| filter.starts_with(MANY_REQUESTS)) {
+        order.timing = Timing::Parallel;
+        order.cpus = 2;
+    }
+    order.guest_mib = 2048;
+    order.timeout = Some(LAB_TIMEOUT);
+    Ok(ExitCode::from(order.run()?))
+}
+
+fn trials(fixtures: Option<Fixtures>) -> Vec<Trial> {
+    let bench = vm::Bench::new(fixtures);
+    [
+        boot::trials(&bench),
+        exit_status::trials(&bench),
+        insmod::trials(&bench),
+        metrics::trials(&bench),
+        rebind::trials(&bench),
+        share_changes::trials(&bench),
+        share_read_only::trials(&bench),
+        shares::trials(&bench),
+        signals::trials(&bench),
+        stock_kernel::trials(&bench),
+        streams::trials(&bench),
+        tree::trials(&bench),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,139 @@
+//! `--metrics` counts what happened: exactly where that is possible.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tests::fixtures::Fixtures;
+
+use crate::vm::{Bench, Run, Vm, directory};
+
+const MIB: u64 = 1 << 20;
+
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    vec![
+        bench.trial("metrics::count_requests_bytes_and_errors", counts),
+        bench.trial("metrics::are_written_when_the_run_ends_badly", bad_end),
+        bench.trial(
+            "metrics::are_the_same_in_two_runs_of_the_same_work",
+            repeatable,
+        ),
+    ]
+}
+
+fn counts(fixtures: &Fixtures) -> Result<()> {
+    let data = vec![7; usize::try_from(4 * MIB)?];
+    let share = directory(&[("file", &data)])?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t,cache=never")
+        .script("cat /mnt/t/file | wc -c; dd if=/dev/zero of=/mnt/t/new bs=1M count=2 2>/dev/null; stat /mnt/t/missing 2>/dev/null; exit 0")
+        .run()?
+        .expect_success()?;
+    let operation = |name: &str| Ok::<_, anyhow::Error>(&share_metrics(&run)?["operations"][name]);
+    ensure!(operation("INIT")?["count"] == 1, "{}", run.metrics);
+    ensure!(
+        operation("READ")?["bytes_read"] == 4 * MIB,
+        "{}",
+        run.metrics
+    );
+    ensure!(
+        operation("WRITE")?["bytes_written"] == 2 * MIB,
+        "{}",
+        run.metrics
+    );
+    ensure!(
+        operation("LOOKUP")?["errors"].as_u64() >= Some(1),
+        "{}",
+        run.metrics
+    );
+    // A megabyte per request, as negotiated; `cat` of busybox reads less.
+    ensure!(
+        operation("WRITE")?["count"].as_u64() <= Some(4),
+        "{}",
+        run.metrics
+    );
+    let queues = share_metrics(&run)?["queues"]
+        .as_object()
+        .context("no queues")?;
+    let sum = |name: &str| {
+        queues
+            .values()
+            .filter_map(|queue| queue[name].as_u64())
+            .sum::<u64>()
+    };
+    let operations = share_metrics(&run)?["operations"]
+        .as_object()
+        .context("no operations")?;
+    let served: u64 = operations
+        .values()
+        .filter_map(|one| one["count"].as_u64())
+        .sum();
+    ensure!(
+        sum("requests") == served,
+        "{} requests, {served} served",
+        sum("requests")
+    );
+    ensure!(sum("malformed") == 0 && sum("kicks") > 0 && sum("interrupts") > 0);
+    ensure!(
+        sum("kicks") <= sum("requests") + queues.len() as u64,
+        "{}",
+        run.metrics
+    );
+    for unit in ["open_fds", "rss_kib"] {
+        ensure!(
+            run.metrics["process"][unit].as_u64() > Some(0),
+            "{}",
+            run.metrics
+        );
+    }
+    Ok(())
+}
+
+fn bad_end(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .share(directory(&[])?.path(), "tag=t")
+        .script("echo c > /proc/sysrq-trigger")
+        .run()?
+        .expect(255, "panic")?;
+    ensure!(
+        share_metrics(&run)?["operations"]["INIT"]["count"] == 1,
+        "{}",
+        run.metrics
+    );
+    Ok(())
+}
+
+/// What regression runs stand on.
+fn repeatable(fixtures: &Fixtures) -> Result<()> {
+    let once = || {
+        let share = directory(&[("a", &[1; 70_000]), ("b/c", b"c"), ("b/d", b"d")])?;
+        let run = Vm::patched(fixtures)?
+            .share(share.path(), "tag=t,cache=never")
+            .script("cd /mnt/t; ls -lR > /dev/null; cat a b/c b/d > /dev/null; rm -r b; echo x > x")
+            .run()?
+            .expect_success()?;
+        let operations = share_metrics(&run)?["operations"]
+            .as_object()
+            .context("none")?
+            .clone();
+        Ok::<_, anyhow::Error>(
+            operations
+                .into_iter()
+                // Attributes may be asked again when their second is over, and
+                // inodes forgotten whenever the kernel likes.
+                .filter(|(name, _)| {
+                    !["GETATTR", "LOOKUP", "FORGET", "BATCH_FORGET"].contains(&name.as_str())
+                })
+                .map(|(name, one)| (name, one["count"].clone(), one["bytes_read"].clone()))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let (first, second) = (once()?, once()?);
+    ensure!(first == second, "{first:?} is not {second:?}");
+    Ok(())
+}
+
+fn share_metrics(run: &Run) -> Result<&Value> {
+    run.metrics["shares"]
+        .get("t")
+        .with_context(|| format!("no share t in {}", run.metrics))
+}

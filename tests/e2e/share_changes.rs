@@ -1,0 +1,111 @@
+//! Changes by the guest are on the host, and changes by the host in the guest.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use tests::fixtures::Fixtures;
+
+use crate::vm::{Bench, Vm, below, directory};
+
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    let mut trials = vec![
+        bench.trial("share_changes::of_the_guest_are_on_the_host", of_the_guest),
+        bench.trial("share_changes::that_were_synced_survive_a_panic", synced),
+    ];
+    for cache in ["never", "auto"] {
+        trials.push(bench.trial(
+            format!("share_changes::of_the_host_are_seen_at_the_next_open_with_cache_{cache}"),
+            move |fixtures| of_the_host(fixtures, cache),
+        ));
+    }
+    trials
+}
+
+fn of_the_guest(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[
+        ("modify", b"old content"),
+        ("delete", b""),
+        ("rename", b"renamed"),
+        ("truncate", b"0123456789"),
+        ("mode", b""),
+        ("replaced", b"old"),
+    ])?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t")
+        .script(
+            "cd /mnt/t && echo new > modify && rm delete && mv rename renamed && mkdir -p a/b/c &&
+             dd if=/dev/null of=truncate bs=1 seek=4 2>/dev/null && chown 12:34 mode &&
+             chmod 2751 mode && touch -d '2001-02-03 04:05:06' mode && ln -s a/b link &&
+             ln modify hard && mkfifo fifo && mknod device c 1 3 && echo x > next &&
+             mv next replaced && echo appended >> renamed && rmdir a/b/c",
+        )
+        .run()?
+        .expect_success()?;
+    let path = |name: &str| below(&share, name);
+    ensure!(fs::read(path("modify"))? == b"new\n", "{}", run.account());
+    ensure!(!path("delete").exists() && !path("rename").exists());
+    ensure!(fs::read(path("renamed"))? == b"renamedappended\n");
+    ensure!(fs::read(path("truncate"))? == b"0123");
+    ensure!(fs::read(path("replaced"))? == b"x\n");
+    let mode = fs::metadata(path("mode"))?;
+    ensure!(mode.mode() & 0o7777 == 0o2751, "{:o}", mode.mode());
+    ensure!((mode.uid(), mode.gid()) == (12, 34));
+    ensure!(mode.mtime() == 981_173_106, "{}", mode.mtime());
+    ensure!(fs::read_link(path("link"))?.as_os_str() == "a/b");
+    ensure!(fs::metadata(path("hard"))?.ino() == fs::metadata(path("modify"))?.ino());
+    ensure!(fs::symlink_metadata(path("fifo"))?.mode() & 0o170_000 == 0o010_000);
+    let device = fs::symlink_metadata(path("device"))?;
+    ensure!(device.mode() & 0o170_000 == 0o020_000 && device.rdev() == (1 << 8 | 3));
+    ensure!(fs::read_dir(path("a/b"))?.count() == 0);
+    Ok(())
+}
+
+fn synced(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[])?;
+    Vm::patched(fixtures)?
+        .share(share.path(), "tag=t,writeback")
+        .script(
+            "dd if=/dev/urandom of=/mnt/t/data bs=4096 count=300 conv=fsync 2>/dev/null &&
+             md5sum < /mnt/t/data > /mnt/t/sum && sync -d /mnt/t/sum && echo c > /proc/sysrq-trigger",
+        )
+        .run()?
+        .expect(255, "panic")?;
+    let data = fs::read(below(&share, "data"))?;
+    ensure!(data.len() == 300 * 4096, "{} bytes arrived", data.len());
+    let sum = fs::read_to_string(below(&share, "sum"))?;
+    let ours = crate::tree::md5sum(&below(&share, "data"))?;
+    ensure!(sum.starts_with(&ours), "{sum} is not {ours}");
+    Ok(())
+}
+
+fn of_the_host(fixtures: &Fixtures, cache: &str) -> Result<()> {
+    let share = directory(&[
+        ("edited", b"old"),
+        ("replaced", b"old"),
+        ("removed", b"old"),
+    ])?;
+    let mut running = Vm::patched(fixtures)?
+        .share(share.path(), &format!("tag=t,cache={cache}"))
+        .script(
+            "cd /mnt/t; cat edited replaced removed; echo; read word;
+             cat edited replaced added; cat removed 2>/dev/null || echo gone",
+        )
+        .start(Stdio::piped())?;
+    ensure!(running.read_line()? == "oldoldold");
+    fs::write(below(&share, "edited"), "edited by the host\n")?;
+    fs::write(below(&share, "next"), "replaced by the host\n")?;
+    fs::rename(below(&share, "next"), below(&share, "replaced"))?;
+    fs::write(below(&share, "added"), "added by the host\n")?;
+    fs::remove_file(below(&share, "removed"))?;
+    // What the guest may keep about names and attributes it may keep so long.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    running.stdin()?.write_all(b"go\n")?;
+    let run = running.finish()?.expect_success()?;
+    let wanted = "edited by the host\nreplaced by the host\nadded by the host\ngone\n";
+    ensure!(run.text()? == wanted, "{}", run.account());
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Several shares, odd names, and what the guest may find in one.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use tests::fixtures::Fixtures;
+
+use crate::vm::{Bench, Vm, below, directory};
+
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    vec![
+        bench.trial("shares::two_shares_are_two_file_systems", two_shares),
+        bench.trial("shares::a_share_is_mounted_where_the_user_says", mounted_at),
+        bench.trial("shares::nothing_outside_a_share_can_be_reached", walls),
+        bench.trial("shares::odd_names_are_listed_and_opened", odd_names),
+        bench.trial(
+            "shares::every_cache_policy_serves_the_same_bytes",
+            cache_policies,
+        ),
+        bench.trial("shares::a_share_can_be_the_root", root),
+    ]
+}
+
+fn two_shares(fixtures: &Fixtures) -> Result<()> {
+    let one = directory(&[("file", b"one")])?;
+    let two = directory(&[("file", b"two")])?;
+    let run = Vm::patched(fixtures)?
+        .share(one.path(), "tag=a")
+        .share(two.path(), "tag=b,cache=never,queues=2")
+        .script("cat /mnt/a/file /mnt/b/file; mv /mnt/a/file /mnt/b/moved; ls /mnt/a /mnt/b")
+        .run()?
+        .expect_success()?;
+    ensure!(
+        run.text()? == "onetwo/mnt/a:\n\n/mnt/b:\nfile\nmoved\n",
+        "{}",
+        run.account()
+    );
+    ensure!(fs::read(below(&two, "moved"))? == b"one");
+    ensure!(fs::read_dir(one.path())?.count() == 0);
+    Ok(())
+}
+
+fn mounted_at(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[("file", b"here")])?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t,at=/srv/some/where")
+        .script(
+            "cat /srv/some/where/file; ls /mnt; grep -c ' /srv/some/where virtiofs ' /proc/mounts",
+        )
+        .run()?
+        .expect_success()?;
+    ensure!(
+        run.text()?.replace('\n', "").ends_with("here1"),
+        "{}",
+        run.account()
+    );
+    Ok(())
+}
+
+fn walls(fixtures: &Fixtures) -> Result<()> {
+    let outer = directory(&[
+        ("secret", b"secret"),
+        ("share/inside", b"inside"),
+        ("share/d/x", b""),
+    ])?;
+    let share = below(&outer, "share");
+    symlink("../secret", share.join("up"))?;
+    symlink(below(&outer, "secret"), share.join("absolute"))?;
+    let run = Vm::patched(fixtures)?
+        .share(&share, "tag=t")
+        .script(
+            "cd /mnt/t; cat inside; cat up absolute ../secret d/../../secret 2>/dev/null;
+             ls -a d/../.. | grep secret; stat -c %i . > /tmp/i; stat -c %i .. | cmp -s - /tmp/i; exit 0",
+        )
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "inside", "{}", run.account());
+    Ok(())
+}
+
+fn odd_names(fixtures: &Fixtures) -> Result<()> {
+    let long = "n".repeat(255);
+    let names = [
+        "with space",
+        "new\nline",
+        "-dash",
+        "\u{fc}mlaut",
+        "*",
+        "'\"\\",
+        long.as_str(),
+    ];
+    let share = tempfile::tempdir()?;
+    for name in names {
+        fs::write(below(&share, name), name)?;
+    }
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t")
+        .script("cd /mnt/t; for f in *; do [ \"$(cat \"./$f\")\" = \"$f\" ] || echo \"bad $f\"; done; ls | wc -c; cat ./* > all; wc -c < all")
+        .run()?
+        .expect_success()?;
+    let length: usize = names.iter().map(|name| name.len()).sum();
+    let wanted = format!("{}\n{length}\n", length + names.len());
+    ensure!(run.text()? == wanted, "{}", run.account());
+    Ok(())
+}
+
+fn cache_policies(fixtures: &Fixtures) -> Result<()> {
+    let content: Vec<u8> = (0..3_000_001_u32)
+        .map(|index| (index % 251) as u8)
+        .collect();
+    let share = directory(&[("file", &content)])?;
+    let policies = ["never", "auto", "always", "metadata"];
+    let mut vm = Vm::patched(fixtures)?;
+    for policy in policies {
+        vm = vm.share(share.path(), &format!("tag={policy},cache={policy}"));
+    }
+    let run = vm
+        .share(share.path(), "tag=writeback,writeback")
+        .script(
+            "for p in never auto always metadata writeback; do
+               cp /mnt/$p/file /mnt/$p/copy-$p && cmp /mnt/$p/file /mnt/$p/copy-$p || exit 1
+               sync
+             done",
+        )
+        .run()?
+        .expect_success()?;
+    for policy in policies.into_iter().chain(["writeback"]) {
+        let copy = fs::read(below(&share, &format!("copy-{policy}")))?;
+        ensure!(
+            copy == content,
+            "cache={policy}: another copy arrived: {}",
+            run.account()
+        );
+    }
+    Ok(())
+}
+
+fn root(fixtures: &Fixtures) -> Result<()> {
+    let tree = directory(&[
+        ("etc/hostname", b"shared-root\n"),
+        ("bin/x", b""),
+        ("proc/x", b""),
+    ])?;
+    for empty in ["bin/x", "proc/x"] {
+        fs::remove_file(below(&tree, empty))?;
+    }
+    fs::copy(&fixtures.busybox, below(&tree, "bin/busybox"))?;
+    symlink("busybox", below(&tree, "bin/sh"))?;
+    let before = fs::metadata(below(&tree, "etc/hostname"))?.modified()?;
+    let run = Vm::patched(fixtures)?
+        .option("--root", tree.path())
+        .script(
+            "busybox cat /etc/hostname; echo changed > /etc/hostname; busybox cat /etc/hostname",
+        )
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "shared-root\nchanged\n", "{}", run.account());
+    let after = fs::metadata(below(&tree, "etc/hostname"))?.modified()?;
+    ensure!(before == after && fs::read(below(&tree, "etc/hostname"))? == b"shared-root\n");
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The command's arguments and its three streams.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use tests::fixtures::Fixtures;
+
+use crate::vm::{Bench, Vm};
+
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    vec![
+        bench.trial(
+            "streams::stdout_and_stderr_stay_apart_from_each_other",
+            apart,
+        ),
+        bench.trial("streams::arguments_arrive_byte_for_byte", arguments),
+        bench.trial(
+            "streams::megabytes_of_stdin_and_stdout_arrive_byte_for_byte",
+            megabytes,
+        ),
+        bench.trial("streams::a_command_need_not_read_its_stdin", unread_stdin),
+        bench.trial(
+            "streams::stdin_at_its_end_is_at_its_end_in_the_guest",
+            empty_stdin,
+        ),
+        bench.trial("streams::output_arrives_while_the_command_runs", live),
+        bench.trial(
+            "streams::a_reader_that_goes_away_ends_the_writer",
+            broken_pipe,
+        ),
+    ]
+}
+
+fn apart(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .script("echo out; echo err >&2; echo out2; echo err2 >&2; echo kernel > /dev/kmsg")
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "out\nout2\n", "{}", run.account());
+    ensure!(run.stderr == "err\nerr2\n", "{}", run.account());
+    ensure!(run.console.contains("kernel"), "{}", run.account());
+    Ok(())
+}
+
+fn arguments(fixtures: &Fixtures) -> Result<()> {
+    let odd: [&[u8]; 12] = [
+        b"",
+        b" ",
+        b"two words",
+        b"a\nb",
+        b"--",
+        b"--help",
+        b"$HOME `id` $(id) \\",
+        b"'single' \"double\"",
+        b"*",
+        "\u{fc}\u{1f600}".as_bytes(),
+        b"\xff\xfe not text",
+        b"\x01\x1b[0m\x7f",
+    ];
+    let argv = ["printf", "[%s]"]
+        .map(OsStr::new)
+        .into_iter()
+        .chain(odd.map(OsStr::from_bytes));
+    let run = Vm::patched(fixtures)?
+        .command(argv)
+        .run()?
+        .expect_success()?;
+    let wanted: Vec<u8> = odd
+        .iter()
+        .flat_map(|argument| [b"[", *argument, b"]"].concat())
+        .collect();
+    ensure!(
+        run.stdout == wanted,
+        "{:?}",
+        String::from_utf8_lossy(&run.stdout)
+    );
+    Ok(())
+}
+
+fn megabytes(fixtures: &Fixtures) -> Result<()> {
+    // Every byte value, and no period that is one of a buffer's sizes.
+    let input: Vec<u8> = (0..5_000_011_u32)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let run = Vm::patched(fixtures)?
+        .command(["cat"])
+        .run_with_input(input.clone())?;
+    let run = run.expect_success()?;
+    ensure!(
+        run.stdout.len() == input.len(),
+        "{} bytes came back",
+        run.stdout.len()
+    );
+    ensure!(run.stdout == input, "other bytes came back");
+    Ok(())
+}
+
+fn unread_stdin(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .script("head -c 3; exit 4")
+        .run_with_input(b"abc".repeat(1 << 20))?
+        .expect(4, "exited")?;
+    ensure!(run.text()? == "abc", "{}", run.account());
+    Ok(())
+}
+
+fn empty_stdin(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .script("wc -c")
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()?.trim() == "0", "{}", run.account());
+    Ok(())
+}
+
+fn live(fixtures: &Fixtures) -> Result<()> {
+    let mut running = Vm::patched(fixtures)?
+        .script("echo ready; read answer; echo got $answer")
+        .start(Stdio::piped())?;
+    // The command waits for an answer to what it said: both went through.
+    ensure!(running.read_line()? == "ready");
+    std::io::Write::write_all(&mut running.stdin()?, b"word\n")?;
+    ensure!(running.read_line()? == "got word");
+    running.finish()?.expect_success()?;
+    Ok(())
+}
+
+fn broken_pipe(fixtures: &Fixtures) -> Result<()> {
+    let mut running = Vm::patched(fixtures)?
+        .command(["yes"])
+        .start(Stdio::null())?;
+    let mut stdout = running.take_stdout()?;
+    let mut some = [0; 1000];
+    stdout.read_exact(&mut some)?;
+    drop(stdout);
+    ensure!(some.starts_with(b"y\ny\n"));
+    let run = running.finish()?;
+    // SIGPIPE, or an error of a `yes` that was told to ignore it.
+    ensure!(
+        run.status.code() == Some(141) || run.status.code() == Some(1),
+        "{}",
+        run.account()
+    );
+    Ok(())
+}

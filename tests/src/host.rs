@@ -1,0 +1,71 @@
+//! What this host can run itself, and what it needs the lab for.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+
+/// How Linux guests are run on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// The processor has vmx or svm and `/dev/kvm` opens.
+    DirectKvm,
+    /// Everything that boots Linux goes through the lab.
+    Lab,
+}
+
+impl Host {
+    /// Looks at this host's processor and `/dev/kvm`.
+    #[must_use]
+    pub fn detect() -> Self {
+        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
+        if has_virtualization(&cpus) && kvm.is_ok() {
+            Self::DirectKvm
+        } else {
+            Self::Lab
+        }
+    }
+
+    /// Whether `/dev/kvm` of this host boots unmodified Linux guests.
+    #[must_use]
+    pub fn runs_linux_guests() -> bool {
+        Self::detect() == Self::DirectKvm
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DirectKvm => "direct KVM",
+            Self::Lab => "lab (no vmx or svm behind /dev/kvm)",
+        })
+    }
+}
+
+/// Software KVM without hardware virtualization accepts the same ioctls, but
+/// shows neither flag.
+fn has_virtualization(cpuinfo: &str) -> bool {
+    cpuinfo
+        .lines()
+        .filter(|line| line.starts_with("flags"))
+        .any(|line| {
+            line.split_ascii_whitespace()
+                .any(|flag| flag == "vmx" || flag == "svm")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_virtualization;
+
+    #[test]
+    fn only_a_whole_flag_counts() {
+        assert!(has_virtualization(
+            "processor : 0\nflags\t\t: fpu svm npt\n"
+        ));
+        assert!(has_virtualization("flags\t\t: fpu vmx\n"));
+        assert!(!has_virtualization(
+            "flags\t\t: fpu vmxx svm_lock\nvmx flags\t: vnmi\n"
+        ));
+        assert!(!has_virtualization("model name : svm vmx\n"));
+    }
+}

@@ -1,0 +1,233 @@
+//! The emulated machine: QEMU's command line, and its end.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+use lab_init::{DRIVE_IN, DRIVE_OUT, Port};
+use rustix::io::FdFlags;
+
+/// How QEMU runs the lab's processors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timing {
+    /// The clock counts instructions while there is work and follows the
+    /// host's while there is none, so that waiting takes as long as it says.
+    #[default]
+    Live,
+    /// The clock counts instructions and jumps ahead while there is no work:
+    /// the same in every run, whatever else the host does.
+    Deterministic,
+    /// A thread for each processor and the host's clock. Faster by far where
+    /// millions of requests go from one thread to another, and less reliable.
+    Parallel,
+}
+
+/// What QEMU is given.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) kernel: &'a Path,
+    pub(super) initramfs: &'a File,
+    pub(super) drive_in: &'a File,
+    pub(super) drive_out: &'a File,
+    pub(super) memory_mib: u64,
+    pub(super) cpus: u8,
+    pub(super) timing: Timing,
+    pub(super) extra_cmdline: &'a str,
+    pub(super) extra_arguments: &'a [OsString],
+}
+
+/// The oldest processor with AMD-V that QEMU knows by name, without what its
+/// emulation does not have and would warn of, and without XSAVE: with it a
+/// guest's kernel warns of CPUID leaves that do not follow what it wrote to
+/// XCR0, as if KVM never saw the write (which QEMU 7.2 may not intercept; AMD's
+/// APM volume 2, 15.9).
+const CPU: &str = "EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,\
+                   -topoext,-nrip-save,-xsave,-xsaveopt,-xsavec,-xgetbv1,-avx,-avx2,-f16c,-fma";
+
+/// A running QEMU. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Machine {
+    child: Child,
+    console: File,
+    messages: File,
+}
+
+impl Machine {
+    /// Starts QEMU with one virtio-serial port per stream of `ports`.
+    ///
+    /// Must be called on the program's main thread: QEMU is set to die with
+    /// the thread that started it.
+    pub(super) fn start(parts: &Parts<'_>, ports: &[(Port, UnixStream)]) -> Result<Self> {
+        let temporary = || tempfile::tempfile().context("cannot create a temporary file");
+        let (console, messages) = (temporary()?, temporary()?);
+        let mut command = Command::new("setpriv");
+        // QEMU goes when this program goes, even when it is killed.
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        command.args(["-name", "lab"]);
+        // One thread for all processors, and a clock that counts instructions:
+        // with a thread for each and the host's clock, two of three runs of the
+        // suite lost a lab to a panic or a hang of its kernel.
+        let thread = match parts.timing {
+            Timing::Parallel => "multi",
+            Timing::Live | Timing::Deterministic => "single",
+        };
+        command.args(["-accel", &format!("tcg,thread={thread},tb-size=512")]);
+        let cpu = match parts.timing {
+            Timing::Live => {
+                command.args(["-icount", "shift=0,sleep=on"]);
+                command.args(["-smp", &parts.cpus.to_string()]);
+                ""
+            }
+            Timing::Deterministic => {
+                command.args(["-icount", "shift=0,sleep=off", "-smp", "1"]);
+                command.args(["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
+                ",-rdrand"
+            }
+            Timing::Parallel => {
+                command.args(["-smp", &parts.cpus.to_string()]);
+                ""
+            }
+        };
+        command.args([
+            "-cpu",
+            &format!("{CPU}{cpu}"),
+            "-m",
+            &parts.memory_mib.to_string(),
+        ]);
+        command.arg("-kernel").arg(parts.kernel);
+        command.arg("-initrd").arg(path_of(parts.initramfs));
+        command.args(["-append", &cmdline(parts)]);
+        command.args([
+            "-chardev",
+            &format!("file,id=console,path={}", path_of(&console)),
+        ]);
+        command.args(["-serial", "chardev:console"]);
+        command.args(["-device", "virtio-serial-pci"]);
+        for (port, stream) in ports {
+            let (name, fd) = (port.name(), stream.as_raw_fd());
+            command.args(["-chardev", &format!("socket,id={name},fd={fd}")]);
+            command.args([
+                "-device",
+                &format!("virtserialport,chardev={name},name={name}"),
+            ]);
+            let inherited = rustix::io::fcntl_setfd(stream.as_fd(), FdFlags::empty());
+            inherited.context("cannot pass a socket to QEMU")?;
+        }
+        for (serial, file, options) in [
+            (DRIVE_IN, parts.drive_in, ",readonly=on"),
+            (DRIVE_OUT, parts.drive_out, ""),
+        ] {
+            let path = path_of(file);
+            command.args([
+                "-drive",
+                &format!("if=none,id={serial},format=raw,cache=unsafe,file={path}{options}"),
+            ]);
+            command.args([
+                "-device",
+                &format!("virtio-blk-pci,drive={serial},serial={serial}"),
+            ]);
+        }
+        command.args(parts.extra_arguments);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(messages.try_clone()?)
+            .stderr(messages.try_clone()?)
+            // A Ctrl-C on the terminal is for us; we end QEMU.
+            .process_group(0)
+            .spawn()
+            .context("cannot run setpriv (package util-linux)")?;
+        Ok(Self {
+            child,
+            console,
+            messages,
+        })
+    }
+
+    /// How QEMU ended, if it did.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot wait for QEMU")
+    }
+
+    /// The last lines of the lab's console and of QEMU's own messages.
+    pub(super) fn last_words(&mut self) -> String {
+        let mut words = String::new();
+        for file in [&mut self.console, &mut self.messages] {
+            for line in tail(file, 30) {
+                words.push_str("  | ");
+                words.push_str(&line);
+                words.push('\n');
+            }
+        }
+        words
+    }
+
+    /// The whole console so far.
+    pub(super) fn console(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // What cannot be read is not shown.
+        let _ = self.console.seek(SeekFrom::Start(0));
+        let _ = self.console.read_to_end(&mut bytes);
+        bytes
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A path that opens a file that has no name, as long as this process lives.
+fn path_of(file: &File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
+}
+
+fn cmdline(parts: &Parts<'_>) -> String {
+    let mut line = String::from(
+        // A lab that panics has to end, and not to sit there.
+        "console=ttyS0 panic=-1 oops=panic \
+         mitigations=off random.trust_cpu=on random.trust_bootloader=on \
+         tsc=reliable audit=0 apparmor=0 selinux=0",
+    );
+    if parts.timing == Timing::Deterministic {
+        line.push_str(" nokaslr");
+    }
+    if !parts.extra_cmdline.is_empty() {
+        line.push(' ');
+        line.push_str(parts.extra_cmdline);
+    }
+    line
+}
+
+fn tail(file: &mut File, lines: usize) -> Vec<String> {
+    let end = file.seek(SeekFrom::End(0)).unwrap_or(0);
+    let mut bytes = Vec::new();
+    if file
+        .seek(SeekFrom::Start(end.saturating_sub(16 << 10)))
+        .is_err()
+        || file.read_to_end(&mut bytes).is_err()
+    {
+        return Vec::new();
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect()
+}

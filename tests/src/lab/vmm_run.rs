@@ -1,0 +1,274 @@
+//! `vmm run` in the lab: the same command line, the same result.
+//!
+//! The arguments go to `vmm` untouched; they are only searched for paths,
+//! which are the same in the lab as on the host. A path that does not exist
+//! does not go in, and `vmm` says so itself.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::Order;
+
+/// What has to happen with the path an option names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    /// It goes in.
+    In,
+    /// It goes in and comes back unless its options make it read-only.
+    Share,
+    /// It goes in, and comes back if its options make it writable.
+    Root,
+    /// It is written by `vmm`.
+    Out,
+}
+
+/// Every option of `vmm run` that names a path of the host.
+const PATH_OPTIONS: [(&str, Traffic); 8] = [
+    ("--kernel", Traffic::In),
+    ("--initramfs", Traffic::In),
+    ("--modules", Traffic::In),
+    ("--share", Traffic::Share),
+    ("--root", Traffic::Root),
+    ("--console-log", Traffic::Out),
+    ("--metrics", Traffic::Out),
+    ("--report", Traffic::Out),
+];
+
+/// A lab that runs `vmm run` with `arguments`.
+///
+/// # Errors
+///
+/// When the working directory is gone.
+pub fn order(vmm: PathBuf, arguments: &[OsString]) -> Result<Order> {
+    let mut argv: Vec<OsString> = vec![vmm.clone().into(), "run".into()];
+    argv.extend_from_slice(arguments);
+    let mut order = Order::new(argv);
+    order.cwd = std::env::current_dir().context("there is no working directory")?;
+    order.programs.push(vmm);
+    order.env = environment();
+    for (option, value) in options(arguments) {
+        if let Some((_, traffic)) = PATH_OPTIONS.iter().find(|(name, _)| option == *name) {
+            add_path(&mut order, *traffic, &value)?;
+        }
+        if option == "--kernel" {
+            add_modules(&mut order, Path::new(&value));
+        }
+        if option == "--env"
+            && let Some(variable) = std::env::var_os(&value)
+        {
+            // Without a value it is the host's that goes on to the guest.
+            order.env.push((value.clone(), variable));
+        }
+        if option == "--memory" {
+            order.guest_mib = order.guest_mib.max(mebibytes(&value).unwrap_or(0));
+        }
+    }
+    if let Some(busybox) = std::env::var_os("VMM_BUSYBOX").filter(|path| Path::new(path).is_file())
+    {
+        let path = std::path::absolute(busybox)?;
+        order.inputs.push((path.clone(), path));
+    }
+    Ok(order)
+}
+
+/// What `vmm` may look at. The guest's environment comes from its options.
+fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            ["HOME", "PATH", "TERM"].contains(&name.as_ref())
+                || name.starts_with("VMM_")
+                || name.starts_with("RUST_")
+        })
+        .collect()
+}
+
+/// The options before `--` with their values, however they are joined.
+fn options(arguments: &[OsString]) -> Vec<(String, OsString)> {
+    let mut found = Vec::new();
+    let mut rest = arguments.iter().take_while(|argument| *argument != "--");
+    while let Some(argument) = rest.next() {
+        let bytes = argument.as_bytes();
+        if !bytes.starts_with(b"--") {
+            continue;
+        }
+        if let Some(equals) = bytes.iter().position(|byte| *byte == b'=') {
+            let name = String::from_utf8_lossy(&bytes[..equals]).into_owned();
+            found.push((name, OsString::from_vec(bytes[equals + 1..].to_vec())));
+        } else {
+            let name = String::from_utf8_lossy(bytes).into_owned();
+            let takes_value = ["--memory", "--env"].contains(&name.as_str())
+                || PATH_OPTIONS.iter().any(|(n, _)| *n == name);
+            if takes_value && let Some(value) = rest.next() {
+                found.push((name, value.clone()));
+            }
+        }
+    }
+    found
+}
+
+fn add_path(order: &mut Order, traffic: Traffic, value: &OsStr) -> Result<()> {
+    let (path, options) = match traffic {
+        Traffic::Share | Traffic::Root => split_options(value),
+        Traffic::In | Traffic::Out => (PathBuf::from(value), Vec::new()),
+    };
+    let path = std::path::absolute(&path).context("an empty path")?;
+    let has = |wanted: &str| options.iter().any(|option| option == wanted);
+    let comes_back = match traffic {
+        Traffic::In => false,
+        Traffic::Share => !has("ro"),
+        Traffic::Root => has("rw"),
+        Traffic::Out => true,
+    };
+    let usable = path.is_file() || path.is_dir();
+    if usable {
+        order.inputs.push((path.clone(), path.clone()));
+    } else if traffic == Traffic::Out {
+        // Where the host has a directory the lab has one, and nowhere else.
+        order.directories.extend(
+            path.parent()
+                .filter(|parent| parent.is_dir())
+                .map(Path::to_owned),
+        );
+    }
+    if comes_back && (usable || traffic == Traffic::Out) {
+        order.outputs.push((path.clone(), path));
+    }
+    Ok(())
+}
+
+/// `DIR[,option]...`, or options of which the last is `path=DIR`, where commas
+/// are part of the name.
+fn split_options(value: &OsStr) -> (PathBuf, Vec<String>) {
+    let bytes = value.as_bytes();
+    let (listed, named) = match find(bytes, b",path=") {
+        _ if bytes.starts_with(b"path=") => (&bytes[..0], Some(&bytes[5..])),
+        Some(at) => (&bytes[..at], Some(&bytes[at + 6..])),
+        None => (bytes, None),
+    };
+    let mut options: Vec<String> = listed
+        .split(|byte| *byte == b',')
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect();
+    let path = match named {
+        Some(path) => path,
+        None => {
+            options.remove(0);
+            bytes.split(|byte| *byte == b',').next().unwrap_or_default()
+        }
+    };
+    (PathBuf::from(OsStr::from_bytes(path)), options)
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+/// The modules `vmm` takes when it is told of none: those installed for the
+/// kernel's release.
+fn add_modules(order: &mut Order, kernel: &Path) {
+    if let Some(release) = release(kernel) {
+        let modules = Path::new("/lib/modules").join(release);
+        if modules.is_dir() {
+            order.inputs.push((modules.clone(), modules));
+        }
+    }
+}
+
+/// The release a bzImage says it is, at the place its header points to (Linux
+/// x86 boot protocol, `kernel_version`).
+fn release(kernel: &Path) -> Option<String> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::open(kernel).ok()?;
+    let mut pointer = [0; 2];
+    file.read_exact_at(&mut pointer, 0x20e).ok()?;
+    let mut text = [0; 256];
+    let count = file
+        .read_at(&mut text, u64::from(u16::from_le_bytes(pointer)) + 0x200)
+        .ok()?;
+    let text = String::from_utf8_lossy(&text[..count]).into_owned();
+    let release = text.split([' ', '\0']).next()?;
+    (!release.is_empty() && !release.contains('/')).then(|| release.to_owned())
+}
+
+/// A size as `vmm run --memory` takes it: MiB, or with a suffix.
+fn mebibytes(value: &OsStr) -> Option<u64> {
+    let text = value.to_str()?.trim();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let number: u64 = digits.parse().ok()?;
+    let suffix = text[digits.len()..]
+        .chars()
+        .next()
+        .map(|c| c.to_ascii_uppercase());
+    Some(match suffix {
+        Some('G') => number.checked_mul(1024)?,
+        Some('T') => number.checked_mul(1024 * 1024)?,
+        Some('K') => number / 1024,
+        _ => number,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn ordered(arguments: &[&str]) -> Order {
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        order("/bin/true".into(), &arguments).unwrap()
+    }
+
+    #[test]
+    fn a_share_comes_back_unless_it_is_read_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap();
+        let pair = (PathBuf::from(path), PathBuf::from(path));
+        assert_eq!(
+            ordered(&["--share", path]).outputs,
+            std::slice::from_ref(&pair)
+        );
+        assert_eq!(
+            ordered(&[&format!("--share={path},cache=auto")]).outputs,
+            std::slice::from_ref(&pair)
+        );
+        let read_only = ordered(&["--share", &format!("tag=x,ro,path={path}")]);
+        assert_eq!((read_only.inputs.len(), read_only.outputs.len()), (1, 0));
+        assert_eq!(ordered(&["--root", path]).outputs, []);
+        assert_eq!(ordered(&["--root", &format!("{path},rw")]).outputs, [pair]);
+    }
+
+    #[test]
+    fn what_follows_the_double_dash_is_the_commands() {
+        let order = ordered(&["--", "tool", "--share", "/tmp", "--memory", "64G"]);
+        assert!(order.inputs.is_empty());
+        assert_eq!(order.guest_mib, 0);
+        assert_eq!(order.argv[2..].len(), 6);
+    }
+
+    #[test]
+    fn a_report_comes_back_from_a_directory_that_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = directory.path().join("report.json");
+        let order = ordered(&["--report", report.to_str().unwrap()]);
+        assert_eq!(order.outputs.len(), 1);
+        assert_eq!(order.directories, [directory.path().to_owned()]);
+        assert!(
+            ordered(&["--report", "/nowhere/at/all"])
+                .directories
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn memory_is_read_as_vmm_reads_it() {
+        for (text, size) in [("256", 256), ("512M", 512), ("2G", 2048), ("4GiB", 4096)] {
+            assert_eq!(mebibytes(OsStr::new(text)), Some(size), "{text}");
+        }
+        assert_eq!(mebibytes(OsStr::new("much")), None);
+    }
+}
