@@ -47,6 +47,9 @@ cache=POLICY
             everything (default: auto)
 writeback   let the guest collect writes before it sends them
 queues=N    number of request queues (default: 1)
+queue-size=N
+            elements of each queue, a power of two from 16 to 1024; it limits how
+            large the guest's requests are (default: 1024)
 xattr       serve extended attributes
 path=DIR    in place of DIR, as the last option: for names with a comma";
 

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use devices::virtio::fs::Queues;
 use guest_init::protocol::{Plan, RootPlan, SharePlan, Text};
 use serde_json::json;
 
@@ -339,7 +340,8 @@ fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> 
         cache: Cache::Auto,
         writeback: false,
         xattr: false,
-        queues: 1,
+        queues: Queues::default().requests,
+        queue_size: Queues::default().size,
     }
 }
 

@@ -9,7 +9,7 @@ use devices::filesystem::FileSystem;
 use devices::fuse::Server;
 use devices::passthrough::{self, CachePolicy, Passthrough};
 use devices::virtio::VirtioDevice;
-use devices::virtio::fs::{Fs, FsError, Tag, TagError};
+use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
 use guest_init::protocol::SESSION_TAG;
 
 use crate::configuration::{Boot, Configuration};
@@ -184,7 +184,12 @@ fn execute(
                 teller.reported();
             };
             let session = Arc::new(Session::new(plan, streams, reported)?);
-            devices.push(export(SESSION_TAG, session.clone(), 1, observed)?);
+            devices.push(export(
+                SESSION_TAG,
+                session.clone(),
+                Queues::default(),
+                observed,
+            )?);
             Some(session)
         }
         None => None,
@@ -196,7 +201,10 @@ fn execute(
         devices.push(export(
             &share.tag,
             Arc::new(passthrough),
-            share.queues,
+            Queues {
+                requests: share.queues,
+                size: share.queue_size,
+            },
             observed,
         )?);
     }
@@ -274,7 +282,7 @@ fn outcome(
 fn export(
     tag: &str,
     fs: Arc<dyn FileSystem>,
-    queues: u16,
+    queues: Queues,
     observed: &mut Observed,
 ) -> Result<Box<dyn VirtioDevice>, Error> {
     let server = Arc::new(Server::new(fs));

@@ -6,14 +6,12 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use devices::virtio::fs::{MAX_REQUEST_QUEUES, QUEUE_SIZES, Queues};
 use guest_init::protocol::SESSION_TAG;
 use serde::Serialize;
 
 /// Bytes that a tag may have (virtio 1.2, 5.11.4).
 pub const MAX_TAG: usize = 36;
-
-/// Most request queues that a share may have.
-pub const MAX_QUEUES: u16 = 64;
 
 /// What the guest may keep in its caches, and for how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -50,6 +48,8 @@ pub struct ShareArgument {
     pub xattr: bool,
     /// `queues=`.
     pub queues: Option<u16>,
+    /// `queue-size=`.
+    pub queue_size: Option<u16>,
 }
 
 /// A share as the machine needs it.
@@ -71,6 +71,8 @@ pub struct Share {
     pub xattr: bool,
     /// Number of request queues.
     pub queues: u16,
+    /// Elements of each queue.
+    pub queue_size: u16,
 }
 
 /// Why a share cannot be.
@@ -80,7 +82,8 @@ pub enum Error {
     #[error("name a directory before the options, for example ./dir,ro")]
     NoDirectory,
     #[error(
-        "unknown option '{0}': there are tag=, at=, ro, rw, cache=, writeback, queues= and xattr; \
+        "unknown option '{0}': there are tag=, at=, ro, rw, cache=, writeback, queues=, \
+         queue-size= and xattr; \
          a directory with a comma in its name goes last, as path=DIR"
     )]
     UnknownOption(String),
@@ -94,8 +97,10 @@ pub enum Error {
     BothAccesses,
     #[error("cache={0} is none of never, auto, always and metadata")]
     Cache(String),
-    #[error("queues={0} is not a number from 1 to {MAX_QUEUES}")]
+    #[error("queues={0} is not a number from 1 to {MAX_REQUEST_QUEUES}")]
     Queues(String),
+    #[error("queue-size={0} is not a power of two from 16 to 1024")]
+    QueueSize(String),
     #[error("the tag '{tag}' has {length} bytes, and at most {MAX_TAG} fit: give a shorter tag=")]
     TagTooLong { tag: String, length: usize },
     #[error("the tag is empty: give it a name, or leave tag= out")]
@@ -195,8 +200,16 @@ impl ShareArgument {
                 let queues = value.parse().ok();
                 self.queues = Some(
                     queues
-                        .filter(|number| (1..=MAX_QUEUES).contains(number))
+                        .filter(|number| (1..=MAX_REQUEST_QUEUES).contains(number))
                         .ok_or(Error::Queues(value))?,
+                );
+            }
+            b"queue-size" => {
+                let value = lossy(value.ok_or(Error::NoValue("queue-size", "256"))?);
+                let size: Option<u16> = value.parse().ok();
+                self.queue_size = Some(
+                    size.filter(|size| size.is_power_of_two() && QUEUE_SIZES.contains(size))
+                        .ok_or(Error::QueueSize(value))?,
                 );
             }
             b"dax" | b"acl" | b"uid-map" | b"gid-map" | b"thread-pool" => {
@@ -212,8 +225,8 @@ impl ShareArgument {
 fn is_option(word: &[u8]) -> bool {
     let name = word.split(|byte| *byte == b'=').next().unwrap_or_default();
     match name {
-        b"tag" | b"at" | b"cache" | b"queues" | b"dax" | b"uid-map" | b"gid-map"
-        | b"thread-pool" => name.len() < word.len(),
+        b"tag" | b"at" | b"cache" | b"queues" | b"queue-size" | b"dax" | b"uid-map"
+        | b"gid-map" | b"thread-pool" => name.len() < word.len(),
         // A directory named `ro` is likelier than nothing at all.
         _ => false,
     }
@@ -307,6 +320,7 @@ fn share(argument: &ShareArgument) -> Result<Share, Error> {
         return Err(Error::NotADirectory(path.clone()));
     }
     std::fs::read_dir(path).map_err(|error| unusable(path, &error))?;
+    let queues = Queues::default();
     Ok(Share {
         tag: String::new(),
         directory: path
@@ -317,7 +331,8 @@ fn share(argument: &ShareArgument) -> Result<Share, Error> {
         cache: argument.cache,
         writeback: argument.writeback,
         xattr: argument.xattr,
-        queues: argument.queues.unwrap_or(1),
+        queues: argument.queues.unwrap_or(queues.requests),
+        queue_size: argument.queue_size.unwrap_or(queues.size),
     })
 }
 

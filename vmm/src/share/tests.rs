@@ -24,7 +24,8 @@ fn a_directory_alone_is_enough() {
 
 #[test]
 fn every_option_is_read() {
-    let share = parse("d,tag=t,at=/x,ro,cache=never,writeback,xattr,queues=3").unwrap();
+    let share =
+        parse("d,tag=t,at=/x,ro,cache=never,writeback,xattr,queues=3,queue-size=64").unwrap();
     assert_eq!(
         share,
         ShareArgument {
@@ -36,6 +37,7 @@ fn every_option_is_read() {
             writeback: true,
             xattr: true,
             queues: Some(3),
+            queue_size: Some(64),
         }
     );
 }
@@ -61,6 +63,11 @@ fn mistakes_are_explained() {
     assert!(message("d,cache=none").contains("never, auto, always and metadata"));
     assert!(message("d,queues=0").contains("from 1 to 64"));
     assert!(message("d,queues=65").contains("from 1 to 64"));
+    for size in ["8", "24", "2048", "65536", "x"] {
+        let message = message(&format!("d,queue-size={size}"));
+        assert!(message.contains("power of two from 16 to 1024"), "{size}");
+    }
+    assert!(message("d,queue-size").contains("queue-size=256"));
     assert!(message("d,tag").contains("tag=NAME"));
     assert!(message("d,ro=1").contains("takes no value"));
     assert!(message("d,ro,rw").contains("exclude each other"));

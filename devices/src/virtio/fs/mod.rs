@@ -7,6 +7,7 @@
 //! thread of the device's [`pool`], and the queue goes on.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,9 +35,31 @@ pub use tag::{Tag, TagError};
 /// Most request queues a device can have. Linux uses at most one for each CPU.
 pub const MAX_REQUEST_QUEUES: u16 = 64;
 
-/// Elements of each queue. Linux makes no request larger than its queue: 256
-/// pages (1 MiB) and the headers have to fit.
-const QUEUE_SIZE: u16 = 1024;
+/// The elements a queue can have. With fewer than 16 Linux would be left with
+/// requests of a few pages; the most is what 256 pages (1 MiB) and the headers
+/// need, four times over, so that several requests without indirect descriptors
+/// fit.
+pub const QUEUE_SIZES: RangeInclusive<u16> = 16..=1024;
+
+/// The queues of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queues {
+    /// Request queues, 1 to [`MAX_REQUEST_QUEUES`]. The hiprio queue is one more.
+    pub requests: u16,
+    /// Elements of each queue: a power of two in [`QUEUE_SIZES`]. Linux makes no
+    /// request with more descriptors than that, so a small queue makes small
+    /// requests.
+    pub size: u16,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self {
+            requests: 1,
+            size: *QUEUE_SIZES.end(),
+        }
+    }
+}
 
 /// How long a reset waits for requests that are being served before it has
 /// the server wake them.
@@ -81,6 +104,9 @@ pub enum FsError {
     /// The number of request queues.
     #[error("{0} request queues: give 1 to {MAX_REQUEST_QUEUES}")]
     RequestQueues(u16),
+    /// The elements of a queue.
+    #[error("queues of {0} elements: give a power of two from 16 to 1024")]
+    QueueSize(u16),
 }
 
 /// A virtio-fs device.
@@ -99,25 +125,24 @@ pub struct Fs {
 }
 
 impl Fs {
-    /// A device that exports what `server` serves as `tag`, over
-    /// `request_queues` queues and the hiprio queue.
+    /// A device that exports what `server` serves as `tag`, over `queues` and
+    /// the hiprio queue.
     ///
     /// # Errors
     ///
-    /// There are no, or too many, request queues.
-    pub fn new(
-        tag: Tag,
-        server: Arc<dyn RequestServer>,
-        request_queues: u16,
-    ) -> Result<Self, FsError> {
-        if request_queues == 0 || request_queues > MAX_REQUEST_QUEUES {
-            return Err(FsError::RequestQueues(request_queues));
+    /// There are no, or too many, request queues, or their size is none.
+    pub fn new(tag: Tag, server: Arc<dyn RequestServer>, queues: Queues) -> Result<Self, FsError> {
+        if queues.requests == 0 || queues.requests > MAX_REQUEST_QUEUES {
+            return Err(FsError::RequestQueues(queues.requests));
         }
-        let queues = 1 + usize::from(request_queues);
+        if !queues.size.is_power_of_two() || !QUEUE_SIZES.contains(&queues.size) {
+            return Err(FsError::QueueSize(queues.size));
+        }
+        let count = 1 + usize::from(queues.requests);
         Ok(Self {
-            config: config_space(&tag, request_queues),
-            queue_sizes: vec![QUEUE_SIZE; queues],
-            counters: Arc::new(Counters::new(queues)),
+            config: config_space(&tag, queues.requests),
+            queue_sizes: vec![queues.size; count],
+            counters: Arc::new(Counters::new(count)),
             pool: Arc::new(Pool::new(worker::thread_name(&tag, "pool"))),
             complaints: Arc::default(),
             workers: Vec::new(),

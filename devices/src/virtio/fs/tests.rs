@@ -105,7 +105,7 @@ impl Machine {
     fn new(server: Server) -> Self {
         let server = Arc::new(server);
         let behind: Arc<dyn RequestServer> = Arc::clone(&server) as _;
-        let device = Fs::new(Tag::new("tag").unwrap(), behind, 1).unwrap();
+        let device = Fs::new(Tag::new("tag").unwrap(), behind, Queues::default()).unwrap();
         let counters = device.counters();
         // Two regions with a hole between them.
         let memory = GuestMemoryMmap::from_ranges(&[
@@ -175,6 +175,13 @@ impl Machine {
     }
 }
 
+fn three() -> Queues {
+    Queues {
+        requests: 3,
+        ..Queues::default()
+    }
+}
+
 fn machine() -> Machine {
     Machine::new(Server::default())
 }
@@ -182,7 +189,7 @@ fn machine() -> Machine {
 #[test]
 fn the_configuration_space_holds_the_tag_and_the_number_of_queues() {
     let tag = Tag::new(&"t".repeat(36)).unwrap();
-    let device = Fs::new(tag, Arc::new(Server::default()), 3).unwrap();
+    let device = Fs::new(tag, Arc::new(Server::default()), three()).unwrap();
     let (tag, queues) = device.config().split_at(36);
     assert_eq!(tag, [b't'; 36]);
     assert_eq!(queues, [3, 0, 0, 0]);
@@ -199,8 +206,29 @@ fn the_configuration_space_holds_the_tag_and_the_number_of_queues() {
 fn the_number_of_queues_is_bounded() {
     for count in [0, 65, u16::MAX] {
         let server = Arc::new(Server::default());
-        let error = Fs::new(Tag::new("t").unwrap(), server, count).unwrap_err();
+        let queues = Queues {
+            requests: count,
+            ..Queues::default()
+        };
+        let error = Fs::new(Tag::new("t").unwrap(), server, queues).unwrap_err();
         assert_eq!(error, FsError::RequestQueues(count));
+    }
+}
+
+#[test]
+fn the_size_of_the_queues_is_a_power_of_two_within_bounds() {
+    let with = |size| {
+        let queues = Queues {
+            size,
+            ..Queues::default()
+        };
+        Fs::new(Tag::new("t").unwrap(), Arc::new(Server::default()), queues)
+    };
+    for size in [16, 64, 1024] {
+        assert_eq!(with(size).unwrap().queue_sizes(), [size; 2]);
+    }
+    for size in [0, 8, 100, 2048, u16::MAX] {
+        assert_eq!(with(size).unwrap_err(), FsError::QueueSize(size));
     }
 }
 
@@ -285,7 +313,7 @@ fn bad_requests_are_completed_with_nothing_and_the_queue_goes_on() {
 fn queues_are_served_side_by_side() {
     let server = Arc::new(Server::default());
     let behind: Arc<dyn RequestServer> = Arc::clone(&server) as _;
-    let device = Fs::new(Tag::new("tag").unwrap(), behind, 3).unwrap();
+    let device = Fs::new(Tag::new("tag").unwrap(), behind, three()).unwrap();
     let counters = device.counters();
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x80_0000)]).unwrap();
     let mut transport = MmioTransport::new(memory.clone(), Box::new(device)).unwrap();
