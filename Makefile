@@ -13,13 +13,14 @@ SETUP ?= yes
 # What `make run` boots and shares.
 KERNEL_VERSION ?= 6.1
 
-.PHONY: help run test unit e2e kernel build setup check fmt clean
+.PHONY: help run test unit e2e kernel series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
 	@echo 'make test     all tests: unit, process and end-to-end (in the lab where KVM cannot boot Linux)'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernels, patched and stock, with their modules'
+	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
 	@echo 'make check    formatting and lints'
 	@echo 'make fmt      format the code'
 	@echo
@@ -34,6 +35,10 @@ build: setup
 
 kernel: setup
 	guest-kernel/build --version $(KERNEL_VERSION)
+
+# Looks only at what changed since it last passed.
+series: setup
+	guest-kernel/check-series
 
 run: build kernel
 	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share
