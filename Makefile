@@ -13,13 +13,19 @@ SETUP ?= yes
 # What `make run` boots and shares.
 KERNEL_VERSION ?= 6.1
 
-.PHONY: help run test unit e2e kernel series build setup check fmt clean
+# What `make test` boots. A version takes a tree for patched, which makes stock on
+# the way, and one for test.
+KERNEL_VERSIONS := 6.1 6.12
+
+.PHONY: help run test test-debug unit e2e kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
 	@echo 'make test     all tests: unit, process and end-to-end (in the lab where KVM cannot boot Linux)'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
-	@echo 'make kernel   the guest kernels, patched and stock, with their modules'
+	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
+	@echo 'make kernels  every guest kernel that make test boots'
+	@echo 'make test-debug  the tests of the guest driver on kernels with KASAN, lockdep and kmemleak'
 	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
 	@echo 'make check    formatting and lints'
 	@echo 'make fmt      format the code'
@@ -36,6 +42,14 @@ build: setup
 kernel: setup
 	guest-kernel/build --version $(KERNEL_VERSION)
 
+# One after the other: each uses all processors.
+kernels: setup
+	set -e; for version in $(KERNEL_VERSIONS); do \
+	    for variant in patched stock test; do \
+	        guest-kernel/build --version $$version --variant $$variant; \
+	    done; \
+	done
+
 # Looks only at what changed since it last passed.
 series: setup
 	guest-kernel/check-series
@@ -48,8 +62,12 @@ test: unit e2e
 unit: setup
 	$(CARGO) test --workspace --locked
 
-e2e: build kernel
+e2e: build kernels
 	$(CARGO) test --locked -p tests --test e2e
+
+# Not part of test: the kernels take longer to build and to run than all else.
+test-debug: build
+	E2E_DEBUG_KERNELS=1 $(CARGO) test --locked -p tests --test e2e -- --test-threads=1 driver_debug_
 
 check: setup
 	$(CARGO) fmt --all --check

@@ -4,21 +4,26 @@
  * any length, which is what module loading, firmware loading and core dumps do
  * for some lengths only. Driven by the tests of the virtiofs bounce buffer:
  *
- *   echo "read PATH OFFSET LENGTH SEGMENT BUFFER" >/sys/module/kernel_rw/parameters/run
+ *   echo "read PATH OFFSET LENGTH SEGMENT BUFFER [TASKS]" >/sys/module/kernel_rw/parameters/run
  *   cat /sys/module/kernel_rw/parameters/result
  *
  * The first word is read or write. LENGTH bytes are handed over as kvec
  * segments of SEGMENT bytes (0: one). BUFFER is where the bytes are: vmalloc,
- * kmalloc, image (static data of this module) or stack. The result is
+ * kmalloc, image (static data of this module) or stack. With TASKS that many
+ * kernel threads read at the same time, each into a buffer of its own. The
+ * result is
  *
  *   BYTES CRC32 NANOSECONDS
  *
  * BYTES is what the call returned, a negative errno if it failed. CRC32 is over
  * those bytes; for a write they are a pattern that differs from page to page.
- * NANOSECONDS is the time of the call alone.
+ * NANOSECONDS is the time of the call alone. Of several readers the result is
+ * what all of them got; if they differ it is -EILSEQ.
  */
+#include <linux/completion.h>
 #include <linux/crc32.h>
 #include <linux/fs.h>
+#include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -30,6 +35,7 @@
 #define MAX_LENGTH	(256UL << 20)
 #define IMAGE_LENGTH	(128UL << 10)
 #define STACK_LENGTH	512UL
+#define MAX_TASKS	64
 
 struct request {
 	bool write;
@@ -38,30 +44,43 @@ struct request {
 	unsigned long length;
 	unsigned long segment;
 	char kind[16];
+	unsigned int tasks;
+};
+
+struct result {
+	ssize_t bytes;
+	u32 crc;
+	u64 ns;
+};
+
+/* One of several readers */
+struct reader {
+	const struct request *request;
+	struct completion *start;
+	struct completion done;
+	struct result result;
 };
 
 static u8 image[IMAGE_LENGTH];
 static DEFINE_MUTEX(lock);
-static ssize_t result_bytes;
-static u32 result_crc;
-static u64 result_ns;
+static struct result last;
 
+/* Pseudo-random words (xorshift), so that no two pages are alike */
 static void fill(u8 *buffer, unsigned long length)
 {
 	u32 word = 0x9e3779b9;
 	unsigned long i;
 
-	for (i = 0; i < length; i++) {
-		if (i % sizeof(word) == 0) {
-			word ^= word << 13;
-			word ^= word >> 17;
-			word ^= word << 5;
-		}
-		buffer[i] = word >> (i % sizeof(word) * 8);
+	for (i = 0; i < length; i += sizeof(word)) {
+		word ^= word << 13;
+		word ^= word >> 17;
+		word ^= word << 5;
+		memcpy(buffer + i, &word, min(sizeof(word), length - i));
 	}
 }
 
-static ssize_t transfer(const struct request *request, u8 *buffer)
+static void transfer(const struct request *request, u8 *buffer,
+		     struct result *result)
 {
 	unsigned long segment = request->segment ?: request->length;
 	unsigned long count, i;
@@ -69,13 +88,14 @@ static ssize_t transfer(const struct request *request, u8 *buffer)
 	struct file *file;
 	struct kvec *vec;
 	loff_t pos = request->offset;
-	ssize_t bytes;
 	u64 start;
 
 	count = segment ? DIV_ROUND_UP(request->length, segment) : 1;
 	vec = kvmalloc_array(count, sizeof(*vec), GFP_KERNEL);
-	if (!vec)
-		return -ENOMEM;
+	if (!vec) {
+		result->bytes = -ENOMEM;
+		return;
+	}
 	for (i = 0; i < count; i++) {
 		vec[i].iov_base = buffer + i * segment;
 		vec[i].iov_len = min(segment, request->length - i * segment);
@@ -87,8 +107,8 @@ static ssize_t transfer(const struct request *request, u8 *buffer)
 	file = filp_open(request->path, request->write ? O_WRONLY | O_CREAT :
 			 O_RDONLY, 0644);
 	if (IS_ERR(file)) {
-		kvfree(vec);
-		return PTR_ERR(file);
+		result->bytes = PTR_ERR(file);
+		goto out;
 	}
 
 	iov_iter_kvec(&iter, request->write ? ITER_SOURCE : ITER_DEST, vec,
@@ -96,52 +116,119 @@ static ssize_t transfer(const struct request *request, u8 *buffer)
 	start = ktime_get_ns();
 	if (request->write) {
 		file_start_write(file);
-		bytes = vfs_iter_write(file, &iter, &pos, 0);
+		result->bytes = vfs_iter_write(file, &iter, &pos, 0);
 		file_end_write(file);
 	} else {
-		bytes = vfs_iter_read(file, &iter, &pos, 0);
+		result->bytes = vfs_iter_read(file, &iter, &pos, 0);
 	}
-	result_ns = ktime_get_ns() - start;
-	if (bytes > 0)
-		result_crc = ~crc32_le(~0U, buffer, bytes);
+	result->ns = ktime_get_ns() - start;
+	if (result->bytes > 0)
+		result->crc = ~crc32_le(~0U, buffer, result->bytes);
 
 	filp_close(file, NULL);
+out:
 	kvfree(vec);
-	return bytes;
 }
 
-static noinline ssize_t transfer_on_stack(const struct request *request)
+static noinline void transfer_on_stack(const struct request *request,
+				       struct result *result)
 {
 	u8 buffer[STACK_LENGTH];
 
-	return transfer(request, buffer);
+	transfer(request, buffer, result);
 }
 
-static ssize_t serve(const struct request *request)
+static void serve(const struct request *request, struct result *result)
 {
-	u8 *buffer;
-	ssize_t bytes;
+	u8 *buffer = NULL;
 
-	if (!strcmp(request->kind, "stack"))
-		return request->length <= STACK_LENGTH ?
-			transfer_on_stack(request) : -EINVAL;
-	if (!strcmp(request->kind, "image"))
-		return request->length <= IMAGE_LENGTH ?
-			transfer(request, image) : -EINVAL;
+	if (!strcmp(request->kind, "stack")) {
+		transfer_on_stack(request, result);
+		return;
+	}
+	if (!strcmp(request->kind, "image")) {
+		transfer(request, image, result);
+		return;
+	}
 
 	if (!strcmp(request->kind, "vmalloc"))
 		buffer = vmalloc(max(request->length, 1UL));
-	else if (!strcmp(request->kind, "kmalloc"))
+	else
 		buffer = kmalloc(max(request->length, 1UL),
 				 GFP_KERNEL | __GFP_NOWARN);
-	else
-		return -EINVAL;
-	if (!buffer)
-		return -ENOMEM;
+	if (!buffer) {
+		result->bytes = -ENOMEM;
+		return;
+	}
 
-	bytes = transfer(request, buffer);
+	transfer(request, buffer, result);
 	kvfree(buffer);
-	return bytes;
+}
+
+static int reader_main(void *data)
+{
+	struct reader *reader = data;
+
+	/* So that all of them begin when the last of them exists */
+	wait_for_completion(reader->start);
+	serve(reader->request, &reader->result);
+	/* What comes after must not touch the reader, nor this module's text */
+	kthread_complete_and_exit(&reader->done, 0);
+}
+
+static void serve_tasks(const struct request *request, struct result *result)
+{
+	struct completion start;
+	struct task_struct *task;
+	struct reader *readers;
+	unsigned int count, i;
+
+	readers = kcalloc(request->tasks, sizeof(*readers), GFP_KERNEL);
+	if (!readers) {
+		result->bytes = -ENOMEM;
+		return;
+	}
+
+	init_completion(&start);
+	for (count = 0; count < request->tasks; count++) {
+		readers[count].request = request;
+		readers[count].start = &start;
+		init_completion(&readers[count].done);
+		task = kthread_run(reader_main, &readers[count],
+				   "kernel_rw/%u", count);
+		if (IS_ERR(task))
+			break;
+	}
+	complete_all(&start);
+	for (i = 0; i < count; i++)
+		wait_for_completion(&readers[i].done);
+
+	*result = readers[0].result;
+	for (i = 1; i < count; i++) {
+		if (readers[i].result.bytes != result->bytes ||
+		    readers[i].result.crc != result->crc)
+			result->bytes = -EILSEQ;
+	}
+	if (count < request->tasks)
+		result->bytes = PTR_ERR(task);
+	kfree(readers);
+}
+
+static bool is_valid(const struct request *request, const char *verb)
+{
+	if (!request->write && strcmp(verb, "read"))
+		return false;
+	/* Of one file there can be only one writer that is checked */
+	if (request->tasks < 1 || request->tasks > (request->write ? 1 : MAX_TASKS))
+		return false;
+
+	if (!strcmp(request->kind, "vmalloc") || !strcmp(request->kind, "kmalloc"))
+		return request->length <= MAX_LENGTH;
+	if (!strcmp(request->kind, "stack"))
+		return request->length <= STACK_LENGTH;
+	/* There is one image for all */
+	return !strcmp(request->kind, "image") && request->tasks == 1 &&
+		request->length <= IMAGE_LENGTH;
 }
 
 static int run_set(const char *value, const struct kernel_param *kp)
@@ -154,23 +241,25 @@ static int run_set(const char *value, const struct kernel_param *kp)
 	if (!request)
 		return -ENOMEM;
 
-	if (sscanf(value, "%7s %255s %lld %lu %lu %15s", verb, request->path,
+	request->tasks = 1;
+	if (sscanf(value, "%7s %255s %lld %lu %lu %15s %u", verb, request->path,
 		   &request->offset, &request->length, &request->segment,
-		   request->kind) != 6 ||
-	    request->length > MAX_LENGTH) {
+		   request->kind, &request->tasks) < 6) {
 		ret = -EINVAL;
 		goto out;
 	}
 	request->write = !strcmp(verb, "write");
-	if (!request->write && strcmp(verb, "read")) {
+	if (!is_valid(request, verb)) {
 		ret = -EINVAL;
 		goto out;
 	}
 
 	mutex_lock(&lock);
-	result_crc = 0;
-	result_ns = 0;
-	result_bytes = serve(request);
+	memset(&last, 0, sizeof(last));
+	if (request->tasks > 1)
+		serve_tasks(request, &last);
+	else
+		serve(request, &last);
 	mutex_unlock(&lock);
 out:
 	kfree(request);
@@ -182,8 +271,8 @@ static int result_get(char *buffer, const struct kernel_param *kp)
 	int length;
 
 	mutex_lock(&lock);
-	length = sysfs_emit(buffer, "%zd %08x %llu\n", result_bytes, result_crc,
-			    result_ns);
+	length = sysfs_emit(buffer, "%zd %08x %llu\n", last.bytes, last.crc,
+			    last.ns);
 	mutex_unlock(&lock);
 	return length;
 }
@@ -192,7 +281,7 @@ static const struct kernel_param_ops run_ops = { .set = run_set };
 static const struct kernel_param_ops result_ops = { .get = result_get };
 
 module_param_cb(run, &run_ops, NULL, 0200);
-MODULE_PARM_DESC(run, "read|write PATH OFFSET LENGTH SEGMENT vmalloc|kmalloc|image|stack");
+MODULE_PARM_DESC(run, "read|write PATH OFFSET LENGTH SEGMENT vmalloc|kmalloc|image|stack [TASKS]");
 module_param_cb(result, &result_ops, NULL, 0444);
 MODULE_PARM_DESC(result, "bytes and CRC-32 of the last run");
 

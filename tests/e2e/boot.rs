@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use std::time::Duration;
 use tests::fixtures::Fixtures;
+use tests::kernels::Kernel;
 
 use crate::vm::{Bench, Vm, directory};
 
@@ -32,8 +33,9 @@ pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
 }
 
 fn kernel_boots(fixtures: &Fixtures, file: &str) -> Result<()> {
-    let release = std::fs::read_to_string(fixtures.patched.join("kernelrelease"))?;
-    let run = Vm::new(fixtures, &fixtures.patched.join(file))?
+    let kernel = fixtures.kernel(Kernel::PATCHED)?;
+    let release = std::fs::read_to_string(kernel.join("kernelrelease"))?;
+    let run = Vm::new(fixtures, &kernel.join(file))?
         .command(["uname", "-r"])
         .run()?
         .expect_success()?;

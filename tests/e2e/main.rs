@@ -8,6 +8,7 @@
 //! stretched by `E2E_SLOWNESS`, which is set for the lab.
 
 mod boot;
+mod driver;
 mod exit_status;
 mod insmod;
 mod metrics;
@@ -22,6 +23,7 @@ mod streams;
 mod tree;
 mod vm;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +33,7 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 use shards::Theme;
 use tests::fixtures::Fixtures;
 use tests::host::Host;
+use tests::kernels::Kernel;
 use tests::lab::{FAILED, Order, Timing};
 
 /// Set where the tests are to be sent to one lab.
@@ -76,7 +79,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("no workspace")?;
-    let fixtures = Fixtures::prepare(workspace, &insmod::PAYLOAD_SIZES)?;
+    let fixtures = Fixtures::prepare(workspace, kernels(arguments), &insmod::PAYLOAD_SIZES)?;
     match host {
         Host::DirectKvm => Ok(conclude(&libtest_mimic::run(
             arguments,
@@ -96,6 +99,23 @@ fn conclude(conclusion: &Conclusion) -> ExitCode {
     conclusion.exit_code()
 }
 
+/// The kernels that the tests to be run boot.
+fn kernels(arguments: &Arguments) -> BTreeSet<Kernel> {
+    let trials = trials(None);
+    let wanted = |trial: &&Trial| {
+        let filter = arguments.filter.as_deref().unwrap_or_default();
+        trial.name().contains(filter)
+    };
+    Theme::all(trials.iter().filter(wanted).map(Trial::name), MANY_REQUESTS)
+        .iter()
+        .flat_map(|theme| {
+            driver::kernels(&theme.prefix)
+                .or_else(|| insmod::kernels(&theme.prefix))
+                .unwrap_or_else(|| vec![Kernel::PATCHED])
+        })
+        .collect()
+}
+
 /// The whole suite, a lab for each theme.
 fn run_in_labs(fixtures: &Fixtures) -> Result<ExitCode> {
     let program = std::env::current_exe().context("no path to this program")?;
@@ -107,6 +127,8 @@ fn run_in_labs(fixtures: &Fixtures) -> Result<ExitCode> {
 }
 
 fn run_in_lab(fixtures: &Fixtures, arguments: &Arguments) -> Result<ExitCode> {
+    // What a lab is given it has to unpack.
+    let fixtures = &fixtures.with_kernels(&kernels(arguments));
     let program = std::env::current_exe().context("no path to this program")?;
     let mut argv = vec![program.clone().into_os_string()];
     argv.extend(std::env::args_os().skip(1));
@@ -127,6 +149,9 @@ fn run_in_lab(fixtures: &Fixtures, arguments: &Arguments) -> Result<ExitCode> {
     ] {
         order.env.push((name.into(), value.into()));
     }
+    if let Some(value) = std::env::var_os(driver::DEBUG) {
+        order.env.push((driver::DEBUG.into(), value));
+    }
     order.cwd = PathBuf::from("/tmp");
     // Waiting then takes no time, and limits mean the same on a busy host.
     order.timing = Timing::Deterministic;
@@ -143,6 +168,7 @@ fn trials(fixtures: Option<Fixtures>) -> Vec<Trial> {
     let bench = vm::Bench::new(fixtures);
     [
         boot::trials(&bench),
+        driver::trials(&bench),
         exit_status::trials(&bench),
         insmod::trials(&bench),
         metrics::trials(&bench),

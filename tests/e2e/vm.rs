@@ -14,6 +14,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
+use tests::kernels::Kernel;
 
 /// How long a guest may take on a machine with hardware virtualization, before
 /// the test calls it a hang.
@@ -62,7 +63,7 @@ pub(crate) struct Vm {
 impl Vm {
     /// Boots the kernel with our series.
     pub(crate) fn patched(fixtures: &Fixtures) -> Result<Self> {
-        Self::new(fixtures, &fixtures.patched.join("bzImage"))
+        Self::new(fixtures, &fixtures.kernel(Kernel::PATCHED)?.join("bzImage"))
     }
 
     /// Boots `kernel`.

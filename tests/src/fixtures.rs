@@ -1,29 +1,35 @@
 //! What the end-to-end tests need: `vmm`, kernels, modules. Made on the host,
 //! used where the guests run, under the same paths.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::kernels::{Kernel, Kernels, Variant};
 use crate::lab::debian;
 
 /// The modules a distribution's kernel needs to see a share.
 const STOCK_MODULES: [&str; 4] = ["virtio_mmio", "fuse", "virtiofs", "overlay"];
 /// Meta package of Debian's stock kernel under test.
 const STOCK_PACKAGE: &str = "linux-image-cloud-amd64";
+/// How long modules of a kernel are kept after they were made. Another run may
+/// want other kernels, so what this one does not want is no reason.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Everything the tests need, by path.
 #[derive(Clone, Debug)]
 pub struct Fixtures {
     /// The program under test.
     pub vmm: PathBuf,
-    /// Products of `guest-kernel/build`, with our series.
-    pub patched: PathBuf,
-    /// The same without our series.
-    pub unpatched: PathBuf,
+    /// The guest kernels.
+    pub kernels: Kernels,
+    /// The scripts of the tests of the guest's driver.
+    pub driver_tests: PathBuf,
     /// Debian's cloud kernel, untouched: the bzImage.
     pub debian_kernel: PathBuf,
     /// Its modules, as `--modules` takes them.
@@ -35,10 +41,9 @@ pub struct Fixtures {
 }
 
 /// The variables that carry the paths to where the tests run.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 6] = [
     "E2E_VMM",
-    "E2E_PATCHED",
-    "E2E_UNPATCHED",
+    "E2E_DRIVER_TESTS",
     "E2E_DEBIAN_KERNEL",
     "E2E_DEBIAN_MODULES",
     "E2E_PAYLOADS",
@@ -46,29 +51,35 @@ const VARIABLES: [&str; 7] = [
 ];
 
 impl Fixtures {
-    /// Makes what is missing. `payload_sizes` are the modules' sizes in bytes.
+    /// Makes what is missing. `payload_sizes` are the modules' sizes in bytes;
+    /// they are made for the kernels that are not for tests of the driver.
     ///
     /// # Errors
     ///
     /// When something cannot be made; the message says what.
-    pub fn prepare(workspace: &Path, payload_sizes: &[u64]) -> Result<Self> {
+    pub fn prepare(
+        workspace: &Path,
+        kernels: impl IntoIterator<Item = Kernel>,
+        payload_sizes: &[u64],
+    ) -> Result<Self> {
         let scratch = workspace.join("target/e2e");
         fs::create_dir_all(&scratch)
             .with_context(|| format!("cannot create {}", scratch.display()))?;
-        let patched = kernel(workspace, "patched")?;
-        let unpatched = kernel(workspace, "stock")?;
+        let kernels = Kernels::build(workspace, kernels)?;
         let payloads = scratch.join("payloads");
-        remove_other_payloads(&payloads, &[&patched, &unpatched])?;
-        for kernel in [&patched, &unpatched] {
-            make_payloads(workspace, kernel, &payloads, payload_sizes)?;
+        remove_old_payloads(&payloads)?;
+        for (kernel, directory) in kernels.iter() {
+            if matches!(kernel.1, Variant::Patched | Variant::Stock) {
+                make_payloads(workspace, directory, &payloads, payload_sizes)?;
+            }
         }
         let debian = debian::Kernel::from_package(STOCK_PACKAGE)?;
         let debian_modules = scratch.join("debian-modules");
         copy_modules(&debian, &debian_modules)?;
         Ok(Self {
             vmm: vmm(workspace)?,
-            patched,
-            unpatched,
+            kernels,
+            driver_tests: workspace.join("guest-kernel/driver-tests"),
             debian_kernel: debian.image(),
             debian_modules,
             payloads,
@@ -77,12 +88,33 @@ impl Fixtures {
         })
     }
 
+    /// The same with only those kernels that are `wanted`.
+    #[must_use]
+    pub fn with_kernels(&self, wanted: &BTreeSet<Kernel>) -> Self {
+        Self {
+            kernels: self.kernels.only(wanted),
+            ..self.clone()
+        }
+    }
+
+    /// The directory of `kernel`.
+    ///
+    /// # Errors
+    ///
+    /// When these fixtures were prepared without it.
+    pub fn kernel(&self, kernel: Kernel) -> Result<&Path> {
+        self.kernels.get(kernel)
+    }
+
     /// The module of `size` bytes for `kernel`, one of this kit's; the
     /// checksum of its payload is in the file beside it, `.crc32` appended.
     #[must_use]
     pub fn payload(&self, kernel: &Path, size: u64) -> PathBuf {
-        let directory = self.payloads.join(kernel.file_name().unwrap_or_default());
-        directory.join(format!("payload-{size}.ko"))
+        self.payloads_of(kernel).join(format!("payload-{size}.ko"))
+    }
+
+    fn payloads_of(&self, kernel: &Path) -> PathBuf {
+        self.payloads.join(kernel.file_name().unwrap_or_default())
     }
 
     /// What [`Self::to_environment`] described.
@@ -96,11 +128,11 @@ impl Fixtures {
                 .map(PathBuf::from)
                 .with_context(|| format!("{name} is not set"))
         };
-        let [vmm, patched, unpatched, kernel, modules, payloads, busybox] = VARIABLES;
+        let [vmm, driver_tests, kernel, modules, payloads, busybox] = VARIABLES;
         Ok(Self {
             vmm: get(vmm)?,
-            patched: get(patched)?,
-            unpatched: get(unpatched)?,
+            kernels: Kernels::from_environment(),
+            driver_tests: get(driver_tests)?,
             debian_kernel: get(kernel)?,
             debian_modules: get(modules)?,
             payloads: get(payloads)?,
@@ -111,10 +143,19 @@ impl Fixtures {
     /// The paths as environment variables.
     #[must_use]
     pub fn to_environment(&self) -> Vec<(OsString, OsString)> {
+        let paths = [
+            &self.vmm,
+            &self.driver_tests,
+            &self.debian_kernel,
+            &self.debian_modules,
+            &self.payloads,
+            &self.busybox,
+        ];
         let mut variables: Vec<(OsString, OsString)> = VARIABLES
             .into_iter()
-            .map(OsString::from)
-            .zip(self.paths())
+            .zip(paths)
+            .map(|(name, path)| (name.into(), path.into()))
+            .chain(self.kernels.to_environment())
             .collect();
         variables.push(("VMM_BUSYBOX".into(), self.busybox.clone().into()));
         variables
@@ -123,24 +164,16 @@ impl Fixtures {
     /// Every path but that of `vmm`, which is a program with its libraries.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        self.paths()
-            .into_iter()
-            .skip(1)
-            .map(PathBuf::from)
-            .collect()
-    }
-
-    fn paths(&self) -> [OsString; 7] {
-        [
-            &self.vmm,
-            &self.patched,
-            &self.unpatched,
-            &self.debian_kernel,
-            &self.debian_modules,
-            &self.payloads,
-            &self.busybox,
-        ]
-        .map(|path| path.clone().into())
+        let mut files = vec![
+            self.driver_tests.clone(),
+            self.debian_kernel.clone(),
+            self.debian_modules.clone(),
+            self.busybox.clone(),
+        ];
+        files.extend(self.kernels.files());
+        let payloads = (self.kernels.iter()).map(|(_, directory)| self.payloads_of(directory));
+        files.extend(payloads.filter(|directory| directory.exists()));
+        files
     }
 }
 
@@ -164,33 +197,18 @@ fn vmm(workspace: &Path) -> Result<PathBuf> {
     Ok(workspace.join(target).join("release/vmm"))
 }
 
-fn kernel(workspace: &Path, variant: &str) -> Result<PathBuf> {
-    let output = Command::new(workspace.join("guest-kernel/build"))
-        .args(["--version", "6.1", "--variant", variant, "--print-dir"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run guest-kernel/build")?;
-    if !output.status.success() {
-        bail!("cannot build the {variant} guest kernel");
-    }
-    Ok(PathBuf::from(
-        String::from_utf8_lossy(&output.stdout).trim(),
-    ))
-}
-
-/// Forgets the modules of kernels that are no longer built.
-fn remove_other_payloads(payloads: &Path, kernels: &[&Path]) -> Result<()> {
+/// Forgets modules that were made long ago; those still wanted are made anew.
+fn remove_old_payloads(payloads: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(payloads) else {
         return Ok(());
     };
     for entry in entries {
-        let entry = entry?;
-        if !kernels
-            .iter()
-            .any(|kernel| kernel.file_name() == Some(&entry.file_name()))
-        {
-            let path = entry.path();
+        let path = entry?.path();
+        let age = fs::metadata(&path)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|modified| modified.elapsed().ok());
+        if age.is_some_and(|age| age > KEPT) {
             fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot remove {}", path.display()))?;
         }

@@ -7,4 +7,6 @@
 
 pub mod fixtures;
 pub mod host;
+pub mod kernels;
 pub mod lab;
+pub mod tap;

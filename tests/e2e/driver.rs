@@ -1,0 +1,288 @@
+//! The tests of the guest's virtiofs driver, `guest-kernel/driver-tests`, each
+//! in a guest of its own.
+//!
+//! They know themselves which strategy has to fail at what, and check that it
+//! does. Here is what a guest must have for them, and that nothing is lost on
+//! the way: every check, and the plan, which comes last.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use libtest_mimic::Trial;
+use rustix::fs::{XattrFlags, setxattr};
+use tempfile::TempDir;
+use tests::fixtures::Fixtures;
+use tests::kernels::{Kernel, Variant, Version};
+use tests::tap;
+
+use crate::vm::{Bench, Vm, complaint};
+
+/// Set where the kernels that watch themselves are to be tested. They take
+/// longer to build and to run than everything else.
+pub(crate) const DEBUG: &str = "E2E_DEBUG_KERNELS";
+
+/// A guest and the tests it runs.
+#[derive(Clone, Copy, Debug)]
+struct Suite {
+    name: &'static str,
+    /// Files of `driver-tests/tests`.
+    tests: &'static [&'static str],
+    /// Tags and options of the shares to be tested.
+    shares: &'static [(&'static str, &'static str)],
+    /// The strategies: all where they differ in what they can, otherwise those
+    /// that are to be used.
+    modes: &'static str,
+    cpus: &'static str,
+    /// Which kernel.
+    variant: Variant,
+    /// Whether the kernel has to complain.
+    warns: bool,
+}
+
+/// Every strategy with a limit on the length of a request.
+const ALL: &str = "flat scattered pages-flat pages";
+
+/// What most suites have.
+const SUITE: Suite = Suite {
+    name: "",
+    tests: &[],
+    shares: &[("data", "cache=never,xattr")],
+    modes: "scattered pages",
+    cpus: "1",
+    variant: Variant::Test,
+    warns: false,
+};
+
+const SUITES: [Suite; 18] = [
+    Suite {
+        name: "kunit_passes",
+        tests: &["kunit", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "every_length_is_read_and_written_intact",
+        tests: &["bytes", "messages"],
+        modes: "flat scattered pages",
+        ..SUITE
+    },
+    Suite {
+        name: "every_length_is_read_and_written_intact_through_the_page_cache",
+        tests: &["bytes", "messages"],
+        shares: &[("data", "cache=auto")],
+        modes: "pages",
+        ..SUITE
+    },
+    Suite {
+        name: "32_readers_at_once_read_intact_with_four_processors",
+        tests: &["concurrent", "messages"],
+        shares: &[("data", "cache=never,queues=4")],
+        cpus: "4",
+        ..SUITE
+    },
+    Suite {
+        name: "queues_of_every_size_carry_every_length",
+        tests: &["bytes", "xattr", "messages"],
+        // With 16 a request has 12 pages, and a long attribute no room for
+        // single ones; the largest is more than the driver makes use of.
+        shares: &[
+            ("q16", "cache=never,xattr,queue-size=16"),
+            ("q64", "cache=never,xattr,queue-size=64"),
+            ("q256", "cache=never,xattr,queue-size=256"),
+            ("q1024", "cache=never,xattr,queue-size=1024"),
+        ],
+        ..SUITE
+    },
+    Suite {
+        name: "32_readers_at_once_read_intact",
+        tests: &["concurrent", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "64_mib_are_read_and_written_intact",
+        tests: &["large", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "firmware_is_loaded_intact",
+        tests: &["firmware", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "kexec_takes_a_kernel_and_an_initramfs",
+        tests: &["kexec", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "core_dumps_are_written_intact",
+        tests: &["coredump", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "extended_attributes_up_to_64_kib",
+        tests: &["xattr", "messages"],
+        modes: ALL,
+        ..SUITE
+    },
+    Suite {
+        name: "single_pages_are_enough_when_larger_allocations_fail",
+        tests: &["injected", "messages"],
+        modes: ALL,
+        ..SUITE
+    },
+    Suite {
+        name: "single_pages_are_enough_when_memory_is_fragmented",
+        tests: &["fragmented", "messages"],
+        modes: ALL,
+        ..SUITE
+    },
+    Suite {
+        name: "every_allocation_may_fail",
+        tests: &["nth", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "writeback_survives_a_shortage_of_memory",
+        tests: &["writeback", "messages"],
+        shares: &[("data", "cache=auto")],
+        ..SUITE
+    },
+    Suite {
+        name: "the_device_goes_with_requests_in_flight",
+        tests: &["unbind", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "without_a_limit_4194265_bytes_are_too_many",
+        tests: &["uncapped"],
+        warns: true,
+        ..SUITE
+    },
+    Suite {
+        name: "unpatched_kernel_needs_memory_in_one_piece",
+        tests: &["stock"],
+        variant: Variant::Stock,
+        // The first allocation of 6.1 that fails is only told.
+        ..SUITE
+    },
+];
+
+/// `driver_6_1::`, and with [`DEBUG`] `driver_debug_6_1::`.
+pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for version in Version::ALL {
+        let number = version.to_string().replace('.', "_");
+        for suite in SUITES {
+            trials.push(bench.trial(
+                format!("driver_{number}::{}", suite.name),
+                move |fixtures| suite.run(fixtures, Kernel(version, suite.variant)),
+            ));
+            // A warning would end the checks of a kernel with lockdep.
+            if std::env::var_os(DEBUG).is_some() && suite.variant == Variant::Test && !suite.warns {
+                trials.push(bench.trial(
+                    format!("driver_debug_{number}::{}", suite.name),
+                    move |fixtures| suite.run(fixtures, Kernel(version, Variant::Debug)),
+                ));
+            }
+        }
+    }
+    trials
+}
+
+/// The kernels the tests of a theme boot, if it is one of these.
+pub(crate) fn kernels(theme: &str) -> Option<Vec<Kernel>> {
+    Version::ALL.into_iter().find_map(|version| {
+        let number = version.to_string().replace('.', "_");
+        if theme == format!("driver_{number}::") {
+            Some(vec![
+                Kernel(version, Variant::Test),
+                Kernel(version, Variant::Stock),
+            ])
+        } else if theme == format!("driver_debug_{number}::") {
+            Some(vec![Kernel(version, Variant::Debug)])
+        } else {
+            None
+        }
+    })
+}
+
+impl Suite {
+    fn run(&self, fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+        let directory = fixtures.kernel(kernel)?;
+        let is_debug = kernel.1 == Variant::Debug;
+        let mut vm = Vm::new(fixtures, &directory.join("bzImage"))?
+            .option("--cpus", self.cpus)
+            .option("--env", format!("MODES={}", self.modes))
+            // With KASAN or lockdep no process starts without two pages.
+            .option("--env", if is_debug { "ORDER=2" } else { "ORDER=1" })
+            .option("--memory", if is_debug { "1G" } else { "512M" })
+            .patience(Duration::from_secs(if is_debug { 120 } else { 30 }))
+            .share(directory, "tag=kernel,ro")
+            .share(&fixtures.driver_tests, "tag=driver-tests,ro");
+        let mut tags = Vec::new();
+        // Kept until the guest is gone.
+        let mut shares = Vec::new();
+        for (tag, options) in self.shares {
+            let share = share()?;
+            vm = vm.share(share.path(), &format!("tag={tag},{options}"));
+            tags.push(*tag);
+            shares.push(share);
+        }
+        let tags = tags.join(",");
+        let run = vm
+            .command(
+                ["sh", "/mnt/driver-tests/run", &tags]
+                    .into_iter()
+                    .chain(self.tests.iter().copied()),
+            )
+            .run()?;
+        let checks = match tap::parse(run.text()?) {
+            Ok(checks) => checks,
+            Err(error) => bail!("{error:#}\n{}", run.account()),
+        };
+        if !checks.failed.is_empty() {
+            bail!(
+                "{} of {} checks failed:\n{}\n\n{}",
+                checks.failed.len(),
+                checks.total,
+                checks.failed.join("\n"),
+                run.account()
+            );
+        }
+        let run = run.expect(0, "exited")?;
+        // A trace alone is an allocation that failed, which tests ask for.
+        let log: String = run
+            .console
+            .lines()
+            .filter(|line| !line.contains("Call Trace"))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        match complaint(&log) {
+            Some(line) if !self.warns => {
+                bail!("the kernel complains: {line}\n{}", run.account())
+            }
+            None if self.warns => bail!("the kernel has nothing to say\n{}", run.account()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A directory for a share, where the host takes extended attributes of 64 KiB:
+/// a tmpfs since Linux 6.6, xfs, btrfs.
+fn share() -> Result<TempDir> {
+    let temporary = std::env::temp_dir();
+    for parent in [temporary.as_path(), Path::new("/dev/shm")] {
+        let Ok(directory) = tempfile::tempdir_in(parent) else {
+            continue;
+        };
+        let value = vec![0; 1 << 16];
+        if setxattr(directory.path(), "user.size", &value, XattrFlags::empty()).is_ok() {
+            return Ok(directory);
+        }
+    }
+    Err(anyhow::anyhow!(
+        "neither {} nor /dev/shm takes extended attributes of 64 KiB",
+        temporary.display()
+    ))
+    .context("set TMPDIR to a directory on tmpfs (Linux 6.6 or newer), xfs or btrfs")
+}
