@@ -13,12 +13,17 @@
  * kernel threads read at the same time, each into a buffer of its own. The
  * result is
  *
- *   BYTES CRC32 NANOSECONDS
+ *   BYTES CRC32 NANOSECONDS START END
  *
  * BYTES is what the call returned, a negative errno if it failed. CRC32 is over
  * those bytes; for a write they are a pattern that differs from page to page.
- * NANOSECONDS is the time of the call alone. Of several readers the result is
- * what all of them got; if they differ it is -EILSEQ.
+ * NANOSECONDS is the time of the call alone. START and END are the cycle counter
+ * before and after it: what happens outside the guest meanwhile can be told by
+ * them. Of several readers the result is what all of them got; if they differ it
+ * is -EILSEQ.
+ *
+ * With check=N there is neither a pattern nor a CRC32, which take longer than the
+ * call: for calls that are made again only to be timed.
  */
 #include <linux/completion.h>
 #include <linux/crc32.h>
@@ -29,7 +34,9 @@
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
+#include <linux/timex.h>
 #include <linux/uio.h>
+#include <linux/version.h>
 #include <linux/vmalloc.h>
 
 #define MAX_LENGTH	(256UL << 20)
@@ -51,6 +58,8 @@ struct result {
 	ssize_t bytes;
 	u32 crc;
 	u64 ns;
+	u64 start;
+	u64 end;
 };
 
 /* One of several readers */
@@ -61,6 +70,10 @@ struct reader {
 	struct result result;
 };
 
+static bool check = true;
+module_param(check, bool, 0644);
+MODULE_PARM_DESC(check, "whether there are a pattern and a CRC-32");
+
 static u8 image[IMAGE_LENGTH];
 static DEFINE_MUTEX(lock);
 static struct result last;
@@ -70,13 +83,30 @@ static void fill(u8 *buffer, unsigned long length)
 {
 	u32 word = 0x9e3779b9;
 	unsigned long i;
+	__le32 bytes;
 
-	for (i = 0; i < length; i += sizeof(word)) {
+	for (i = 0; i < length; i += sizeof(bytes)) {
 		word ^= word << 13;
 		word ^= word >> 17;
 		word ^= word << 5;
-		memcpy(buffer + i, &word, min(sizeof(word), length - i));
+		bytes = cpu_to_le32(word);
+		memcpy(buffer + i, &bytes, min(sizeof(bytes), length - i));
 	}
+}
+
+/* Since 6.8 vfs_iter_write() itself holds off a freeze of the file system */
+static ssize_t write_iter(struct file *file, struct iov_iter *iter, loff_t *pos)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	return vfs_iter_write(file, iter, pos, 0);
+#else
+	ssize_t bytes;
+
+	file_start_write(file);
+	bytes = vfs_iter_write(file, iter, pos, 0);
+	file_end_write(file);
+	return bytes;
+#endif
 }
 
 static void transfer(const struct request *request, u8 *buffer,
@@ -101,7 +131,7 @@ static void transfer(const struct request *request, u8 *buffer,
 		vec[i].iov_len = min(segment, request->length - i * segment);
 	}
 
-	if (request->write)
+	if (request->write && check)
 		fill(buffer, request->length);
 
 	file = filp_open(request->path, request->write ? O_WRONLY | O_CREAT :
@@ -114,15 +144,15 @@ static void transfer(const struct request *request, u8 *buffer,
 	iov_iter_kvec(&iter, request->write ? ITER_SOURCE : ITER_DEST, vec,
 		      count, request->length);
 	start = ktime_get_ns();
+	result->start = get_cycles();
 	if (request->write) {
-		file_start_write(file);
-		result->bytes = vfs_iter_write(file, &iter, &pos, 0);
-		file_end_write(file);
+		result->bytes = write_iter(file, &iter, &pos);
 	} else {
 		result->bytes = vfs_iter_read(file, &iter, &pos, 0);
 	}
+	result->end = get_cycles();
 	result->ns = ktime_get_ns() - start;
-	if (result->bytes > 0)
+	if (result->bytes > 0 && check)
 		result->crc = ~crc32_le(~0U, buffer, result->bytes);
 
 	filp_close(file, NULL);
@@ -271,8 +301,8 @@ static int result_get(char *buffer, const struct kernel_param *kp)
 	int length;
 
 	mutex_lock(&lock);
-	length = sysfs_emit(buffer, "%zd %08x %llu\n", last.bytes, last.crc,
-			    last.ns);
+	length = sysfs_emit(buffer, "%zd %08x %llu %llu %llu\n", last.bytes,
+			    last.crc, last.ns, last.start, last.end);
 	mutex_unlock(&lock);
 	return length;
 }
@@ -283,7 +313,7 @@ static const struct kernel_param_ops result_ops = { .get = result_get };
 module_param_cb(run, &run_ops, NULL, 0200);
 MODULE_PARM_DESC(run, "read|write PATH OFFSET LENGTH SEGMENT vmalloc|kmalloc|image|stack [TASKS]");
 module_param_cb(result, &result_ops, NULL, 0444);
-MODULE_PARM_DESC(result, "bytes and CRC-32 of the last run");
+MODULE_PARM_DESC(result, "bytes, CRC-32, time and cycles of the last run");
 
 static int __init kernel_rw_init(void)
 {
