@@ -18,10 +18,6 @@ use tests::tap;
 
 use crate::vm::{Bench, Vm, complaint};
 
-/// Set where the kernels that watch themselves are to be tested. They take
-/// longer to build and to run than everything else.
-pub(crate) const DEBUG: &str = "E2E_DEBUG_KERNELS";
-
 /// A guest and the tests it runs.
 #[derive(Clone, Copy, Debug)]
 struct Suite {
@@ -167,7 +163,7 @@ const SUITES: [Suite; 18] = [
     },
 ];
 
-/// `driver_6_1::`, and with [`DEBUG`] `driver_debug_6_1::`.
+/// `driver_6_1::`, and for kernels that watch themselves `driver_debug_6_1::`.
 pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
     let mut trials = Vec::new();
     for version in Version::ALL {
@@ -178,7 +174,7 @@ pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
                 move |fixtures| suite.run(fixtures, Kernel(version, suite.variant)),
             ));
             // A warning would end the checks of a kernel with lockdep.
-            if std::env::var_os(DEBUG).is_some() && suite.variant == Variant::Test && !suite.warns {
+            if suite.variant == Variant::Test && !suite.warns {
                 trials.push(bench.trial(
                     format!("driver_debug_{number}::{}", suite.name),
                     move |fixtures| suite.run(fixtures, Kernel(version, Variant::Debug)),

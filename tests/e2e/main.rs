@@ -43,6 +43,8 @@ const INSIDE: &str = "E2E_INSIDE";
 /// The theme with a hundred thousand requests: three minutes with a thread for
 /// each processor of the lab, over a quarter of an hour without.
 const MANY_REQUESTS: &str = "tree";
+/// The themes that run only when the filter begins with one of them.
+const ASKED_FOR: [&str; 3] = ["driver_debug_", "driver_", "insmod_6_12::"];
 /// Nested under emulation a guest is about this many times slower.
 const LAB_SLOWNESS: &str = "40";
 /// The whole suite takes minutes in the lab.
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     if arguments.list {
         // The names do not depend on the files the tests will use.
-        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+        return libtest_mimic::run(&arguments, all_trials(None)).exit_code();
     }
     match run(&arguments) {
         Ok(code) => code,
@@ -68,7 +70,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         let fixtures = Fixtures::from_environment()?;
         return Ok(conclude(&libtest_mimic::run(
             arguments,
-            trials(Some(fixtures)),
+            trials(arguments.filter.as_deref(), Some(fixtures)),
         )));
     }
     if std::env::var_os(ONE_LAB).is_some() {
@@ -83,7 +85,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     match host {
         Host::DirectKvm => Ok(conclude(&libtest_mimic::run(
             arguments,
-            trials(Some(fixtures)),
+            trials(arguments.filter.as_deref(), Some(fixtures)),
         ))),
         Host::Lab if arguments.filter.is_some() => run_in_lab(&fixtures, arguments),
         Host::Lab => run_in_labs(&fixtures),
@@ -101,7 +103,7 @@ fn conclude(conclusion: &Conclusion) -> ExitCode {
 
 /// The kernels that the tests to be run boot.
 fn kernels(arguments: &Arguments) -> BTreeSet<Kernel> {
-    let trials = trials(None);
+    let trials = trials(arguments.filter.as_deref(), None);
     let wanted = |trial: &&Trial| {
         let filter = arguments.filter.as_deref().unwrap_or_default();
         trial.name().contains(filter)
@@ -119,7 +121,7 @@ fn kernels(arguments: &Arguments) -> BTreeSet<Kernel> {
 /// The whole suite, a lab for each theme.
 fn run_in_labs(fixtures: &Fixtures) -> Result<ExitCode> {
     let program = std::env::current_exe().context("no path to this program")?;
-    let trials = trials(None);
+    let trials = trials(None, None);
     let themes = Theme::all(trials.iter().map(Trial::name), MANY_REQUESTS);
     let mut environment = fixtures.to_environment();
     environment.push((ONE_LAB.into(), "1".into()));
@@ -149,9 +151,6 @@ fn run_in_lab(fixtures: &Fixtures, arguments: &Arguments) -> Result<ExitCode> {
     ] {
         order.env.push((name.into(), value.into()));
     }
-    if let Some(value) = std::env::var_os(driver::DEBUG) {
-        order.env.push((driver::DEBUG.into(), value));
-    }
     order.cwd = PathBuf::from("/tmp");
     // Waiting then takes no time, and limits mean the same on a busy host.
     order.timing = Timing::Deterministic;
@@ -164,7 +163,27 @@ fn run_in_lab(fixtures: &Fixtures, arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::from(order.run()?))
 }
 
-fn trials(fixtures: Option<Fixtures>) -> Vec<Trial> {
+/// Whether a test runs when nobody asks for it. The others need further kernels,
+/// which take longer to build than everything else together: they run when the
+/// filter names their theme.
+fn runs_unasked(name: &str) -> bool {
+    !ASKED_FOR.iter().any(|theme| name.starts_with(theme))
+}
+
+/// The tests that `filter` may choose from.
+fn trials(filter: Option<&str>, fixtures: Option<Fixtures>) -> Vec<Trial> {
+    let asked = filter.unwrap_or_default();
+    let theme = ASKED_FOR.iter().find(|theme| asked.starts_with(*theme));
+    all_trials(fixtures)
+        .into_iter()
+        .filter(|trial| match theme {
+            Some(theme) => trial.name().starts_with(theme),
+            None => runs_unasked(trial.name()),
+        })
+        .collect()
+}
+
+fn all_trials(fixtures: Option<Fixtures>) -> Vec<Trial> {
     let bench = vm::Bench::new(fixtures);
     [
         boot::trials(&bench),
