@@ -17,11 +17,12 @@ KERNEL_VERSION ?= 6.1
 # the way, and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: help run test test-driver test-debug unit e2e kernel kernels series build setup check fmt clean
+.PHONY: help run test test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
 	@echo 'make test     unit, process and end-to-end tests (in the lab where KVM cannot boot Linux)'
+	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
 	@echo 'make kernels  every guest kernel that make test-driver boots'
@@ -77,6 +78,10 @@ test-debug: build
 	for theme in driver_debug_6_1:: driver_debug_6_12::; do \
 	    $(CARGO) test --locked -p tests --test e2e -- --test-threads=1 $$theme || exit; \
 	done
+
+compare: build
+	@[ '$(SETUP)' = no ] || resources/setup/install-packages guest-kernel/comparison/packages.txt
+	$(BIN)/compare
 
 check: setup
 	$(CARGO) fmt --all --check
