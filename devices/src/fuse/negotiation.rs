@@ -22,8 +22,14 @@ const MINOR: u32 = 38;
 /// differently; the first Linux with virtio-fs, 5.4, has 7.31.
 const OLDEST_MINOR: u32 = 27;
 
-/// Most bytes of data in one WRITE, and in one READ.
+/// Most bytes of data in one WRITE.
 pub(super) const MAX_WRITE: u32 = 1 << 20;
+
+/// Most bytes of data in one READ. INIT has no word for it, and virtiofs no mount
+/// option: Linux before 6.12.2 reads a module or a firmware with one request as
+/// long as the file, up to the longest `kmalloc()`, 4 MiB. A limit there must be,
+/// since a chain can name the same guest page over and over.
+pub(super) const MAX_READ: u32 = 4 << 20;
 
 /// `MAX_WRITE` in pages of 4096 bytes.
 const MAX_PAGES: u16 = 256;

@@ -13,7 +13,7 @@ use crate::filesystem::{Result, WriteRequest};
 use crate::fuse::data::RequestPages;
 use crate::fuse::encoding::open_out;
 use crate::fuse::flags::{FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_CACHE, WRITE_KILL_SUIDGID};
-use crate::fuse::negotiation::MAX_WRITE;
+use crate::fuse::negotiation::{MAX_READ, MAX_WRITE};
 use crate::fuse::reply::Reply;
 use crate::fuse::request::Body;
 
@@ -39,7 +39,7 @@ pub(super) fn read(
     reply: &mut Reply<'_>,
 ) -> Result<()> {
     let input: ReadIn = body.object()?;
-    if input.size > MAX_WRITE {
+    if input.size > MAX_READ {
         return Err(Errno::INVAL);
     }
     reply.put_data(input.size as usize, |data| {

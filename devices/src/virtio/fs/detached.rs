@@ -30,10 +30,10 @@ use crate::virtio::drain::Chain;
 /// that the sum still tells how often the driver kicked.
 pub(super) const WAKE: u64 = 1 << 32;
 
-/// Most bytes of a request, and most of a reply, that are copied. FUSE moves
-/// 1 MiB and a header at most; a driver that gives more space does not get
-/// more memory of the host.
-const LIMIT: usize = 2 << 20;
+/// Most bytes of a request, and most of a reply, that are copied: the longest
+/// READ, and its header. A driver that gives more space does not get more memory
+/// of the host.
+const LIMIT: usize = (4 << 20) + 4096;
 
 /// Leave to read guest memory for as long as the driver that made a request
 /// is there.
