@@ -10,13 +10,16 @@
  *
  * Each free block is taken and its pages of odd number are given back. The
  * others stay taken, so no two neighbours are free and nothing can be merged;
- * they are not movable, so compaction does not help. Unloading gives them back.
+ * they are not movable, so compaction does not help. With order 1 the objects of
+ * two pages that kmalloc() has in store are taken as well. Unloading gives all of
+ * it back.
  */
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/slab.h>
 
 /* The largest order of the buddy allocator; renamed and redefined in 6.8. */
 #ifdef MAX_PAGE_ORDER
@@ -33,7 +36,11 @@ static unsigned long pages;
 module_param(pages, ulong, 0444);
 MODULE_PARM_DESC(pages, "pages held");
 
+/* The largest objects that are not pages of their own (KMALLOC_MAX_CACHE_SIZE) */
+#define OBJECT_SIZE (2 * PAGE_SIZE)
+
 static LIST_HEAD(held);
+static LIST_HEAD(held_objects);
 static DEFINE_MUTEX(held_lock);
 
 /*
@@ -63,6 +70,7 @@ static void fragment(void)
 	 * whole at a time, so the machine is never without memory.
 	 */
 	const gfp_t gfp = __GFP_MEMALLOC | __GFP_NOWARN | __GFP_NORETRY;
+	struct list_head *object;
 	struct page *block;
 	int block_order;
 
@@ -74,6 +82,9 @@ static void fragment(void)
 			cond_resched();
 		}
 	}
+	/* There is no block left to make more of them */
+	while (order == 1 && (object = kmalloc(OBJECT_SIZE, gfp)))
+		list_add(object, &held_objects);
 	mutex_unlock(&held_lock);
 }
 
@@ -100,8 +111,11 @@ module_init(fragment_memory_init);
 
 static void __exit fragment_memory_exit(void)
 {
+	struct list_head *object, *next_object;
 	struct page *page, *next;
 
+	list_for_each_safe(object, next_object, &held_objects)
+		kfree(object);
 	list_for_each_entry_safe(page, next, &held, lru) {
 		list_del(&page->lru);
 		__free_page(page);

@@ -24,20 +24,38 @@
  *
  * With check=N there is neither a pattern nor a CRC32, which take longer than the
  * call: for calls that are made again only to be timed.
+ *
+ * With pv_eoi=N when it is loaded, each end of an interrupt is an exit from the
+ * guest. For a hypervisor that delivers an interrupt twice when there is no exit
+ * before the next timer; see tests/src/lab/mod.rs.
+ *
+ * With leave=KIB the call is made by a thread that first takes all free memory
+ * but so much. After a second the thread is killed, after another one the memory
+ * comes back. "starved" says what that led to:
+ *
+ *   BYTES 0|1|2
+ *
+ * 0: the call ended by itself, 1: when it was killed, 2: only when there was
+ * memory again.
  */
 #include <linux/completion.h>
 #include <linux/crc32.h>
 #include <linux/fs.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/timex.h>
 #include <linux/uio.h>
 #include <linux/version.h>
 #include <linux/vmalloc.h>
+#include <asm/kvm_para.h>
+#include <asm/msr.h>
 
 #define MAX_LENGTH	(256UL << 20)
 #define IMAGE_LENGTH	(128UL << 10)
@@ -74,9 +92,51 @@ static bool check = true;
 module_param(check, bool, 0644);
 MODULE_PARM_DESC(check, "whether there are a pattern and a CRC-32");
 
+static bool pv_eoi = true;
+module_param(pv_eoi, bool, 0444);
+MODULE_PARM_DESC(pv_eoi, "whether interrupts may end without an exit");
+
+static int leave = -1;
+module_param(leave, int, 0644);
+MODULE_PARM_DESC(leave, "KiB of free memory to leave for a call, -1 for all");
+
 static u8 image[IMAGE_LENGTH];
 static DEFINE_MUTEX(lock);
 static struct result last;
+
+/* What became of the last call that was left little memory */
+static ssize_t starved_bytes;
+static int starved_until;
+
+/* The memory that is taken; by one thread at a time */
+static LIST_HEAD(taken);
+
+static void take_memory(void)
+{
+	/*
+	 * No reclaim and no regard for reserves: the memory is gone at once,
+	 * and nobody else is made to run for it.
+	 */
+	const gfp_t gfp = __GFP_MEMALLOC | __GFP_NOWARN | __GFP_NORETRY;
+	struct page *page;
+
+	while (global_zone_page_state(NR_FREE_PAGES) > leave >> (PAGE_SHIFT - 10)) {
+		page = alloc_page(gfp);
+		if (!page)
+			break;
+		list_add(&page->lru, &taken);
+	}
+}
+
+static void give_memory_back(void)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &taken, lru) {
+		list_del(&page->lru);
+		__free_page(page);
+	}
+}
 
 /* Pseudo-random words (xorshift), so that no two pages are alike */
 static void fill(u8 *buffer, unsigned long length)
@@ -143,6 +203,9 @@ static void transfer(const struct request *request, u8 *buffer,
 
 	iov_iter_kvec(&iter, request->write ? ITER_SOURCE : ITER_DEST, vec,
 		      count, request->length);
+	/* Opening the file may take memory, and is not what is looked at */
+	if (leave >= 0)
+		take_memory();
 	start = ktime_get_ns();
 	result->start = get_cycles();
 	if (request->write) {
@@ -199,11 +262,48 @@ static int reader_main(void *data)
 {
 	struct reader *reader = data;
 
+	/* As a process would be ended by */
+	allow_signal(SIGKILL);
 	/* So that all of them begin when the last of them exists */
 	wait_for_completion(reader->start);
 	serve(reader->request, &reader->result);
 	/* What comes after must not touch the reader, nor this module's text */
 	kthread_complete_and_exit(&reader->done, 0);
+}
+
+/* Ends with the memory given back and the reader gone, whatever it waits for */
+static void serve_starved(const struct request *request, struct result *result)
+{
+	struct reader reader = { .request = request };
+	struct completion start;
+	struct task_struct *task;
+
+	init_completion(&start);
+	init_completion(&reader.done);
+	reader.start = &start;
+	task = kthread_create(reader_main, &reader, "kernel_rw/starved");
+	if (IS_ERR(task)) {
+		result->bytes = PTR_ERR(task);
+		return;
+	}
+	/* For the signal, however early the reader ends */
+	get_task_struct(task);
+	wake_up_process(task);
+	complete_all(&start);
+
+	starved_until = 0;
+	if (!wait_for_completion_timeout(&reader.done, HZ)) {
+		starved_until = 1;
+		send_sig(SIGKILL, task, 1);
+		if (!wait_for_completion_timeout(&reader.done, HZ))
+			starved_until = 2;
+	}
+	put_task_struct(task);
+	give_memory_back();
+	if (starved_until == 2)
+		wait_for_completion(&reader.done);
+	*result = reader.result;
+	starved_bytes = result->bytes;
 }
 
 static void serve_tasks(const struct request *request, struct result *result)
@@ -286,7 +386,9 @@ static int run_set(const char *value, const struct kernel_param *kp)
 
 	mutex_lock(&lock);
 	memset(&last, 0, sizeof(last));
-	if (request->tasks > 1)
+	if (leave >= 0)
+		serve_starved(request, &last);
+	else if (request->tasks > 1)
 		serve_tasks(request, &last);
 	else
 		serve(request, &last);
@@ -307,6 +409,12 @@ static int result_get(char *buffer, const struct kernel_param *kp)
 	return length;
 }
 
+static int starved_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%zd %d\n", starved_bytes, starved_until);
+}
+
+static const struct kernel_param_ops starved_ops = { .get = starved_get };
 static const struct kernel_param_ops run_ops = { .set = run_set };
 static const struct kernel_param_ops result_ops = { .get = result_get };
 
@@ -315,8 +423,19 @@ MODULE_PARM_DESC(run, "read|write PATH OFFSET LENGTH SEGMENT vmalloc|kmalloc|ima
 module_param_cb(result, &result_ops, NULL, 0444);
 MODULE_PARM_DESC(result, "bytes, CRC-32, time and cycles of the last run");
 
+module_param_cb(starved, &starved_ops, NULL, 0444);
+MODULE_PARM_DESC(starved, "bytes and end of the last call that was left little memory");
+
+static void exit_at_eoi(void *unused)
+{
+	/* Without KVM there is no such register, and no need for it */
+	wrmsrl_safe(MSR_KVM_PV_EOI_EN, 0);
+}
+
 static int __init kernel_rw_init(void)
 {
+	if (!pv_eoi)
+		on_each_cpu(exit_at_eoi, NULL, 1);
 	return 0;
 }
 module_init(kernel_rw_init);

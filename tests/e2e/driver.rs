@@ -50,7 +50,7 @@ const SUITE: Suite = Suite {
     warns: false,
 };
 
-const SUITES: [Suite; 18] = [
+const SUITES: [Suite; 20] = [
     Suite {
         name: "kunit_passes",
         tests: &["kunit", "messages"],
@@ -67,6 +67,12 @@ const SUITES: [Suite; 18] = [
         tests: &["bytes", "messages"],
         shares: &[("data", "cache=auto")],
         modes: "pages",
+        ..SUITE
+    },
+    Suite {
+        name: "every_length_is_read_and_written_intact_with_four_processors",
+        tests: &["bytes", "messages"],
+        cpus: "4",
         ..SUITE
     },
     Suite {
@@ -130,6 +136,11 @@ const SUITES: [Suite; 18] = [
         name: "single_pages_are_enough_when_memory_is_fragmented",
         tests: &["fragmented", "messages"],
         modes: ALL,
+        ..SUITE
+    },
+    Suite {
+        name: "a_read_ends_when_there_is_no_memory_for_it",
+        tests: &["starved", "messages"],
         ..SUITE
     },
     Suite {
@@ -209,8 +220,9 @@ impl Suite {
         let mut vm = Vm::new(fixtures, &directory.join("bzImage"))?
             .option("--cpus", self.cpus)
             .option("--env", format!("MODES={}", self.modes))
-            // With KASAN or lockdep no process starts without two pages.
-            .option("--env", if is_debug { "ORDER=2" } else { "ORDER=1" })
+            // With KASAN or lockdep no process starts without four pages side by side.
+            .option("--env", if is_debug { "ORDER=3" } else { "ORDER=1" })
+            .option("--cmdline", if is_debug { "page_poison=1" } else { "" })
             .option("--memory", if is_debug { "1G" } else { "512M" })
             .patience(Duration::from_secs(if is_debug { 120 } else { 30 }))
             .share(directory, "tag=kernel,ro")

@@ -14,13 +14,16 @@ use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Variant, Version};
 
-use crate::vm::{Bench, Vm, complaint, directory, stretched};
+use crate::vm::{Bench, Run, Vm, complaint, directory, stretched};
 
 /// The largest module an unpatched kernel loads over direct I/O, in bytes.
 const LAST_GOOD: u64 = 4_194_264;
 const FIRST_BAD: u64 = LAST_GOOD + 1;
 /// Modules with a payload, in bytes: small, at the border, far above it.
 pub(crate) const PAYLOAD_SIZES: [u64; 4] = [512 << 10, LAST_GOOD, FIRST_BAD, 9 << 20];
+/// The longest READ of the patched kernel, in bytes: 252 pages. An unpatched one
+/// of 6.12 has 256, and one of 6.1 has no limit.
+const LONGEST_REQUEST: u64 = 252 * 4096;
 /// What a file of "over 8 MiB" is over.
 const EIGHT_MIB: u64 = 8 << 20;
 
@@ -105,6 +108,24 @@ fn load_payload(vm: Vm, module: &[u8], crc32: &str, cache: &str) -> Result<()> {
         .run()?
         .expect_success()?;
     ensure!(run.text()? == format!("1\n{crc32}\n"), "{}", run.account());
+    if cache == "never" {
+        read_by_the_kernel(&run, module.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// Fails unless the kernel itself read the whole module, in requests as long as
+/// they can be. `insmod` reads a module that the kernel could not read, by pages,
+/// and hands it over: that would hide what is tested here.
+fn read_by_the_kernel(run: &Run, size: u64) -> Result<()> {
+    let reads = &run.metrics["shares"]["modules"]["operations"]["READ"];
+    let number = |name: &str| reads[name].as_u64().context("no number of READs");
+    // One more, perhaps, to find the end.
+    let most = size.div_ceil(LONGEST_REQUEST) + 1;
+    ensure!(
+        number("bytes_read")? == size && number("errors")? == 0 && number("count")? <= most,
+        "insmod was given {size} bytes otherwise than by {most} READs of the kernel: {reads}"
+    );
     Ok(())
 }
 
@@ -130,6 +151,9 @@ fn in_tree_module_loads(
         .run()?
         .expect_success()?;
     ensure!(run.text()? == "1\n", "{}", run.account());
+    if cache == "never" {
+        read_by_the_kernel(&run, size)?;
+    }
     Ok(())
 }
 
