@@ -13,8 +13,8 @@ SETUP ?= yes
 # What `make run` boots and shares.
 KERNEL_VERSION ?= 6.1
 
-# What `make test-driver` boots. A version takes a tree for patched, which makes stock on
-# the way, and one for test.
+# What `make test` boots. A version takes a tree for patched, which makes stock on the way,
+# and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
 .PHONY: help run test test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
@@ -25,9 +25,9 @@ help:
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
-	@echo 'make kernels  every guest kernel that make test-driver boots'
-	@echo 'make test-driver the tests of the guest driver, on 6.1 and 6.12'
-	@echo 'make test-debug  the tests of the guest driver on kernels with KASAN, lockdep and kmemleak'
+	@echo 'make kernels  every guest kernel that make test boots'
+	@echo 'make test-driver only the tests of the guest driver, on 6.1 and 6.12'
+	@echo 'make test-debug  the same on kernels with KASAN, lockdep and kmemleak; not part of make test'
 	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
 	@echo 'make check    formatting and lints'
 	@echo 'make fmt      format the code'
@@ -64,16 +64,16 @@ test: unit e2e
 unit: setup
 	$(CARGO) test --workspace --locked
 
-e2e: build kernel
+e2e: build kernels
 	$(CARGO) test --locked -p tests --test e2e
 
-# What needs more kernels than make run: the guest driver's own tests, and 6.12.
+# A part of e2e, for those who change the driver.
 test-driver: build kernels
 	for theme in driver_6_1:: driver_6_12:: insmod_6_12::; do \
 	    $(CARGO) test --locked -p tests --test e2e -- --test-threads=1 $$theme || exit; \
 	done
 
-# Not part of test-driver: the kernels take longer to build and to run than all else.
+# Not part of test: the kernels take longer to build and to run than all else.
 test-debug: build
 	for theme in driver_debug_6_1:: driver_debug_6_12::; do \
 	    $(CARGO) test --locked -p tests --test e2e -- --test-threads=1 $$theme || exit; \

@@ -159,6 +159,8 @@ pub enum ToLab {
     Closed(Port),
     /// The host's terminal has a new size.
     Resized(WindowSize),
+    /// Nothing: what counts is the interrupt it comes with.
+    Nudge,
 }
 
 /// What the lab tells the host.

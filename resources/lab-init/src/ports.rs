@@ -105,6 +105,7 @@ impl Ports {
                             let _ = crate::command::resize(terminal, size);
                         }
                     }
+                    Ok(ToLab::Nudge) => {}
                     Err(error) => eprintln!("lab: the host sent {line:?}: {error}"),
                 }
             }

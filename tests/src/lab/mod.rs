@@ -6,12 +6,21 @@
 //! back. A lab that fails, hangs or is killed is never mistaken for a command
 //! that ended: it is an error with the console's tail, and status 125.
 //!
-//! QEMU runs with one processor whose clock counts instructions. Measured on
-//! two cores with the 14 tests of `insmod::`, each a boot of the project's 6.1
-//! kernel: 50 s of that clock, 95 s on the wall, no failure in several runs.
-//! With a thread for each emulated processor and the host's clock a boot took
-//! 9 s and not 4 to 7, as each step from one thread to another waits for the
-//! host's scheduler, and two of three runs of the suite lost a lab.
+//! QEMU runs with one processor and the host's clock. A guest with more
+//! processors than that is served by turns; with a thread for each emulated
+//! processor each step from one thread to another waits for the host's scheduler
+//! instead.
+//!
+//! A clock that counts instructions (`-icount`) is for measurements only. At
+//! VMRUN QEMU (7.2, and later ones) injects an interrupt and leaves its vector
+//! behind in `exception_index` until the next #VMEXIT. When the processor's loop
+//! is left before that, because the instructions up to the next timer are used
+//! up, the vector is delivered once more, even with RFLAGS.IF clear: the guest's
+//! kernel then waits for ever for a lock that the interrupt handler below holds,
+//! or complains of interrupts where there cannot be any. With the host's clock the
+//! loop is left for an interrupt, and that is a #VMEXIT. A waiting processor is
+//! also much faster so: each PAUSE leaves the loop, and costs a microsecond in
+//! which the clock that counts instructions hardly moves.
 //!
 //! The lab's kernel is Debian's 6.12: a tmpfs of 6.12 keeps `user.*` extended
 //! attributes, which that of 6.1 cannot.
@@ -181,7 +190,7 @@ impl Order {
             .is_some()
             .then(terminal::RawMode::enter)
             .transpose()?;
-        let end = session::follow(&mut machine, ours, self.timeout);
+        let end = session::follow(&mut machine, ours, self.timeout, self.timing);
         drop(raw);
         if self.verbose {
             // Asked for, and nothing depends on it.

@@ -2,6 +2,7 @@
 //! messages, and never takes silence for success.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +13,11 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use lab_init::{Collection, Ending, FromLab, Port, ToLab, frame};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::net::SendFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 
-use super::machine::Machine;
+use super::machine::{Machine, Timing};
 use super::terminal;
 
 /// How long the lab may take until its first process speaks. It takes 3 s when
@@ -24,6 +26,13 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a lab that runs may be silent: its heartbeat is every 3 s of its
 /// own clock, of which a busy lab on a busy host has one in a minute.
 const SILENCE_PATIENCE: Duration = Duration::from_secs(600);
+/// How often a lab whose clock is the host's is nudged.
+///
+/// QEMU's VMRUN changes the requests for interrupts of its processor without the
+/// lock under which the timers' thread does (7.2). When both do at the same time
+/// the request to look at the local APIC is lost, and with it the only timer that
+/// an idle Linux waits for. It is found again with the next interrupt.
+const NUDGE: Duration = Duration::from_millis(200);
 /// How often to look whether QEMU still runs.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -55,6 +64,7 @@ pub(super) fn follow(
     machine: &mut Machine,
     ports: Vec<(Port, UnixStream)>,
     timeout: Option<Duration>,
+    timing: Timing,
 ) -> Result<End> {
     let (events, inbox) = channel();
     // A port whose socket closes is a port the lab cannot open: ours stay open
@@ -65,9 +75,14 @@ pub(super) fn follow(
         .collect::<io::Result<Vec<_>>>();
     let _ours = ours.context("cannot copy a socket")?;
     let control = connect(ports, &events)?;
-    watch_signals(events, control)?;
+    watch_signals(events, Arc::clone(&control))?;
     let mut progress = Progress::new(timeout);
+    let mut nudged = Instant::now();
     loop {
+        if timing == Timing::Live && progress.ready && nudged.elapsed() >= NUDGE {
+            nudge(&control);
+            nudged = Instant::now();
+        }
         match inbox.recv_timeout(GLANCE) {
             Ok(event) => match progress.advance(event) {
                 Ok(Some(end)) => return Ok(end),
@@ -196,6 +211,17 @@ fn say(control: &Control, message: &ToLab) {
         line.push(b'\n');
         // A lab that is gone is noticed by those who listen to it.
         let _ = port.write_all(&line);
+    }
+}
+
+/// Makes the lab take an interrupt. One that does not read what it is told need
+/// not be nudged: nothing is waited for here.
+fn nudge(control: &Control) {
+    let port = control.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Ok(mut line) = serde_json::to_vec(&ToLab::Nudge) {
+        line.push(b'\n');
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(port.as_fd(), &line, flags);
     }
 }
 
