@@ -14,6 +14,8 @@ use super::results::Form;
 /// Half of it is taken when memory is fragmented, and a call of 64 MiB has to
 /// fit into the rest.
 const MEMORY_MIB: &str = "512";
+/// The status of the program `xattr` when it got what was not set.
+const WRONG_DATA: i32 = 255;
 /// An hour of the lab's time, in which waiting takes none of ours.
 const TIMEOUT: &str = "1h";
 
@@ -71,7 +73,7 @@ impl Guest {
         };
         command
             .arg("--share")
-            .arg(share(data, "tag=data,cache=never,path="));
+            .arg(share(data, "tag=data,cache=never,xattr,path="));
         command
             .arg("--share")
             .arg(share(&kernel.join("driver-tests"), "tag=modules,ro,path="));
@@ -147,6 +149,23 @@ impl Guest {
         Transfer::parse(&self.ask(&format!("repeat {} {file} {bytes}", direction.name()))?)
     }
 
+    /// Gets an extended attribute of 64 KiB: the errno if that failed, and the
+    /// largest order.
+    ///
+    /// # Errors
+    ///
+    /// When the guest cannot try.
+    pub fn attribute(&mut self) -> Result<(Option<i32>, u64)> {
+        let line = self.ask("attribute")?;
+        let complaint = || format!("the guest answers {line:?}");
+        let (status, named) = line.split_once(' ').with_context(complaint)?;
+        let status: i32 = status.parse().with_context(complaint)?;
+        ensure!(status != WRONG_DATA, "the attribute has wrong bytes");
+        let words: Vec<&str> = named.split_whitespace().collect();
+        let counters = Counters::parse(&words).with_context(complaint)?;
+        Ok(((status != 0).then_some(status), counters.max_order))
+    }
+
     /// What `argbuf_forms` measures.
     ///
     /// # Errors
@@ -198,25 +217,33 @@ impl Transfer {
             Ok(bytes) => Ok(bytes),
             Err(_) => Err(i32::try_from(-bytes).with_context(complaint)?),
         };
-        let counters: HashMap<&str, &str> = named
-            .chunks_exact(2)
-            .map(|pair| (pair[0], pair[1]))
-            .collect();
-        let counter = |name: &str| -> Result<u64> {
-            let text = counters.get(name);
-            number(text.with_context(|| format!("no counter {name} in {line:?}"))?)
-        };
         Ok(Self {
             result,
             crc32: u32::from_str_radix(fixed[1], 16).with_context(complaint)?,
             cycles: (number(fixed[3])?, number(fixed[4])?),
             warnings: number(fixed[5])?,
-            counters: Counters {
-                requests: counter("requests")?,
-                allocated: counter("allocated_bytes")?,
-                copied: counter("copied_in_bytes")? + counter("copied_out_bytes")?,
-                max_order: counter("max_order")?,
-            },
+            counters: Counters::parse(named).with_context(complaint)?,
+        })
+    }
+}
+
+impl Counters {
+    /// Reads NAME VALUE NAME VALUE.
+    fn parse(words: &[&str]) -> Result<Self> {
+        let counters: HashMap<&str, &str> = words
+            .chunks_exact(2)
+            .map(|pair| (pair[0], pair[1]))
+            .collect();
+        let counter = |name: &str| -> Result<u64> {
+            let text = counters.get(name);
+            let text = text.with_context(|| format!("no counter {name}"))?;
+            text.parse().with_context(|| format!("{name} is {text:?}"))
+        };
+        Ok(Self {
+            requests: counter("requests")?,
+            allocated: counter("allocated_bytes")?,
+            copied: counter("copied_in_bytes")? + counter("copied_out_bytes")?,
+            max_order: counter("max_order")?,
         })
     }
 }

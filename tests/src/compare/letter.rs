@@ -104,9 +104,19 @@ fn thousands(count: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// What one read needs of memory, and what is left of it when there is little.
+/// What one read needs of memory, and how many calls succeed when memory is
+/// fragmented; the same of an extended attribute.
 fn memory(kernel: &KernelResults) -> String {
-    let head = ["", "order", "allocated", "copied", "requests", "fragmented"];
+    let head = [
+        "",
+        "order",
+        "allocated",
+        "copied",
+        "requests",
+        "fragmented",
+        "xattr",
+        "fragmented",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for strategy in Strategy::ALL {
         let mut row = vec![strategy.name().to_owned()];
@@ -135,6 +145,13 @@ fn memory(kernel: &KernelResults) -> String {
         let results: Vec<Option<i32>> = results.flatten().collect();
         let good = results.iter().filter(|errno| errno.is_none()).count();
         row.push(format!("{good} of {}", results.len()));
+        match kernel.attribute(strategy) {
+            Some(found) => row.extend([
+                found.max_order.to_string(),
+                found.fragmented.map_or_else(|| "right".to_owned(), errno),
+            ]),
+            None => row.extend(["?".to_owned(), "?".to_owned()]),
+        }
         rows.push(row);
     }
     plain(&rows)

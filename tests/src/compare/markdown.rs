@@ -31,8 +31,11 @@ as an instruction.
   cycle counter. The way from there into the guest and back is taken off.
 * **machine** is everything executed during the call, for each MiB of it: the
   guest, KVM, `vmm` with its device, and the host's kernel with its file system.
+  A write from single pages costs the lab's host more than one from a single
+  piece: for each page that Linux 6.12 takes of a vector it looks at all the rest
+  of it first, as tmpfs might have a larger folio for it.
 * **fragmented** is what the same call returns when no two neighbouring pages
-  are free (`fragment_memory`).
+  are free (`fragment_memory`), nor can be made free by reclaim or compaction.
 
 Instructions are the least of three calls up to 1 MiB, and of one above that;
 what is above the least is mostly interrupts of the clock. Requests, orders and
@@ -69,6 +72,7 @@ fn section(kernel: &KernelResults) -> String {
         machine / 10,
         machine % 10
     ));
+    text.push_str(&attributes(kernel));
     text.push_str(&forms(kernel));
     text.push_str(&stock(kernel));
     text
@@ -119,6 +123,26 @@ fn calls(kernel: &KernelResults, direction: Direction) -> String {
         }
     }
     markdown(&rows, 3)
+}
+
+fn attributes(kernel: &KernelResults) -> String {
+    let mut rows = vec![
+        ["strategy", "order", "fragmented"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for found in &kernel.attributes {
+        rows.push(vec![
+            found.strategy.name().to_owned(),
+            found.max_order.to_string(),
+            found.fragmented.map_or_else(|| "right".to_owned(), errno),
+        ]);
+    }
+    format!(
+        "\n### Extended attributes\n\n`getxattr()` of 64 KiB, which any user can call in any \
+         cache mode:\n\n{}",
+        markdown(&rows, 1)
+    )
 }
 
 fn forms(kernel: &KernelResults) -> String {

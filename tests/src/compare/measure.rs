@@ -9,7 +9,7 @@ use super::exits::{self, Tracer};
 use super::guest::{Counters, Guest, Transfer};
 use super::plan::{Direction, Kernel, Plan, SIZES, Strategy, repeats};
 use super::results::{
-    Call, Cost, Failure, FragmentedCall, KernelResults, Outcome, Results, Spread,
+    Attribute, Call, Cost, Failure, FragmentedCall, KernelResults, Outcome, Results, Spread,
 };
 use super::{stock, verify};
 
@@ -49,7 +49,8 @@ fn one(plan: &Plan, kernel: &Kernel, data: &Path) -> Result<KernelResults> {
     eprintln!("compare: {release}: the forms of positioning");
     let forms = bench.guest.forms()?;
     let calls = bench.calls()?;
-    let fragmented = bench.fragmented()?;
+    let attributes = bench.attributes()?;
+    let (fragmented, attributes) = bench.fragmented(attributes)?;
     bench.guest.end()?;
     let stock = match &kernel.stock {
         Some(stock) => stock::loads(&plan.vmm, stock)?,
@@ -60,6 +61,7 @@ fn one(plan: &Plan, kernel: &Kernel, data: &Path) -> Result<KernelResults> {
         release,
         calls,
         fragmented,
+        attributes,
         forms,
         stock,
     })
@@ -186,10 +188,35 @@ impl Bench<'_> {
         Ok(transfer)
     }
 
-    fn fragmented(&mut self) -> Result<Vec<FragmentedCall>> {
-        let mut calls = Vec::new();
+    /// The largest order of each strategy.
+    fn attributes(&mut self) -> Result<Vec<(Strategy, u64)>> {
+        let mut orders = Vec::new();
         for strategy in Strategy::ALL {
             self.guest.bounce(strategy)?;
+            let (errno, max_order) = self.guest.attribute()?;
+            ensure!(errno.is_none(), "getxattr() fails: {errno:?}");
+            orders.push((strategy, max_order));
+        }
+        Ok(orders)
+    }
+
+    /// Calls and attributes with no two neighbouring pages free. There is no way
+    /// back from here.
+    fn fragmented(
+        &mut self,
+        orders: Vec<(Strategy, u64)>,
+    ) -> Result<(Vec<FragmentedCall>, Vec<Attribute>)> {
+        let mut calls = Vec::new();
+        let mut attributes = Vec::new();
+        for (strategy, max_order) in orders {
+            self.guest.bounce(strategy)?;
+            self.guest.fragment()?;
+            let (fragmented, _) = self.guest.attribute()?;
+            attributes.push(Attribute {
+                strategy,
+                max_order,
+                fragmented,
+            });
             for direction in Direction::ALL {
                 for bytes in SIZES {
                     // What has become free since the last time too.
@@ -216,7 +243,7 @@ impl Bench<'_> {
                 }
             }
         }
-        Ok(calls)
+        Ok((calls, attributes))
     }
 }
 

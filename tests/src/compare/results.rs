@@ -26,6 +26,8 @@ pub struct KernelResults {
     pub calls: Vec<Call>,
     /// Calls with no two neighbouring pages free.
     pub fragmented: Vec<FragmentedCall>,
+    /// Extended attributes.
+    pub attributes: Vec<Attribute>,
     /// What positioning in the buffer costs.
     pub forms: Vec<Form>,
     /// Modules loaded by the kernel without the series.
@@ -120,6 +122,17 @@ pub struct FragmentedCall {
     pub strategy: Strategy,
     /// The errno, if it failed.
     pub errno: Option<i32>,
+}
+
+/// Getting an extended attribute of 64 KiB.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// How the mount was made.
+    pub strategy: Strategy,
+    /// Largest order of an allocation made for it.
+    pub max_order: u64,
+    /// The errno with fragmented memory, if it failed.
+    pub fragmented: Option<i32>,
 }
 
 /// What one way of positioning costs.
@@ -235,6 +248,14 @@ impl KernelResults {
             .map(|call| call.errno)
     }
 
+    /// What was found of extended attributes.
+    #[must_use]
+    pub fn attribute(&self, strategy: Strategy) -> Option<&Attribute> {
+        self.attributes
+            .iter()
+            .find(|found| found.strategy == strategy)
+    }
+
     /// A form's result.
     #[must_use]
     pub fn form(&self, direction: Direction, form: &str) -> Option<&Form> {
@@ -271,6 +292,7 @@ mod tests {
             release: release.to_owned(),
             calls: Vec::new(),
             fragmented: Vec::new(),
+            attributes: Vec::new(),
             forms: Vec::new(),
             stock: Vec::new(),
         }
