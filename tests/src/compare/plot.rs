@@ -91,6 +91,8 @@ fn panel(
             ("sans-serif", 18),
         )
         .margin(12)
+        // Half of the last label.
+        .margin_right(32)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(0.0..right, 0.0..top)
