@@ -30,10 +30,13 @@ use crate::virtio::drain::Chain;
 /// that the sum still tells how often the driver kicked.
 pub(super) const WAKE: u64 = 1 << 32;
 
-/// Most bytes of a request, and most of a reply, that are copied: the longest
-/// READ, and its header. A driver that gives more space does not get more memory
-/// of the host.
-const LIMIT: usize = (4 << 20) + 4096;
+/// Most bytes of a request that are copied: one more than FUSE looks at, which is
+/// the longest WRITE and a page, so that what is too long is seen to be.
+const REQUEST_LIMIT: usize = (1 << 20) + 4096 + 1;
+
+/// Most bytes of a reply that are copied: the longest READ, and its header. A driver
+/// that gives more space does not get more memory of the host.
+const REPLY_LIMIT: usize = (4 << 20) + 4096;
 
 /// Leave to read guest memory for as long as the driver that made a request
 /// is there.
@@ -184,8 +187,8 @@ const REQUEST: usize = 0x1000;
 impl Bounce {
     /// Copies the request that `chain` is, from guest memory.
     fn copy_of(chain: &Chain) -> Result<Self, BounceError> {
-        let request_len = length(chain.clone().readable());
-        let reply_len = length(chain.clone().writable());
+        let request_len = length(chain.clone().readable(), REQUEST_LIMIT);
+        let reply_len = length(chain.clone().writable(), REPLY_LIMIT);
         let len = REQUEST + request_len + reply_len;
         let memory =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)]).map_err(BounceError::Map)?;
@@ -247,7 +250,7 @@ impl Bounce {
 
     /// Writes the descriptors, and a ring in which one request is available:
     /// the chain at descriptor 0.
-    #[allow(clippy::cast_possible_truncation)] // Lengths up to `LIMIT`, 16-bit flags.
+    #[allow(clippy::cast_possible_truncation)] // Lengths up to the limits, 16-bit flags.
     fn describe(&self) -> Result<(), GuestMemoryError> {
         let parts = [
             (REQUEST, self.request_len, 0),
@@ -277,10 +280,10 @@ fn address(offset: usize) -> GuestAddress {
     GuestAddress(offset as u64)
 }
 
-/// The bytes in `descriptors`, up to `LIMIT`.
-fn length(descriptors: impl Iterator<Item = Descriptor>) -> usize {
+/// The bytes in `descriptors`, up to `limit`.
+fn length(descriptors: impl Iterator<Item = Descriptor>, limit: usize) -> usize {
     descriptors.fold(0_usize, |sum, descriptor| {
         let len = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
-        sum.saturating_add(len).min(LIMIT)
+        sum.saturating_add(len).min(limit)
     })
 }

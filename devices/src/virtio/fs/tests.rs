@@ -1,7 +1,7 @@
 //! The device with its threads, from the driver's side of the registers.
 
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ struct Server {
     resets: AtomicU32,
     answered: AtomicU32,
     waiting: AtomicU32,
+    /// Bytes there were for the last answer.
+    room: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -64,6 +66,7 @@ impl RequestServer for Server {
     }
 
     fn answer(&self, request: Reader<'_>, mut reply: VirtioFsWriter<'_>) -> u32 {
+        self.room.store(reply.available_bytes(), Ordering::SeqCst);
         let mut bytes = Vec::new();
         request.take(0x1000).read_to_end(&mut bytes).unwrap();
         if bytes.first() == Some(&b'w') {

@@ -16,12 +16,16 @@ fn a_detached_request_in_parts_is_answered_in_parts() {
     queue.describe_at(GuestAddress(table + 16), (data + 3, 5, NEXT, 2));
     queue.describe_at(GuestAddress(table + 32), (far, 1, NEXT | WRITE, 3));
     queue.describe_at(GuestAddress(table + 48), (data, 0, NEXT | WRITE, 4));
-    // More room than is ever copied.
-    queue.describe_at(GuestAddress(table + 64), (0x40_0000, 0x40_0000, WRITE, 0));
-    queue.describe(0, (table, 80, INDIRECT, 0));
+    // More room than is ever copied: the same twice.
+    let large = (0x40_0000, 0x40_0000, NEXT | WRITE, 5);
+    queue.describe_at(GuestAddress(table + 64), large);
+    queue.describe_at(GuestAddress(table + 80), (0x40_0000, 0x40_0000, WRITE, 0));
+    queue.describe(0, (table, 96, INDIRECT, 0));
     queue.publish(0);
     machine.kick(1);
     assert_eq!(machine.request.wait_used(), (0, 8));
+    let room = machine.server.room.load(Ordering::SeqCst);
+    assert_eq!(room, 0x40_0000 + 0x1000, "the longest READ and a page");
     assert_eq!(machine.counters.snapshot()[1].detached, 1);
     let mut reply = [0; 8];
     let (first, rest) = reply.split_at_mut(1);
