@@ -5,8 +5,11 @@
  *
  *   again   an iov_iter set up and advanced anew for each arg
  *   once    an iov_iter set up for each direction, args copied in sequence
- *   index   the position computed, memcpy() page by page (what the series does)
- *   flat    one memcpy() per arg into contiguous memory, for comparison
+ *   index   the position computed, copied page by page (what the series does)
+ *   flat    one copy per arg into contiguous memory, for comparison
+ *
+ * All of them copy with the same instruction, so the difference is what it takes
+ * to know where.
  *
  * For a read and a write of 252 pages, as the driver does them. Loading prints
  * one line per form and direction with what the cycle counter advanced, the
@@ -46,7 +49,7 @@ struct arg {
 /*
  * Copies as the iterators do: the compiler gives them a string instruction of
  * eight bytes at a time (6.12), or memcpy() is one (6.1). What memcpy() is on this
- * processor must not make a difference between the forms.
+ * processor, which on 6.12 without FSRM is a loop, must not make a difference.
  */
 static void copy(void *to, const void *from, size_t len)
 {

@@ -30,8 +30,8 @@
  * before the next timer; see tests/src/lab/mod.rs.
  *
  * With leave=KIB the call is made by a thread that first takes all free memory
- * but so much. After a second the thread is killed, after another one the memory
- * comes back. "starved" says what that led to:
+ * but so much. When patience=SECONDS (default 1) is over the thread is killed, after
+ * as long again the memory comes back. "starved" says what that led to:
  *
  *   BYTES 0|1|2
  *
@@ -100,6 +100,10 @@ static int leave = -1;
 module_param(leave, int, 0644);
 MODULE_PARM_DESC(leave, "KiB of free memory to leave for a call, -1 for all");
 
+static uint patience = 1;
+module_param(patience, uint, 0644);
+MODULE_PARM_DESC(patience, "seconds before a call that was left little memory is killed");
+
 static u8 image[IMAGE_LENGTH];
 static DEFINE_MUTEX(lock);
 static struct result last;
@@ -108,8 +112,9 @@ static struct result last;
 static ssize_t starved_bytes;
 static int starved_until;
 
-/* The memory that is taken; by one thread at a time */
+/* The memory that is taken; by one thread at a time, and then no more */
 static LIST_HEAD(taken);
+static DECLARE_COMPLETION(memory_taken);
 
 static void take_memory(void)
 {
@@ -204,8 +209,10 @@ static void transfer(const struct request *request, u8 *buffer,
 	iov_iter_kvec(&iter, request->write ? ITER_SOURCE : ITER_DEST, vec,
 		      count, request->length);
 	/* Opening the file may take memory, and is not what is looked at */
-	if (leave >= 0)
+	if (leave >= 0) {
 		take_memory();
+		complete_all(&memory_taken);
+	}
 	start = ktime_get_ns();
 	result->start = get_cycles();
 	if (request->write) {
@@ -267,6 +274,8 @@ static int reader_main(void *data)
 	/* So that all of them begin when the last of them exists */
 	wait_for_completion(reader->start);
 	serve(reader->request, &reader->result);
+	/* Where it did not get so far */
+	complete_all(&memory_taken);
 	/* What comes after must not touch the reader, nor this module's text */
 	kthread_complete_and_exit(&reader->done, 0);
 }
@@ -278,6 +287,8 @@ static void serve_starved(const struct request *request, struct result *result)
 	struct completion start;
 	struct task_struct *task;
 
+	starved_bytes = -EINPROGRESS;
+	reinit_completion(&memory_taken);
 	init_completion(&start);
 	init_completion(&reader.done);
 	reader.start = &start;
@@ -291,11 +302,12 @@ static void serve_starved(const struct request *request, struct result *result)
 	wake_up_process(task);
 	complete_all(&start);
 
+	wait_for_completion(&memory_taken);
 	starved_until = 0;
-	if (!wait_for_completion_timeout(&reader.done, HZ)) {
+	if (!wait_for_completion_timeout(&reader.done, patience * HZ)) {
 		starved_until = 1;
 		send_sig(SIGKILL, task, 1);
-		if (!wait_for_completion_timeout(&reader.done, HZ))
+		if (!wait_for_completion_timeout(&reader.done, patience * HZ))
 			starved_until = 2;
 	}
 	put_task_struct(task);

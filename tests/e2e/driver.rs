@@ -16,7 +16,7 @@ use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Variant, Version};
 use tests::tap;
 
-use crate::vm::{Bench, Vm, complaint};
+use crate::vm::{Bench, Vm, complaint, stretched};
 
 /// A guest and the tests it runs.
 #[derive(Clone, Copy, Debug)]
@@ -217,11 +217,15 @@ impl Suite {
     fn run(&self, fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         let directory = fixtures.kernel(kernel)?;
         let is_debug = kernel.1 == Variant::Debug;
+        // With KASAN or lockdep no process starts without four pages side by side, and
+        // everything takes its time.
+        let (order, patience) = if is_debug { (3, 3) } else { (1, 1) };
+        let patience = stretched(Duration::from_secs(patience)).as_secs();
         let mut vm = Vm::new(fixtures, &directory.join("bzImage"))?
             .option("--cpus", self.cpus)
             .option("--env", format!("MODES={}", self.modes))
-            // With KASAN or lockdep no process starts without four pages side by side.
-            .option("--env", if is_debug { "ORDER=3" } else { "ORDER=1" })
+            .option("--env", format!("ORDER={order}"))
+            .option("--env", format!("PATIENCE={patience}"))
             .option("--cmdline", if is_debug { "page_poison=1" } else { "" })
             .option("--memory", if is_debug { "1G" } else { "512M" })
             .patience(Duration::from_secs(if is_debug { 120 } else { 30 }))
