@@ -46,8 +46,8 @@ const MANY_REQUESTS: &str = "tree";
 const ASKED_FOR: &str = "driver_debug_";
 /// Nested under emulation a guest is about this many times slower.
 const LAB_SLOWNESS: &str = "40";
-/// A theme takes three minutes at most in the lab, seven on a busy host. One that
-/// takes longer has lost its lab, and is tried again.
+/// A theme takes four minutes at most in the lab, nine on a busy host. One that takes
+/// longer has lost its lab, however that came about, and is tried again.
 const LAB_TIMEOUT: Duration = Duration::from_secs(1200);
 /// The same for the themes that one asks for.
 const LONG_LAB_TIMEOUT: Duration = Duration::from_secs(3600);

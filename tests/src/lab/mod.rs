@@ -56,8 +56,7 @@ pub const FAILED: u8 = 125;
 /// Modules the lab's kernel needs, with their parameters.
 ///
 /// `halt_poll_ns=0`: KVM would otherwise spin before it lets a halted guest's
-/// processor go, and in the lab that spinning takes the time of the other
-/// processor.
+/// processor go, and the lab has no other processor for the rest meanwhile.
 const MODULES: [(&str, &str); 6] = [
     ("virtio_pci", ""),
     ("virtio_console", ""),

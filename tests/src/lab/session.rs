@@ -24,8 +24,11 @@ use super::terminal;
 /// the host has nothing else to do.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a lab that runs may be silent: its heartbeat is every 3 s of its
-/// own clock, of which a busy lab on a busy host has one in a minute.
+/// own clock. Where that counts instructions, a busy lab on a busy host has one in
+/// a minute.
 const SILENCE_PATIENCE: Duration = Duration::from_secs(600);
+/// How long saying something to the lab may take before it is left unsaid.
+const SAY_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a lab whose clock is the host's is nudged.
 ///
 /// QEMU's VMRUN changes the requests for interrupts of its processor without the
@@ -217,7 +220,7 @@ fn say(control: &Control, message: &ToLab) {
 /// Makes the lab take an interrupt. One that does not read what it is told need
 /// not be nudged: nothing is waited for here.
 fn nudge(control: &Control) {
-    let port = control.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(port) = control.try_lock() else { return };
     if let Ok(mut line) = serde_json::to_vec(&ToLab::Nudge) {
         line.push(b'\n');
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -238,6 +241,9 @@ fn connect(ports: Vec<(Port, UnixStream)>, events: &Sender<Event>) -> Result<Con
     }
     let control = control.context("no control port")?;
     let listener = control.try_clone().context("cannot copy a socket")?;
+    // A lab that does not listen must not keep us from noticing.
+    let limited = control.set_write_timeout(Some(SAY_PATIENCE));
+    limited.context("cannot set a time limit")?;
     let control = Arc::new(Mutex::new(control));
     let sender = events.clone();
     thread::spawn(move || listen(listener, &sender));
