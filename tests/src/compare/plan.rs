@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The lengths of the calls, in bytes.
 pub const SIZES: [u64; 6] = [64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
 
-/// Linux before 6.13 loads a module of one byte less over direct I/O, and hangs
+/// Linux before 6.11 loads a module of one byte less over direct I/O, and hangs
 /// with this one.
 pub const FIRST_BAD_MODULE: u64 = 4_194_265;
 
