@@ -7,29 +7,19 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`cli`] | the command line |
-//! | [`configuration`] | the arguments, checked and completed |
+//! | [`options`] | the command line |
+//! | [`prepare`] | the arguments, checked and completed; the initramfs |
 //! | [`run`] | a run from start to end |
+//! | [`console`] | the user's terminal and keys, the guest's console |
 //! | [`session`] | the command's streams and status, as a file system |
-//! | [`outcome`] | how a run ended, and the exit status |
+//! | [`kernel`] | the kernel's file, recognized and read |
+//! | [`outcome`] | how a run ended, the exit status, the report and the metrics |
 
-pub mod chain;
-pub mod cli;
-pub mod configuration;
-pub mod console_log;
-pub mod initramfs;
+pub mod console;
 pub mod kernel;
-pub mod keyboard;
-pub mod keys;
 pub mod machine;
-pub mod metrics;
+pub mod options;
 pub mod outcome;
-pub mod output_file;
-pub mod preflight;
-pub mod report;
+pub mod prepare;
 pub mod run;
 pub mod session;
-pub mod share;
-pub mod size;
-pub mod terminal;
-pub mod watch;

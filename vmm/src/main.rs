@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    vmm::cli::main()
+    vmm::options::main()
 }

@@ -1,5 +1,8 @@
 //! The command line.
 
+pub mod share;
+pub mod size;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,13 +12,15 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::configuration::Configuration;
+use crate::console::terminal;
 use crate::outcome::Outcome;
-use crate::output_file::OutputFile;
-use crate::report::{Report, Timings};
-use crate::share::ShareArgument;
-use crate::size::Size;
-use crate::{chain, run, terminal};
+use crate::outcome::chain;
+use crate::outcome::output_file::OutputFile;
+use crate::outcome::report::{Report, Timings};
+use crate::prepare::Configuration;
+use crate::run;
+use share::ShareArgument;
+use size::Size;
 
 /// The status for everything that goes wrong before a command runs, a wrong
 /// command line too: 2, which is customary for that, could be the command's.

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::{Handle, Signals};
 
+use crate::console::terminal;
 use crate::outcome::Outcome;
-use crate::{chain, terminal};
+use crate::outcome::chain;
 
 /// How long the machine may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);

@@ -62,7 +62,7 @@ mod tests {
     fn the_tests_own_executable_is_dynamic_and_the_guests_init_is_not() {
         let own = std::fs::read("/proc/self/exe").unwrap();
         assert_eq!(check_static(&own), Err(Error::Dynamic));
-        assert_eq!(check_static(crate::initramfs::INIT), Ok(()));
+        assert_eq!(check_static(crate::prepare::initramfs::INIT), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::initramfs::modules::{Modules, Presence};
+use super::initramfs::modules::{Modules, Presence};
 use crate::kernel::{Kernel, Setting};
 
 /// What a run needs of its kernel.

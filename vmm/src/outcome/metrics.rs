@@ -11,8 +11,8 @@ use devices::fuse::{MetricsSnapshot, OperationMetrics, Server};
 use devices::virtio::fs::{Counters, QueueCounts};
 use serde::Serialize;
 
+use super::report::{SCHEMA, Timings};
 use crate::machine::{ExitKind, MachineCounters};
-use crate::report::{SCHEMA, Timings};
 
 /// The metrics of a run.
 #[derive(Debug, Serialize)]
@@ -135,7 +135,7 @@ impl Metrics {
     /// The metrics as JSON, with a newline at its end.
     #[must_use]
     pub fn json(&self) -> Vec<u8> {
-        crate::report::json(self)
+        crate::outcome::report::json(self)
     }
 }
 

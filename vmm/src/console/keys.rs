@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use rustix::pipe::PipeFlags;
 
-use crate::keyboard;
+use super::keyboard;
+use super::terminal::{self, RawMode};
 use crate::machine::ConsoleInput;
-use crate::terminal::{self, RawMode};
-use crate::watch::Teller;
+use crate::run::watch::Teller;
 
 /// How long to wait before more is typed on a console that takes no more.
 const CONSOLE_FULL_PAUSE: Duration = Duration::from_millis(10);

@@ -10,8 +10,8 @@ use std::time::Instant;
 use guest_init::protocol::Mark;
 use serde::Serialize;
 
+use super::Outcome;
 use crate::machine::MachineCounters;
-use crate::outcome::Outcome;
 use crate::session::Session;
 
 /// The version of the JSON: it grows when a field changes its meaning or

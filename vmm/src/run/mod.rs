@@ -1,6 +1,8 @@
 //! A run: the devices and the machine from a configuration, the machine's
 //! life, and what is said about it afterwards.
 
+pub mod watch;
+
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,18 +14,19 @@ use devices::virtio::VirtioDevice;
 use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
 use guest_init::protocol::SESSION_TAG;
 
-use crate::configuration::{Boot, Configuration};
-use crate::console_log::ConsoleLog;
-use crate::keys::Keys;
+use crate::console::keys::Keys;
+use crate::console::log::ConsoleLog;
+use crate::console::terminal;
 use crate::machine::{self, Ending, Machine, MachineConfig, MachineCounters};
-use crate::metrics::{Counted, Metrics, ProcessUsage};
+use crate::options::share::{Cache, Share};
 use crate::outcome::Outcome;
-use crate::output_file::OutputFile;
-use crate::report::{Report, Timings};
+use crate::outcome::metrics::{Counted, Metrics, ProcessUsage};
+use crate::outcome::output_file::OutputFile;
+use crate::outcome::report::{Report, Timings};
+use crate::outcome::{chain, output_file};
+use crate::prepare::{Boot, Configuration};
 use crate::session::{Session, Streams};
-use crate::share::{Cache, Share};
-use crate::watch::{Cause, Watch};
-use crate::{chain, output_file, terminal};
+use watch::{Cause, Watch};
 
 /// Lines of the console that are shown after an abnormal end.
 const CONSOLE_TAIL: usize = 40;

@@ -1,6 +1,9 @@
 //! Everything that is known before the machine starts: the arguments, checked
 //! and completed.
 
+pub mod initramfs;
+pub mod preflight;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,17 +13,17 @@ use devices::virtio::fs::Queues;
 use guest_init::protocol::{Plan, RootPlan, SharePlan, Text};
 use serde_json::json;
 
-use crate::cli::RunArguments;
-use crate::initramfs::modules::Modules;
-use crate::initramfs::{self, busybox, busybox::Busybox};
+use crate::console::terminal;
 use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
 use crate::machine::host;
-use crate::output_file::{self, OutputFile};
-use crate::preflight::{self, Needs};
-use crate::share::{self, Cache, Share};
-use crate::size::Size;
-use crate::terminal;
+use crate::options::RunArguments;
+use crate::options::share::{self, Cache, Share};
+use crate::options::size::Size;
+use crate::outcome::output_file::{self, OutputFile};
+use initramfs::modules::Modules;
+use initramfs::{busybox, busybox::Busybox};
+use preflight::Needs;
 
 /// The shell of the built-in initramfs.
 const SHELL: &str = "/bin/sh";
@@ -197,7 +200,7 @@ impl Configuration {
     pub fn json(&self) -> Vec<u8> {
         let discovery = self.kernel.discovery();
         let value = json!({
-            "schema": crate::report::SCHEMA,
+            "schema": crate::outcome::report::SCHEMA,
             "kernel": {
                 "path": self.kernel_path,
                 "version": self.kernel.version,
@@ -220,7 +223,7 @@ impl Configuration {
             "plan": self.plan,
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
         });
-        crate::report::json(&value)
+        crate::outcome::report::json(&value)
     }
 }
 

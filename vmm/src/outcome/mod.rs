@@ -13,6 +13,11 @@
 //! The meanings overlap, since a command may exit with any of these numbers;
 //! `--report` has the outcome by name.
 
+pub mod chain;
+pub mod metrics;
+pub mod output_file;
+pub mod report;
+
 use std::time::Duration;
 
 use guest_init::protocol::Status;
