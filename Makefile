@@ -39,7 +39,7 @@ setup:
 	    resources/setup/packages.txt guest-kernel/packages.txt tests/packages.txt
 
 build: setup
-	$(CARGO) build --release --locked -p vmm -p tests
+	$(CARGO) build --release --locked -p vmm -p tests -p perf
 
 kernel: setup
 	guest-kernel/build --version $(KERNEL_VERSION)

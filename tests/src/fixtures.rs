@@ -188,7 +188,8 @@ fn vmm(workspace: &Path) -> Result<PathBuf> {
     cargo
         .current_dir(workspace)
         .args(["build", "--quiet", "--release", "--locked"])
-        .args(["--package", "vmm", "--package", "tests"]);
+        .args(["--package", "vmm", "--package", "tests"])
+        .args(["--package", "perf"]);
     if !cargo.status().context("cannot run cargo")?.success() {
         bail!("cannot build vmm");
     }

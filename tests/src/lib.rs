@@ -1,12 +1,10 @@
-//! The lab, what the end-to-end tests share, and the comparison of the guest
-//! driver's strategies.
+//! The lab, and what the end-to-end tests share.
 //!
 //! On a host whose processor has no vmx and no svm, `/dev/kvm` may open but no
 //! Linux guest gets through its boot. [`lab`] makes such a host able to run
 //! and test the microVM all the same; [`host::Host`] says which of the two
 //! ways a host has to go.
 
-pub mod compare;
 pub mod fixtures;
 pub mod host;
 pub mod kernels;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use tests::compare::plan::{FIRST_BAD_MODULE, Kernel, Plan, Stock};
-use tests::compare::results::Results;
-use tests::compare::{letter, markdown, measure, plot};
+use perf::compare::plan::{FIRST_BAD_MODULE, Kernel, Plan, Stock};
+use perf::compare::results::Results;
+use perf::compare::{letter, markdown, measure, plot};
 use tests::host::Host;
 use tests::lab::{FAILED, Order, Timing};
 
@@ -65,7 +65,8 @@ impl Cli {
             return Ok(0);
         }
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
+            .ancestors()
+            .nth(2)
             .context("no workspace")?;
         let source = workspace.join("guest-kernel");
         let out = self.out.unwrap_or_else(|| source.clone());
@@ -227,7 +228,7 @@ mod kept {
     /// What was written by hand since, or forgotten to be written again.
     #[test]
     fn documents_and_letters_are_those_of_the_results() {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-kernel");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-kernel");
         let results = Results::read(&source.join("comparison.json")).unwrap();
         for version in ["6.1", "6.12"] {
             let kernel = results.kernel(version).unwrap();

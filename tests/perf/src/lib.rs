@@ -1,0 +1,3 @@
+//! Measurements of the microVM and of the guest's driver, made in the lab.
+
+pub mod compare;
