@@ -10,13 +10,13 @@ const ESCAPE: u8 = 0x01;
 
 /// Tells the guest's keys from the escape.
 #[derive(Debug, Default)]
-pub struct Keyboard {
+pub(crate) struct Keyboard {
     escaped: bool,
 }
 
 /// What a read of the terminal meant.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Typed {
+pub(crate) enum Typed {
     /// These bytes are for the guest.
     Keys(Vec<u8>),
     /// The user wants the machine to end.
@@ -25,7 +25,7 @@ pub enum Typed {
 
 impl Keyboard {
     /// Takes what was read from the terminal.
-    pub fn type_in(&mut self, bytes: &[u8]) -> Typed {
+    pub(crate) fn type_in(&mut self, bytes: &[u8]) -> Typed {
         let mut keys = Vec::with_capacity(bytes.len());
         for &byte in bytes {
             match (std::mem::take(&mut self.escaped), byte) {
@@ -42,7 +42,7 @@ impl Keyboard {
 
 /// Reads `terminal` until its end, and gives the keys to `keys` until that
 /// says that the guest takes no more. Says whether the user wants to quit.
-pub fn follow(mut terminal: impl Read, mut keys: impl FnMut(&[u8]) -> bool) -> bool {
+pub(crate) fn follow(mut terminal: impl Read, mut keys: impl FnMut(&[u8]) -> bool) -> bool {
     let mut keyboard = Keyboard::default();
     let mut open = true;
     let mut buffer = [0; 4096];
@@ -64,7 +64,7 @@ pub fn follow(mut terminal: impl Read, mut keys: impl FnMut(&[u8]) -> bool) -> b
 /// Writes `bytes` to a sink that does not block; says whether the sink is
 /// still open. Keys that do not fit are lost, as on a terminal whose input
 /// queue is full: waiting for the guest would stop the escape from working.
-pub fn deliver(mut sink: impl io::Write, bytes: &[u8]) -> bool {
+pub(crate) fn deliver(mut sink: impl io::Write, bytes: &[u8]) -> bool {
     match sink.write_all(bytes) {
         Ok(()) => true,
         Err(error) => error.kind() == ErrorKind::WouldBlock,

@@ -22,7 +22,7 @@ const TYPED_AHEAD: usize = 1 << 20;
 
 /// Where standard input goes.
 #[derive(Debug)]
-pub enum Keys {
+pub(crate) enum Keys {
     /// To the command as it is; read only when the guest asks for it.
     Stream,
     /// From the terminal through this pipe to the command's terminal.
@@ -38,7 +38,7 @@ pub enum Keys {
 
 impl Keys {
     /// The way to a command, with a terminal of its own or without.
-    pub fn to_command(on_terminal: bool) -> io::Result<Self> {
+    pub(crate) fn to_command(on_terminal: bool) -> io::Result<Self> {
         if !on_terminal {
             return Ok(Self::Stream);
         }
@@ -58,7 +58,7 @@ impl Keys {
 
     /// The file that the session reads the command's input from; `None` when
     /// there is nothing to read.
-    pub fn session_input(&self) -> io::Result<Option<File>> {
+    pub(crate) fn session_input(&self) -> io::Result<Option<File>> {
         match self {
             Self::Terminal { reader, .. } => reader.try_clone().map(Some),
             // A background job that reads from the terminal is stopped, and
@@ -70,7 +70,7 @@ impl Keys {
     }
 
     /// Puts the terminal into raw mode where its keys are for the guest.
-    pub fn take_terminal(&self) -> rustix::io::Result<Option<RawMode>> {
+    pub(crate) fn take_terminal(&self) -> rustix::io::Result<Option<RawMode>> {
         match self {
             Self::Stream => Ok(None),
             Self::Terminal { .. } => RawMode::enter().map(Some),
@@ -81,7 +81,7 @@ impl Keys {
 
     /// Starts the thread that carries the keys. It ends with the process: no
     /// read of a terminal can be called off.
-    pub fn follow(self, console: ConsoleInput, teller: Teller) -> io::Result<()> {
+    pub(crate) fn follow(self, console: ConsoleInput, teller: Teller) -> io::Result<()> {
         match self {
             Self::Stream => Ok(()),
             Self::Console if is_terminal_of_others() => Ok(()),

@@ -22,7 +22,7 @@ const PANIC: &str = "Kernel panic - not syncing: ";
 
 /// The console's record, shared between the serial port and whoever reports.
 #[derive(Clone)]
-pub struct ConsoleLog(Arc<Mutex<Record>>);
+pub(crate) struct ConsoleLog(Arc<Mutex<Record>>);
 
 struct Record {
     end: VecDeque<u8>,
@@ -44,7 +44,7 @@ impl ConsoleLog {
     /// A console that goes to the file `log` and is copied to `show` as it
     /// comes.
     #[must_use]
-    pub fn new(log: Option<File>, show: Option<File>) -> Self {
+    pub(crate) fn new(log: Option<File>, show: Option<File>) -> Self {
         Self(Arc::new(Mutex::new(Record {
             end: VecDeque::with_capacity(KEPT),
             line: Vec::new(),
@@ -58,13 +58,13 @@ impl ConsoleLog {
 
     /// The end of the serial port that takes the guest's bytes.
     #[must_use]
-    pub fn writer(&self) -> ConsoleWriter {
+    pub(crate) fn writer(&self) -> ConsoleWriter {
         ConsoleWriter(self.clone())
     }
 
     /// The message of the kernel's panic, if there was one.
     #[must_use]
-    pub fn panic(&self) -> Option<String> {
+    pub(crate) fn panic(&self) -> Option<String> {
         let mut record = self.lock();
         if record.panic.is_none() {
             // The last line may have no end.
@@ -76,7 +76,7 @@ impl ConsoleLog {
     /// The last `lines` lines, printable: a guest's escape sequences never
     /// reach the user's terminal this way.
     #[must_use]
-    pub fn tail(&self, lines: usize) -> Vec<String> {
+    pub(crate) fn tail(&self, lines: usize) -> Vec<String> {
         let record = self.lock();
         let bytes: Vec<u8> = record.end.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
@@ -90,7 +90,7 @@ impl ConsoleLog {
     }
 
     /// Writes to the log file what has not been written yet.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.lock().write_log();
     }
 
@@ -169,7 +169,7 @@ fn printable(line: &str) -> String {
 
 /// Takes the guest's bytes; never fails.
 #[derive(Debug)]
-pub struct ConsoleWriter(ConsoleLog);
+pub(crate) struct ConsoleWriter(ConsoleLog);
 
 impl Write for ConsoleWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,6 +1,6 @@
 //! The user's terminal and the guest's console.
 
-pub mod keyboard;
-pub mod keys;
-pub mod log;
-pub mod terminal;
+pub(crate) mod keyboard;
+pub(crate) mod keys;
+pub(crate) mod log;
+pub(crate) mod terminal;

@@ -15,13 +15,13 @@ static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 /// process at the moment: a background job must neither read from it nor
 /// change its mode.
 #[must_use]
-pub fn is_interactive() -> bool {
+pub(crate) fn is_interactive() -> bool {
     rustix::termios::isatty(rustix::stdio::stdout()) && input_is_ours()
 }
 
 /// Whether standard input is a terminal in whose foreground this process is.
 #[must_use]
-pub fn input_is_ours() -> bool {
+pub(crate) fn input_is_ours() -> bool {
     rustix::termios::isatty(rustix::stdio::stdin())
         && rustix::termios::tcgetpgrp(rustix::stdio::stdin())
             .is_ok_and(|group| group == rustix::process::getpgrp())
@@ -29,7 +29,7 @@ pub fn input_is_ours() -> bool {
 
 /// The size of the terminal on standard output.
 #[must_use]
-pub fn size() -> Option<WindowSize> {
+pub(crate) fn size() -> Option<WindowSize> {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
     Some(WindowSize {
         rows: size.ws_row,
@@ -40,11 +40,11 @@ pub fn size() -> Option<WindowSize> {
 /// A terminal in raw mode: every key goes to the guest, Ctrl-C too. Dropping
 /// it restores the mode; so do [`restore`] and a panic.
 #[derive(Debug)]
-pub struct RawMode(());
+pub(crate) struct RawMode(());
 
 impl RawMode {
     /// Puts the terminal on standard input into raw mode.
-    pub fn enter() -> rustix::io::Result<Self> {
+    pub(crate) fn enter() -> rustix::io::Result<Self> {
         Self::enter_on(rustix::stdio::stdin())
     }
 
@@ -67,7 +67,7 @@ impl Drop for RawMode {
 
 /// Restores the terminal's mode if it was changed. Any number of times, from
 /// any thread.
-pub fn restore() {
+pub(crate) fn restore() {
     restore_on(rustix::stdio::stdin());
 }
 

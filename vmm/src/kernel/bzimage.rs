@@ -8,7 +8,7 @@ use super::read_at_most;
 
 /// One past the last header field read here (`init_size`), from the start of
 /// the file.
-pub const HEADER_END: usize = 0x264;
+pub(crate) const HEADER_END: usize = 0x264;
 /// What is read of a file to recognize it, in bytes.
 pub(super) const HEADER_SPAN: usize = 0x1000;
 
@@ -25,7 +25,7 @@ const MAX_VERSION: usize = 512;
 
 /// What a bzImage says about itself, in the protocol's field names.
 #[derive(Clone, Copy, Debug)]
-pub struct SetupHeader {
+pub(crate) struct SetupHeader {
     /// Size of the real-mode part, in bytes: where the protected-mode part
     /// starts in the file.
     pub setup_size: u64,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// What the configuration says about one option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
+pub(crate) enum Setting {
     /// `=y`, or a value.
     BuiltIn,
     /// `=m`.
@@ -15,14 +15,14 @@ pub enum Setting {
 
 /// The options of one kernel.
 #[derive(Clone, Debug, Default)]
-pub struct KernelConfig {
+pub(crate) struct KernelConfig {
     options: HashMap<String, String>,
 }
 
 impl KernelConfig {
     /// Reads the text of a `.config`; lines of any other form are ignored.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let options = text
             .lines()
             .filter(|line| line.starts_with("CONFIG_"))
@@ -34,7 +34,7 @@ impl KernelConfig {
 
     /// How an option, named with its `CONFIG_`, is set.
     #[must_use]
-    pub fn setting(&self, option: &str) -> Setting {
+    pub(crate) fn setting(&self, option: &str) -> Setting {
         match self.options.get(option).map(String::as_str) {
             None | Some("n") => Setting::Absent,
             Some("m") => Setting::Module,
@@ -44,7 +44,7 @@ impl KernelConfig {
 
     /// Whether an option is built in.
     #[must_use]
-    pub fn has(&self, option: &str) -> bool {
+    pub(crate) fn has(&self, option: &str) -> bool {
         self.setting(option) == Setting::BuiltIn
     }
 }

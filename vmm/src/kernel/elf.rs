@@ -20,7 +20,7 @@ const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 /// A loadable part of the kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// Where it lies in the file, in bytes.
     pub file_offset: u64,
     /// How much of it lies in the file, in bytes.
@@ -33,7 +33,7 @@ pub struct Segment {
 
 /// A `vmlinux` that passed inspection.
 #[derive(Clone, Debug)]
-pub struct ElfImage {
+pub(crate) struct ElfImage {
     /// Guest-physical address of `startup_64`.
     pub entry: u64,
     /// What is loaded, in the order of the program headers.

@@ -5,9 +5,9 @@
 //! without the drivers this machine needs, is refused in one line. The
 //! machine's boot code then loads the same open file into guest memory.
 
-pub mod bzimage;
-pub mod config;
-pub mod elf;
+pub(crate) mod bzimage;
+pub(crate) mod config;
+pub(crate) mod elf;
 mod ikconfig;
 
 use std::fs::File;
@@ -15,13 +15,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub use bzimage::SetupHeader;
-pub use config::{KernelConfig, Setting};
-pub use elf::ElfImage;
+pub(crate) use bzimage::SetupHeader;
+pub(crate) use config::{KernelConfig, Setting};
+pub(crate) use elf::ElfImage;
 
 /// Why a file cannot be booted.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The file cannot be opened or read.
     #[error("cannot read the kernel {path}")]
     Read {
@@ -42,7 +42,7 @@ pub enum Error {
 
 /// How the kernel is packed.
 #[derive(Debug)]
-pub enum Image {
+pub(crate) enum Image {
     /// A bzImage, as `make bzImage` and distributions produce it.
     BzImage(SetupHeader),
     /// An ELF `vmlinux`.
@@ -51,7 +51,7 @@ pub enum Image {
 
 /// How the guest kernel learns where its virtio-mmio devices are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Discovery {
+pub(crate) enum Discovery {
     /// ACPI tables: the DSDT has an `LNRO0005` node for each device.
     Acpi,
     /// `virtio_mmio.device=` on the command line, and an MP table for the
@@ -61,7 +61,7 @@ pub enum Discovery {
 
 /// A kernel file that passed inspection, kept open for loading.
 #[derive(Debug)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// The file, positioned reads only.
     pub file: File,
     /// The format, with the numbers that the boot needs.
@@ -79,7 +79,7 @@ impl Kernel {
     ///
     /// [`Error::Read`] when the file cannot be read, [`Error::NotAKernel`]
     /// when it is not an x86-64 bzImage or `vmlinux`.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let read = |source| Error::Read {
             path: path.to_owned(),
             source,
@@ -137,14 +137,14 @@ impl Kernel {
 
     /// The release, as `uname -r` prints it: the first word of the version.
     #[must_use]
-    pub fn release(&self) -> Option<&str> {
+    pub(crate) fn release(&self) -> Option<&str> {
         self.version.as_deref()?.split_whitespace().next()
     }
 
     /// The configuration this kernel was built with, if it carries it
     /// (`CONFIG_IKCONFIG=y`) in a form that can be read here. Found on the
     /// first call, which has to unpack the kernel: some ten milliseconds.
-    pub fn config(&self) -> Option<&KernelConfig> {
+    pub(crate) fn config(&self) -> Option<&KernelConfig> {
         self.config
             .get_or_init(|| ikconfig::find(&self.file, &self.image))
             .as_ref()
@@ -154,7 +154,7 @@ impl Kernel {
     /// built in nor built as modules. Empty when the configuration is not
     /// readable: nothing is known to be missing.
     #[must_use]
-    pub fn missing_for<'a>(&self, options: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn missing_for<'a>(&self, options: &[&'a str]) -> Vec<&'a str> {
         let Some(config) = self.config() else {
             return Vec::new();
         };
@@ -168,7 +168,7 @@ impl Kernel {
     /// Why this kernel can find no virtio-mmio device at all, in words for
     /// the user; `None` when it can or when it is not known.
     #[must_use]
-    pub fn cannot_find_devices(&self) -> Option<String> {
+    pub(crate) fn cannot_find_devices(&self) -> Option<String> {
         let config = self.config()?;
         if config.has("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES") || has_working_acpi(config) {
             return None;
@@ -182,7 +182,7 @@ impl Kernel {
 
     /// How this kernel is told about its devices.
     #[must_use]
-    pub fn discovery(&self) -> Discovery {
+    pub(crate) fn discovery(&self) -> Discovery {
         match self.config() {
             Some(config)
                 if !has_working_acpi(config)
@@ -197,7 +197,7 @@ impl Kernel {
     /// One past the highest guest-physical address the kernel occupies while
     /// it starts, in bytes.
     #[must_use]
-    pub fn footprint_end(&self) -> u64 {
+    pub(crate) fn footprint_end(&self) -> u64 {
         match &self.image {
             Image::BzImage(header) => header.footprint_end(),
             Image::Elf(elf) => elf.footprint_end(),

@@ -39,7 +39,7 @@ const NO_CMOS_CLOCK: u16 = 1 << 5;
 
 /// Why there are no tables.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// There are more devices than the tables have room for.
     #[error("the ACPI tables take {0} bytes, more than there is room for: use fewer shares")]
     TooLarge(usize),

@@ -16,7 +16,7 @@ use super::vm::{self, Vm};
 
 /// Why the devices cannot be put together.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// More devices than there are windows.
     #[error("{0} devices are too many: use fewer shares")]
     TooManyDevices(usize),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// Why a vCPU left the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitKind {
+pub(crate) enum ExitKind {
     /// The guest read a port.
     PortRead,
     /// The guest wrote a port.
@@ -25,7 +25,7 @@ pub enum ExitKind {
 
 impl ExitKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::PortRead,
         Self::PortWrite,
         Self::MmioRead,
@@ -37,7 +37,7 @@ impl ExitKind {
 
     /// A stable name for metrics.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::PortRead => "port_read",
             Self::PortWrite => "port_write",
@@ -53,7 +53,7 @@ impl ExitKind {
 /// Counts and times of one machine. Shared with the running machine; every
 /// read is a snapshot.
 #[derive(Debug)]
-pub struct MachineCounters {
+pub(crate) struct MachineCounters {
     exits: [AtomicU64; ExitKind::ALL.len()],
     created: Instant,
     kernel_loaded: OnceLock<Instant>,
@@ -72,25 +72,25 @@ impl MachineCounters {
 
     /// How often vCPUs left the guest for this process, for one kind.
     #[must_use]
-    pub fn exits(&self, kind: ExitKind) -> u64 {
+    pub(crate) fn exits(&self, kind: ExitKind) -> u64 {
         self.exits[kind as usize].load(Ordering::Relaxed)
     }
 
     /// When the machine's creation began.
     #[must_use]
-    pub fn created(&self) -> Instant {
+    pub(crate) fn created(&self) -> Instant {
         self.created
     }
 
     /// When kernel, initramfs and tables were in guest memory.
     #[must_use]
-    pub fn kernel_loaded(&self) -> Option<Instant> {
+    pub(crate) fn kernel_loaded(&self) -> Option<Instant> {
         self.kernel_loaded.get().copied()
     }
 
     /// When the first vCPU was about to enter the guest.
     #[must_use]
-    pub fn first_run(&self) -> Option<Instant> {
+    pub(crate) fn first_run(&self) -> Option<Instant> {
         self.first_run.get().copied()
     }
 

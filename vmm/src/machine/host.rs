@@ -23,7 +23,7 @@ const NEEDED: [(Cap, &str); 8] = [
 
 /// Why this host runs no virtual machine.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// There is no `/dev/kvm`.
     #[error(
         "no /dev/kvm on this host: load the kvm_intel or kvm_amd module, enable virtualization \
@@ -55,7 +55,7 @@ pub enum Error {
 /// # Errors
 ///
 /// One of [`Error`], but never [`Error::NoHardware`].
-pub fn open() -> Result<Kvm, Error> {
+pub(crate) fn open() -> Result<Kvm, Error> {
     let kvm = Kvm::new().map_err(|error| match error.errno() {
         libc::ENOENT | libc::ENXIO | libc::ENODEV => Error::NoDevice,
         libc::EACCES | libc::EPERM => Error::NoPermission,
@@ -79,7 +79,7 @@ pub fn open() -> Result<Kvm, Error> {
 ///
 /// [`Error::NoHardware`]; when `/proc/cpuinfo` cannot be read, nothing is
 /// known and the boot is tried.
-pub fn check_hardware() -> Result<(), Error> {
+pub(crate) fn check_hardware() -> Result<(), Error> {
     match std::fs::read_to_string(CPUINFO) {
         Ok(text) if !shows_hardware(&text) => Err(Error::NoHardware),
         _ => Ok(()),
@@ -92,7 +92,7 @@ pub fn check_hardware() -> Result<(), Error> {
 /// # Errors
 ///
 /// One of [`Error`].
-pub fn check() -> Result<(), Error> {
+pub(crate) fn check() -> Result<(), Error> {
     open()?;
     check_hardware()
 }

@@ -27,78 +27,78 @@
 use std::ops::Range;
 
 /// The page size of the guest, in bytes.
-pub const PAGE: u64 = 0x1000;
+pub(crate) const PAGE: u64 = 0x1000;
 
 /// Global descriptor table of the boot processor.
-pub const GDT: u64 = 0x500;
+pub(crate) const GDT: u64 = 0x500;
 /// `boot_params`, one page.
-pub const ZERO_PAGE: u64 = 0x7000;
+pub(crate) const ZERO_PAGE: u64 = 0x7000;
 /// Stack pointer of the boot processor.
-pub const BOOT_STACK: u64 = 0x8ff0;
+pub(crate) const BOOT_STACK: u64 = 0x8ff0;
 /// Page map level 4.
-pub const PML4: u64 = 0x9000;
+pub(crate) const PML4: u64 = 0x9000;
 /// Page directory pointer table.
-pub const PDPT: u64 = 0xa000;
+pub(crate) const PDPT: u64 = 0xa000;
 /// Four page directories, one after the other.
-pub const PAGE_DIRECTORIES: u64 = 0xb000;
+pub(crate) const PAGE_DIRECTORIES: u64 = 0xb000;
 /// Command line, with its NUL.
-pub const COMMAND_LINE: u64 = 0x2_0000;
+pub(crate) const COMMAND_LINE: u64 = 0x2_0000;
 /// Room for the command line, in bytes.
-pub const COMMAND_LINE_ROOM: usize = 0x1_0000;
+pub(crate) const COMMAND_LINE_ROOM: usize = 0x1_0000;
 /// Conventional memory ends here.
-pub const LOW_RAM_END: u64 = 0x9_fc00;
+pub(crate) const LOW_RAM_END: u64 = 0x9_fc00;
 /// ACPI's root pointer, where a BIOS would put it (ACPI 6.5, 5.2.5.1).
-pub const RSDP: u64 = 0xe_0000;
+pub(crate) const RSDP: u64 = 0xe_0000;
 /// The ACPI tables follow the root pointer.
-pub const ACPI_TABLES: Range<u64> = 0xe_0040..0xf_0000;
+pub(crate) const ACPI_TABLES: Range<u64> = 0xe_0040..0xf_0000;
 /// MP floating pointer, where a BIOS would put it (MP 1.4, 4).
-pub const MP_TABLE: Range<u64> = 0xf_0000..0x10_0000;
+pub(crate) const MP_TABLE: Range<u64> = 0xf_0000..0x10_0000;
 /// Memory above the legacy area.
-pub const HIGH_RAM: u64 = 0x10_0000;
+pub(crate) const HIGH_RAM: u64 = 0x10_0000;
 
 /// Where RAM below 4 GiB ends at the latest.
-pub const GAP: Range<u64> = 0xd000_0000..0x1_0000_0000;
+pub(crate) const GAP: Range<u64> = 0xd000_0000..0x1_0000_0000;
 
 /// The first virtio-mmio window.
-pub const VIRTIO_MMIO: u64 = 0xd000_0000;
+pub(crate) const VIRTIO_MMIO: u64 = 0xd000_0000;
 /// The size of a virtio-mmio window, in bytes.
-pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
+pub(crate) const VIRTIO_MMIO_SIZE: u64 = 0x1000;
 /// How many windows there can be: as many as have a name in the DSDT.
-pub const VIRTIO_MMIO_MAX: usize = 0x1000;
+pub(crate) const VIRTIO_MMIO_MAX: usize = 0x1000;
 
 /// The IO-APIC, where KVM has it.
-pub const IO_APIC: u32 = 0xfec0_0000;
+pub(crate) const IO_APIC: u32 = 0xfec0_0000;
 /// The local APICs, where every processor has its own.
-pub const LOCAL_APIC: u32 = 0xfee0_0000;
+pub(crate) const LOCAL_APIC: u32 = 0xfee0_0000;
 /// A page KVM needs on Intel processors without unrestricted guest mode.
-pub const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
+pub(crate) const KVM_IDENTITY_MAP: u64 = 0xfffb_c000;
 /// Three pages KVM needs on the same processors.
-pub const KVM_TSS: usize = 0xfffb_d000;
+pub(crate) const KVM_TSS: usize = 0xfffb_d000;
 
 /// COM1.
-pub const SERIAL_PORTS: Range<u16> = 0x3f8..0x400;
+pub(crate) const SERIAL_PORTS: Range<u16> = 0x3f8..0x400;
 /// The interrupt of COM1: an IO-APIC pin, and the same ISA interrupt.
-pub const SERIAL_PIN: u32 = 4;
+pub(crate) const SERIAL_PIN: u32 = 4;
 /// Keyboard controller data and command ports.
-pub const I8042_PORTS: Range<u16> = 0x60..0x65;
+pub(crate) const I8042_PORTS: Range<u16> = 0x60..0x65;
 /// ACPI sleep control, sleep status and reset registers, one byte each, and a
 /// byte to make four.
-pub const POWER_PORTS: Range<u16> = 0x600..0x604;
+pub(crate) const POWER_PORTS: Range<u16> = 0x600..0x604;
 /// ACPI sleep control register.
-pub const SLEEP_CONTROL_PORT: u16 = 0x600;
+pub(crate) const SLEEP_CONTROL_PORT: u16 = 0x600;
 /// ACPI sleep status register.
-pub const SLEEP_STATUS_PORT: u16 = 0x601;
+pub(crate) const SLEEP_STATUS_PORT: u16 = 0x601;
 /// ACPI reset register.
-pub const RESET_PORT: u16 = 0x602;
+pub(crate) const RESET_PORT: u16 = 0x602;
 
 /// How many pins KVM's IO-APIC has.
-pub const IO_APIC_PINS: u8 = 24;
+pub(crate) const IO_APIC_PINS: u8 = 24;
 
 /// The IO-APIC pins for virtio devices, in the order they are given out. What
 /// a PC wires to the lower pins is left alone (timer, keyboard, cascade,
 /// serial, clock, coprocessor); pins below 16 come first because a kernel
 /// without an IO-APIC driver has no others.
-pub const DEVICE_PINS: [u32; 17] = [
+pub(crate) const DEVICE_PINS: [u32; 17] = [
     5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
 ];
 
@@ -106,14 +106,14 @@ pub const DEVICE_PINS: [u32; 17] = [
 ///
 /// `index` is below [`VIRTIO_MMIO_MAX`].
 #[must_use]
-pub const fn virtio_window(index: usize) -> u64 {
+pub(crate) const fn virtio_window(index: usize) -> u64 {
     VIRTIO_MMIO + index as u64 * VIRTIO_MMIO_SIZE
 }
 
 /// The IO-APIC pin of the `index`th virtio device: round-robin, so that more
 /// devices than pins share them.
 #[must_use]
-pub const fn virtio_pin(index: usize) -> u32 {
+pub(crate) const fn virtio_pin(index: usize) -> u32 {
     DEVICE_PINS[index % DEVICE_PINS.len()]
 }
 

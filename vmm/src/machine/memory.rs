@@ -12,11 +12,11 @@ use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemory
 use super::layout;
 
 /// The smallest machine that makes sense, in bytes.
-pub const MIN: u64 = 32 << 20;
+pub(crate) const MIN: u64 = 32 << 20;
 
 /// Why there is no guest memory.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Not a size a machine can have.
     #[error("memory of {0} bytes is not possible: use a multiple of 4 KiB, at least 32 MiB")]
     Size(u64),
@@ -58,7 +58,7 @@ fn regions(size: u64) -> Vec<(u64, u64)> {
 /// # Errors
 ///
 /// When the size is impossible or the host has no room.
-pub fn reserve(size: u64, address_bits: u32) -> Result<GuestMemoryMmap, Error> {
+pub(crate) fn reserve(size: u64, address_bits: u32) -> Result<GuestMemoryMmap, Error> {
     if size < MIN || !size.is_multiple_of(layout::PAGE) {
         return Err(Error::Size(size));
     }

@@ -20,20 +20,20 @@
 //! no new request arrives, then the devices, so that every request under way
 //! is finished and its data is where the guest was told it is.
 
-pub mod boot;
-pub mod counters;
-pub mod host;
-pub mod layout;
-pub mod memory;
+pub(crate) mod boot;
+pub(crate) mod counters;
+pub(crate) mod host;
+pub(crate) mod layout;
+pub(crate) mod memory;
 
-pub mod acpi;
-pub mod board;
+pub(crate) mod acpi;
+pub(crate) mod board;
 mod cpuid;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests;
-pub mod vcpu;
-pub mod vm;
+pub(crate) mod vcpu;
+pub(crate) mod vm;
 
 use std::fmt;
 use std::io::Write;
@@ -49,7 +49,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::kernel::Kernel;
 use board::Board;
 use boot::registers::Start;
-pub use counters::{ExitKind, MachineCounters};
+pub(crate) use counters::{ExitKind, MachineCounters};
 use vcpu::{Crew, Surroundings, Vcpu};
 use vm::Vm;
 
@@ -57,7 +57,7 @@ use vm::Vm;
 const MAX_CPUS: u8 = 255;
 
 /// What a machine is made of.
-pub struct MachineConfig {
+pub(crate) struct MachineConfig {
     /// The kernel to boot.
     pub kernel: Kernel,
     /// An initramfs for it: a cpio archive, compressed or not.
@@ -91,7 +91,7 @@ impl fmt::Debug for MachineConfig {
 
 /// Why there is no machine, or why it could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// This host cannot run it.
     #[error(transparent)]
     Host(#[from] host::Error),
@@ -139,7 +139,7 @@ pub enum Error {
 
 /// How a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// The guest switched it off.
     PowerOff,
     /// The guest asked for a reset.
@@ -159,12 +159,12 @@ enum Event {
 
 /// Types on the guest's serial console. Clones go to the same console.
 #[derive(Clone, Debug)]
-pub struct ConsoleInput(Arc<Mutex<Serial>>);
+pub(crate) struct ConsoleInput(Arc<Mutex<Serial>>);
 
 impl ConsoleInput {
     /// Sends `input` and says how many bytes were taken: fewer than all while
     /// the guest does not read and the buffer is full.
-    pub fn enqueue(&self, input: &[u8]) -> usize {
+    pub(crate) fn enqueue(&self, input: &[u8]) -> usize {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -174,12 +174,12 @@ impl ConsoleInput {
 
 /// Ends a machine from another thread.
 #[derive(Clone, Debug)]
-pub struct Stopper(Sender<Event>);
+pub(crate) struct Stopper(Sender<Event>);
 
 impl Stopper {
     /// Makes [`Machine::run`] end with [`Ending::Stopped`], now or as soon as
     /// it is called. Of several reasons to end, the first counts.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         // A machine that has ended needs no stopping.
         let _ = self.0.send(Event::Ended(Ending::Stopped));
     }
@@ -187,7 +187,7 @@ impl Stopper {
 
 /// A machine that is ready to run.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     vcpus: Vec<Vcpu>,
     board: Board,
     surroundings: Surroundings,
@@ -205,7 +205,7 @@ impl Machine {
     /// # Errors
     ///
     /// When this host cannot run it, or a part does not fit, see [`Error`].
-    pub fn new(config: MachineConfig) -> Result<Self, Error> {
+    pub(crate) fn new(config: MachineConfig) -> Result<Self, Error> {
         let counters = MachineCounters::new();
         let kvm = host::open()?;
         host::check_hardware()?;
@@ -276,19 +276,19 @@ impl Machine {
 
     /// The guest's serial console, to type on.
     #[must_use]
-    pub fn console_input(&self) -> ConsoleInput {
+    pub(crate) fn console_input(&self) -> ConsoleInput {
         ConsoleInput(self.board.serial())
     }
 
     /// What ends the machine from elsewhere.
     #[must_use]
-    pub fn stopper(&self) -> Stopper {
+    pub(crate) fn stopper(&self) -> Stopper {
         Stopper(self.sender.clone())
     }
 
     /// What is counted, during the run and after it.
     #[must_use]
-    pub fn counters(&self) -> Arc<MachineCounters> {
+    pub(crate) fn counters(&self) -> Arc<MachineCounters> {
         Arc::clone(&self.surroundings.counters)
     }
 
@@ -300,7 +300,7 @@ impl Machine {
     ///
     /// [`Error::Run`] when KVM fails, [`Error::Thread`] or [`Error::Signal`]
     /// when a vCPU cannot be started.
-    pub fn run(self) -> Result<Ending, Error> {
+    pub(crate) fn run(self) -> Result<Ending, Error> {
         let crew = Crew {
             resets: self.triple_fault_resets,
             surroundings: self.surroundings,

@@ -12,7 +12,7 @@ use super::{layout, memory};
 
 /// What KVM refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// No virtual machine.
     #[error("KVM creates no virtual machine")]
     Create(#[source] kvm_ioctls::Error),

@@ -1,30 +1,17 @@
 //! The command line.
 
-pub mod share;
-pub mod size;
+pub(crate) mod share;
+pub(crate) mod size;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::console::terminal;
-use crate::outcome::Outcome;
-use crate::outcome::chain;
-use crate::outcome::output_file::OutputFile;
-use crate::outcome::report::{Report, Timings};
-use crate::prepare::Configuration;
-use crate::run;
 use share::ShareArgument;
 use size::Size;
-
-/// The status for everything that goes wrong before a command runs, a wrong
-/// command line too: 2, which is customary for that, could be the command's.
-const FAILURE: u8 = 125;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -66,7 +53,7 @@ path=DIR    in place of DIR, as the last option: for names with a comma";
     propagate_version = true,
     arg_required_else_help = false
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Subcommands,
 }
@@ -80,7 +67,7 @@ enum Subcommands {
 /// The arguments of `vmm run`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
-pub struct RunArguments {
+pub(crate) struct RunArguments {
     /// Kernel to boot: a bzImage or an ELF vmlinux
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
@@ -159,67 +146,16 @@ pub struct RunArguments {
     pub command: Vec<OsString>,
 }
 
-/// Runs the command line of this process.
-#[must_use]
-pub fn main() -> ExitCode {
-    let start = Instant::now();
-    env_logger::Builder::from_env(env_logger::Env::new().filter_or("VMM_LOG", "warn")).init();
-    let arguments = match Cli::try_parse() {
-        Ok(Cli {
-            command: Subcommands::Run(arguments),
-        }) => arguments,
-        Err(error) => return usage(&error),
-    };
-    let report = arguments.report.clone();
-    let dry_run = arguments.dry_run;
-    let configuration = match Configuration::prepare(*arguments) {
-        Ok(configuration) => configuration,
-        Err(error) => {
-            let outcome = Outcome::VmmError(chain::one_line(&error));
-            // Whoever reads the report should find this failure in it, too.
-            if let Some(file) = report.and_then(|path| OutputFile::check("--report", &path).ok()) {
-                let timings = Timings::collect(start, None, None);
-                let _ = file.write(&Report::new(&outcome, timings).json());
-            }
-            return finish(&outcome);
-        }
-    };
-    if dry_run {
-        return print(&configuration.json());
-    }
-    finish(&run::run(configuration, start))
+/// Parses the command line of this process. Help and version are errors, too,
+/// as clap has it.
+pub(crate) fn parse() -> Result<RunArguments, clap::Error> {
+    let Subcommands::Run(arguments) = Cli::try_parse()?.command;
+    Ok(*arguments)
 }
 
-/// Says what has to be said, and ends with the outcome's status.
-fn finish(outcome: &Outcome) -> ExitCode {
-    terminal::restore();
-    if let Some(message) = outcome.message() {
-        chain::tell(&format!("vmm: error: {message}"));
-    }
-    ExitCode::from(outcome.code())
-}
-
-fn print(text: &[u8]) -> ExitCode {
-    use std::io::Write;
-    match std::io::stdout().write_all(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(FAILURE),
-    }
-}
-
-/// Help and version as asked for; a mistake on one line.
-fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-        _ => {
-            let message = on_one_line(&error.render().to_string());
-            chain::tell(&format!("vmm: error: {message}"));
-            ExitCode::from(FAILURE)
-        }
-    }
+/// What is wrong with the command line, hints included, on one line.
+pub(crate) fn mistake(error: &clap::Error) -> String {
+    on_one_line(&error.render().to_string())
 }
 
 /// clap's message, hints included, without the usage that follows.

@@ -11,12 +11,12 @@ use guest_init::protocol::SESSION_TAG;
 use serde::Serialize;
 
 /// Bytes that a tag may have (virtio 1.2, 5.11.4).
-pub const MAX_TAG: usize = 36;
+pub(crate) const MAX_TAG: usize = 36;
 
 /// What the guest may keep in its caches, and for how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Cache {
+pub(crate) enum Cache {
     /// Nothing: every access asks the host, and data bypasses the page cache.
     Never,
     /// Names and attributes, but no data.
@@ -31,7 +31,7 @@ pub enum Cache {
 
 /// A `--share` or `--root` as the user wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ShareArgument {
+pub(crate) struct ShareArgument {
     /// The host's directory.
     pub directory: PathBuf,
     /// `tag=`.
@@ -54,7 +54,7 @@ pub struct ShareArgument {
 
 /// A share as the machine needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Share {
+pub(crate) struct Share {
     /// The virtio-fs tag, unique within the machine.
     pub tag: String,
     /// The host's directory.
@@ -78,7 +78,7 @@ pub struct Share {
 /// Why a share cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("name a directory before the options, for example ./dir,ro")]
     NoDirectory,
     #[error(
@@ -130,7 +130,7 @@ pub enum Error {
 impl ShareArgument {
     /// Reads `DIR[,option[=value]]...`, or `option...,path=DIR` for a
     /// directory with a comma in its name.
-    pub fn parse(text: &OsStr) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &OsStr) -> Result<Self, Error> {
         let mut share = Self::default();
         let mut rest = Some(text.as_bytes());
         let mut first = true;
@@ -260,7 +260,10 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// Gives every share its tag and its place, and checks that the directories
 /// are there. The root, if any, is the first of the result.
-pub fn settle(root: Option<&ShareArgument>, shares: &[ShareArgument]) -> Result<Vec<Share>, Error> {
+pub(crate) fn settle(
+    root: Option<&ShareArgument>,
+    shares: &[ShareArgument],
+) -> Result<Vec<Share>, Error> {
     if root.is_some_and(|root| root.at.is_some()) {
         return Err(Error::RootAt);
     }

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(u64);
+pub(crate) struct Size(u64);
 
 /// Why a text is no size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It is not a whole number with a known unit.
     #[error("write a whole number of MiB, or one with K, M, G or T: for example 512M or 2G")]
     Syntax,
@@ -21,13 +21,13 @@ pub enum Error {
 impl Size {
     /// A size of `mebibytes` MiB.
     #[must_use]
-    pub const fn from_mebibytes(mebibytes: u32) -> Self {
+    pub(crate) const fn from_mebibytes(mebibytes: u32) -> Self {
         Self((mebibytes as u64) << 20)
     }
 
     /// The number of bytes.
     #[must_use]
-    pub fn bytes(self) -> u64 {
+    pub(crate) fn bytes(self) -> u64 {
         self.0
     }
 }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 /// The message of `error` and of every cause, separated by colons. A message
 /// that repeats its cause's text is not printed twice.
 #[must_use]
-pub fn one_line(error: &dyn Error) -> String {
+pub(crate) fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -22,7 +22,7 @@ pub fn one_line(error: &dyn Error) -> String {
 
 /// Writes `lines` to standard error as one write: others write there too, and
 /// a message must not be torn apart by theirs.
-pub fn tell(lines: &str) {
+pub(crate) fn tell(lines: &str) {
     let _ = std::io::stderr().write_all(format!("{lines}\n").as_bytes());
 }
 

@@ -16,7 +16,7 @@ use crate::machine::{ExitKind, MachineCounters};
 
 /// The metrics of a run.
 #[derive(Debug, Serialize)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     schema: u32,
     /// Milliseconds since `vmm` was started.
     timings_ms: Timings,
@@ -29,7 +29,7 @@ pub struct Metrics {
 
 /// What one virtio-fs device did.
 #[derive(Debug, Serialize)]
-pub struct ShareMetrics {
+pub(crate) struct ShareMetrics {
     /// By the opcode's name in `linux/fuse.h`, without `FUSE_`.
     operations: BTreeMap<&'static str, Operation>,
     /// `hiprio`, `request-0`, `request-1` ...
@@ -73,7 +73,7 @@ struct Queue {
 
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct ProcessUsage {
+pub(crate) struct ProcessUsage {
     /// Open file descriptors.
     pub open_fds: u64,
     /// Resident memory without the guest's, in KiB.
@@ -82,7 +82,7 @@ pub struct ProcessUsage {
 
 /// A device that is counted.
 #[derive(Clone)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// Its tag.
     pub tag: String,
     /// Its FUSE server.
@@ -102,7 +102,7 @@ impl std::fmt::Debug for Counted {
 impl Metrics {
     /// The metrics of a run that is over.
     #[must_use]
-    pub fn collect(
+    pub(crate) fn collect(
         timings: Timings,
         machine: Option<&MachineCounters>,
         devices: &[Counted],
@@ -134,7 +134,7 @@ impl Metrics {
 
     /// The metrics as JSON, with a newline at its end.
     #[must_use]
-    pub fn json(&self) -> Vec<u8> {
+    pub(crate) fn json(&self) -> Vec<u8> {
         crate::outcome::report::json(self)
     }
 }
@@ -200,7 +200,7 @@ const GUEST_MAPPING_KIB: u64 = 16 << 10;
 impl ProcessUsage {
     /// What this process uses now.
     #[must_use]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let open_fds = fs::read_dir("/proc/self/fd").map_or(0, |entries| {
             // Without the one that lists the others.
             (entries.count() as u64).saturating_sub(1)

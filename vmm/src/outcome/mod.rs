@@ -13,10 +13,10 @@
 //! The meanings overlap, since a command may exit with any of these numbers;
 //! `--report` has the outcome by name.
 
-pub mod chain;
-pub mod metrics;
-pub mod output_file;
-pub mod report;
+pub(crate) mod chain;
+pub(crate) mod metrics;
+pub(crate) mod output_file;
+pub(crate) mod report;
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use guest_init::protocol::Status;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The command exited.
     Exited(u8),
     /// A signal ended the command.
@@ -56,7 +56,7 @@ pub enum Outcome {
 impl Outcome {
     /// The exit status of `vmm`.
     #[must_use]
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Exited(code) => *code,
             Self::Signaled(signal) => 128_u8.saturating_add(*signal),
@@ -76,7 +76,7 @@ impl Outcome {
 
     /// The name in the report.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Exited(_) => "exited",
             Self::Signaled(_) => "signaled",
@@ -96,7 +96,7 @@ impl Outcome {
 
     /// What to tell the user, where the status alone does not say it.
     #[must_use]
-    pub fn message(&self) -> Option<String> {
+    pub(crate) fn message(&self) -> Option<String> {
         match self {
             Self::Exited(_)
             | Self::Signaled(_)
@@ -119,7 +119,7 @@ impl Outcome {
 
     /// Whether the end of the kernel's console helps to understand it.
     #[must_use]
-    pub fn wants_console(&self) -> bool {
+    pub(crate) fn wants_console(&self) -> bool {
         matches!(
             self,
             Self::SetupFailed(_)
@@ -147,7 +147,7 @@ impl From<Status> for Outcome {
 /// The text without control characters, so that it cannot start a new line or
 /// drive the user's terminal, and of a length that one reads.
 #[must_use]
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     const LONGEST: usize = 1000;
     text.trim()
         .chars()

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 /// A file to be written once. A reader sees the old contents or the new ones,
 /// never a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputFile {
+pub(crate) struct OutputFile {
     path: PathBuf,
 }
 
 /// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {option} {}: name a file in a directory that exists and is writable", path.display())]
-pub struct Error {
+pub(crate) struct Error {
     option: &'static str,
     path: PathBuf,
     source: io::Error,
@@ -24,7 +24,7 @@ pub struct Error {
 impl OutputFile {
     /// Checks that `path`, given with `option`, can be written, without
     /// changing anything there.
-    pub fn check(option: &'static str, path: &Path) -> Result<Self, Error> {
+    pub(crate) fn check(option: &'static str, path: &Path) -> Result<Self, Error> {
         let file = Self {
             path: path.to_owned(),
         };
@@ -49,7 +49,7 @@ impl OutputFile {
     }
 
     /// Writes the file.
-    pub fn write(&self, contents: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, contents: &[u8]) -> io::Result<()> {
         if self.special()?.is_some() {
             return OpenOptions::new()
                 .write(true)
@@ -90,7 +90,7 @@ impl OutputFile {
 }
 
 /// Creates the file of `--console-log`, which is written as the guest runs.
-pub fn create(option: &'static str, path: &Path) -> Result<File, Error> {
+pub(crate) fn create(option: &'static str, path: &Path) -> Result<File, Error> {
     File::create(path).map_err(|source| Error {
         option,
         path: path.to_owned(),

@@ -16,11 +16,11 @@ use crate::session::Session;
 
 /// The version of the JSON: it grows when a field changes its meaning or
 /// goes, and not when one is added.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// A report.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     schema: u32,
     /// `exited`, `signaled`, `cannot-execute`, `not-found`, `setup-failed`,
     /// `powered-off`, `restarted`, `timeout`, `interrupted`, `quit`, `panic`,
@@ -38,7 +38,7 @@ pub struct Report {
 impl Report {
     /// The report of a run that ended with `outcome`.
     #[must_use]
-    pub fn new(outcome: &Outcome, timings: Timings) -> Self {
+    pub(crate) fn new(outcome: &Outcome, timings: Timings) -> Self {
         Self {
             schema: SCHEMA,
             outcome: outcome.name(),
@@ -55,7 +55,7 @@ impl Report {
 
     /// The report as JSON, with a newline at its end.
     #[must_use]
-    pub fn json(&self) -> Vec<u8> {
+    pub(crate) fn json(&self) -> Vec<u8> {
         json(self)
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
 /// When what happened: milliseconds since `vmm` was started, `null` for what
 /// did not happen.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Timings {
+pub(crate) struct Timings {
     /// The machine's creation began: everything before is checking and
     /// packing.
     pub machine_created: Option<f64>,
@@ -92,7 +92,7 @@ pub struct Timings {
 impl Timings {
     /// The times of a run that started at `start` and ended now.
     #[must_use]
-    pub fn collect(
+    pub(crate) fn collect(
         start: Instant,
         machine: Option<&MachineCounters>,
         session: Option<&Session>,

@@ -1,8 +1,8 @@
 //! Everything that is known before the machine starts: the arguments, checked
 //! and completed.
 
-pub mod initramfs;
-pub mod preflight;
+pub(crate) mod initramfs;
+pub(crate) mod preflight;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -34,7 +34,7 @@ const HOSTNAME: &str = "vmm";
 
 /// Who is in charge of the guest once its kernel is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Boot {
+pub(crate) enum Boot {
     /// Our init, which runs one command and reports how it ended.
     Command,
     /// The init of the user's root file system, on the serial console.
@@ -45,7 +45,7 @@ pub enum Boot {
 
 /// A run, ready to start.
 #[derive(Debug)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// The kernel.
     pub kernel: Kernel,
     /// Who is in charge.
@@ -78,7 +78,7 @@ pub struct Configuration {
 
 /// Why a run cannot start. One line each, with how to mend it.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A share.
     #[error(transparent)]
     Share(#[from] share::Error),
@@ -125,7 +125,7 @@ pub enum Error {
 impl Configuration {
     /// Checks the arguments, and whether this host can run them, and packs
     /// the initramfs.
-    pub fn prepare(arguments: RunArguments) -> Result<Self, Error> {
+    pub(crate) fn prepare(arguments: RunArguments) -> Result<Self, Error> {
         let mut shares = share::settle(arguments.root.as_ref(), &arguments.shares)?;
         let kernel = Kernel::open(&arguments.kernel)?;
         let boot = match (&arguments.initramfs, &arguments.root) {
@@ -191,13 +191,13 @@ impl Configuration {
 
     /// Number of virtio devices: the shares and the session.
     #[must_use]
-    pub fn devices(&self) -> usize {
+    pub(crate) fn devices(&self) -> usize {
         self.shares.len() + usize::from(self.plan.is_some())
     }
 
     /// The configuration for `--dry-run`.
     #[must_use]
-    pub fn json(&self) -> Vec<u8> {
+    pub(crate) fn json(&self) -> Vec<u8> {
         let discovery = self.kernel.discovery();
         let value = json!({
             "schema": crate::outcome::report::SCHEMA,

@@ -8,7 +8,7 @@ use crate::kernel::{Kernel, Setting};
 
 /// What a run needs of its kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// virtio-fs devices.
     pub shares: bool,
     /// Our init runs, so drivers may be modules.
@@ -19,7 +19,7 @@ pub struct Needs {
 
 /// What a kernel lacks.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Options are off.
     #[error("the kernel {} is built without {options}: switch it on and build it again", path.display())]
     Missing {
@@ -84,7 +84,7 @@ const OVERLAY: &str = "overlay";
 const ALWAYS: [&str; 2] = ["CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF"];
 
 /// Checks `kernel`, and says which modules the initramfs has to carry.
-pub fn check_kernel(
+pub(crate) fn check_kernel(
     path: &Path,
     kernel: &Kernel,
     modules: Option<&Modules>,

@@ -1,7 +1,7 @@
 //! A run: the devices and the machine from a configuration, the machine's
 //! life, and what is said about it afterwards.
 
-pub mod watch;
+pub(crate) mod watch;
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +68,7 @@ struct Observed {
 /// Runs the machine that `configuration` describes to its end, and writes
 /// what was asked for about it.
 #[must_use]
-pub fn run(configuration: Configuration, start: Instant) -> Outcome {
+pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
     raise_descriptor_limit();
     let records = Records {
         start,

@@ -26,7 +26,7 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the machine was stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The time was up.
     Timeout(Duration),
     /// This signal came.
@@ -38,7 +38,7 @@ pub enum Cause {
 impl Cause {
     /// The outcome of a run that this ended.
     #[must_use]
-    pub fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> Outcome {
         match self {
             Self::Timeout(limit) => Outcome::Timeout(limit),
             Self::Signal(signal) => Outcome::Interrupted(signal),
@@ -57,30 +57,30 @@ enum Event {
 
 /// Tells the watch what happened.
 #[derive(Clone, Debug)]
-pub struct Teller(Sender<Event>);
+pub(crate) struct Teller(Sender<Event>);
 
 impl Teller {
     /// The user typed the escape.
-    pub fn quit(&self) {
+    pub(crate) fn quit(&self) {
         let _ = self.0.send(Event::Quit);
     }
 
     /// The guest has reported how its command ended.
-    pub fn reported(&self) {
+    pub(crate) fn reported(&self) {
         let _ = self.0.send(Event::Reported);
     }
 }
 
 /// The watch before it is set: things can be told already.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     sender: Sender<Event>,
     events: Receiver<Event>,
 }
 
 /// A watch over a machine.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     sender: Sender<Event>,
     thread: JoinHandle<Option<Cause>>,
     signals: Handle,
@@ -96,7 +96,7 @@ impl Default for Watch {
 impl Watch {
     /// Somebody who tells the watch what happened.
     #[must_use]
-    pub fn teller(&self) -> Teller {
+    pub(crate) fn teller(&self) -> Teller {
         Teller(self.sender.clone())
     }
 
@@ -104,7 +104,7 @@ impl Watch {
     /// the terminal's size changed, `limit` with its deadline is the time the
     /// machine has, and `record` writes down how a run ended whose machine is
     /// left behind.
-    pub fn start(
+    pub(crate) fn start(
         self,
         limit: Option<(Duration, Instant)>,
         stop: impl Fn() + Send + 'static,
@@ -146,7 +146,7 @@ impl Watch {
 impl Running {
     /// The machine has ended; says what ended it from outside, if anything.
     #[must_use]
-    pub fn finish(self) -> Option<Cause> {
+    pub(crate) fn finish(self) -> Option<Cause> {
         let _ = self.sender.send(Event::Ended);
         let cause = self.thread.join().ok().flatten();
         self.signals.close();

@@ -44,7 +44,7 @@ const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// The host's ends of the command's streams.
 #[derive(Debug)]
-pub struct Streams {
+pub(crate) struct Streams {
     /// What the command reads; `None` for nothing at all.
     pub stdin: Option<File>,
     /// Where its output goes.
@@ -54,7 +54,7 @@ pub struct Streams {
 }
 
 /// The session's file system.
-pub struct Session {
+pub(crate) struct Session {
     plan: Vec<u8>,
     input: Input,
     stdout: Output,
@@ -73,7 +73,7 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// A session for `plan`. `reported` is called once, when the guest has
     /// said how its command ended.
-    pub fn new(
+    pub(crate) fn new(
         plan: &Plan,
         streams: Streams,
         reported: impl Fn() + Send + Sync + 'static,
@@ -90,17 +90,17 @@ impl Session {
     }
 
     /// How the command ended, if the guest has said so.
-    pub fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<Status> {
         self.status.get()
     }
 
     /// When the guest reached `mark`.
-    pub fn reached(&self, mark: Mark) -> Option<Instant> {
+    pub(crate) fn reached(&self, mark: Mark) -> Option<Instant> {
         self.status.reached(mark)
     }
 
     /// The host's terminal has another size.
-    pub fn resize(&self, size: WindowSize) {
+    pub(crate) fn resize(&self, size: WindowSize) {
         self.window.resize(size);
         self.waiters.wake_all();
     }

@@ -45,7 +45,7 @@ const DEFAULTS: &[&str] = &[
 
 /// The whole command line of a machine with `devices` virtio-mmio devices.
 #[must_use]
-pub fn compose(discovery: Discovery, devices: usize, user: &str) -> String {
+pub(crate) fn compose(discovery: Discovery, devices: usize, user: &str) -> String {
     let mut words: Vec<String> = DEFAULTS.iter().map(|&word| word.to_owned()).collect();
     if discovery == Discovery::CommandLine || turns_acpi_off(user) {
         words.push("acpi=off".to_owned());

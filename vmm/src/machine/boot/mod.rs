@@ -1,6 +1,6 @@
 //! Puts a kernel into guest memory with everything it expects to find there.
 
-pub mod command_line;
+pub(crate) mod command_line;
 mod mp_table;
 pub(super) mod registers;
 mod zero_page;
@@ -25,7 +25,7 @@ const MIB: u64 = 1 << 20;
 
 /// Why the kernel is not in guest memory.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Kernel and initramfs do not fit.
     #[error(
         "memory is too small: the kernel and its initramfs need {needed_mib} MiB, \
@@ -183,13 +183,6 @@ fn place(kernel_end: u64, size: u64, low_end: u64, limit: u64) -> Result<Option<
         start: end - room,
         size,
     }))
-}
-
-/// How much memory a machine needs to start this kernel with an initramfs of
-/// `initramfs` bytes, in bytes; Linux needs more to run.
-#[must_use]
-pub fn memory_needed(kernel: &Kernel, initramfs: u64) -> u64 {
-    whole_pages(kernel.footprint_end()).saturating_add(whole_pages(initramfs))
 }
 
 /// The size of the pages that hold `bytes`; a kernel file may claim any size.

@@ -13,7 +13,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::counters::{ExitKind, MachineCounters};
 
-pub use setup::Error as SetupError;
+pub(crate) use setup::Error as SetupError;
 pub(super) use threads::Crew;
 
 /// What a vCPU thread works on.

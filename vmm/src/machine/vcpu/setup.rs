@@ -31,7 +31,7 @@ const MASKED: u32 = 1 << 16;
 /// What KVM refused of a processor.
 #[derive(Debug, thiserror::Error)]
 #[error("KVM does not set up vCPU {index}: {what}")]
-pub struct Error {
+pub(crate) struct Error {
     /// Which processor.
     pub index: u8,
     /// Which part of it.

@@ -11,11 +11,11 @@ use super::elf;
 /// Where Debian's `busybox-static` has it.
 const DEFAULT: &str = "/bin/busybox";
 /// Names another one.
-pub const VARIABLE: &str = "VMM_BUSYBOX";
+pub(crate) const VARIABLE: &str = "VMM_BUSYBOX";
 
 /// Why busybox cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It is not there.
     #[error(
         "no busybox at {}, which the built-in initramfs takes its shell and tools from: \
@@ -45,7 +45,7 @@ pub enum Error {
 
 /// A busybox that runs in the guest.
 #[derive(Debug)]
-pub struct Busybox {
+pub(crate) struct Busybox {
     /// The executable.
     pub executable: Vec<u8>,
     /// Where its tools belong, as paths without a leading slash.
@@ -54,7 +54,7 @@ pub struct Busybox {
 
 impl Busybox {
     /// Reads the host's busybox and asks it for its tools.
-    pub fn load() -> Result<Self, Error> {
+    pub(crate) fn load() -> Result<Self, Error> {
         let path = std::env::var_os(VARIABLE).map_or_else(|| DEFAULT.into(), PathBuf::from);
         Self::load_from(&path)
     }

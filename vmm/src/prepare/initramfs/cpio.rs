@@ -7,7 +7,7 @@
 
 /// An archive under construction.
 #[derive(Debug, Default)]
-pub struct Archive {
+pub(crate) struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
@@ -21,19 +21,19 @@ const S_IFLNK: u32 = 0o120_000;
 /// An entry's contents do not fit the format's 32-bit size.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} is too large for an initramfs: it has {size} bytes")]
-pub struct TooLarge {
+pub(crate) struct TooLarge {
     path: String,
     size: usize,
 }
 
 impl Archive {
     /// Adds a directory with permission bits `mode`. Parents come first.
-    pub fn directory(&mut self, path: &str, mode: u32) {
+    pub(crate) fn directory(&mut self, path: &str, mode: u32) {
         self.entry(path, S_IFDIR | mode, (0, 0), &[]);
     }
 
     /// Adds a file with permission bits `mode`.
-    pub fn file(&mut self, path: &str, mode: u32, contents: &[u8]) -> Result<(), TooLarge> {
+    pub(crate) fn file(&mut self, path: &str, mode: u32, contents: &[u8]) -> Result<(), TooLarge> {
         if u32::try_from(contents.len()).is_err() {
             return Err(TooLarge {
                 path: path.to_owned(),
@@ -45,18 +45,18 @@ impl Archive {
     }
 
     /// Adds a symbolic link.
-    pub fn symlink(&mut self, path: &str, target: &str) {
+    pub(crate) fn symlink(&mut self, path: &str, target: &str) {
         self.entry(path, S_IFLNK | 0o777, (0, 0), target.as_bytes());
     }
 
     /// Adds a character device.
-    pub fn character_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) {
+    pub(crate) fn character_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) {
         self.entry(path, S_IFCHR | mode, (major, minor), &[]);
     }
 
     /// The finished archive.
     #[must_use]
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
         self.bytes
     }

@@ -3,7 +3,7 @@
 
 /// Why a file does not run in the initramfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It is no ELF executable for x86-64.
     #[error("it is no x86-64 executable")]
     NotExecutable,
@@ -17,7 +17,7 @@ const PT_INTERP: u64 = 3;
 
 /// Checks that `elf` is a static x86-64 executable (ELF-64 Object File Format
 /// 1.5, sections 2 and 8).
-pub fn check_static(elf: &[u8]) -> Result<(), Error> {
+pub(crate) fn check_static(elf: &[u8]) -> Result<(), Error> {
     if elf.get(..6) != Some(b"\x7fELF\x02\x01") || number(elf, 18, 2) != Some(EM_X86_64) {
         return Err(Error::NotExecutable);
     }

@@ -1,10 +1,10 @@
 //! The built-in initramfs: our init, a shell, and the modules that the guest
 //! needs to reach its shares.
 
-pub mod busybox;
-pub mod cpio;
-pub mod elf;
-pub mod modules;
+pub(crate) mod busybox;
+pub(crate) mod cpio;
+pub(crate) mod elf;
+pub(crate) mod modules;
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use cpio::{Archive, TooLarge};
 use modules::Module;
 
 /// The guest's init: a static executable, built by this crate's build script.
-pub const INIT: &[u8] = include_bytes!(env!("VMM_GUEST_INIT"));
+pub(crate) const INIT: &[u8] = include_bytes!(env!("VMM_GUEST_INIT"));
 
 /// The directories that the init mounts file systems on, and those that
 /// programs expect.
@@ -39,7 +39,7 @@ const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 const HOSTS: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
 
 /// Builds the initramfs.
-pub fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec<u8>, TooLarge> {
+pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec<u8>, TooLarge> {
     let mut archive = Archive::default();
     for (path, mode) in DIRECTORIES {
         archive.directory(path, mode);

@@ -15,7 +15,7 @@ const LARGEST: u64 = 256 << 20;
 
 /// Why modules cannot be packed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// `--modules` names no directory of modules.
     #[error(
         "{} holds no kernel modules{}: name /lib/modules/RELEASE, or the directory it is in",
@@ -63,7 +63,7 @@ pub enum Error {
 
 /// Where a module is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub(crate) enum Presence {
     /// In the kernel itself.
     BuiltIn,
     /// In a file.
@@ -74,7 +74,7 @@ pub enum Presence {
 
 /// The modules of one kernel: a `/lib/modules/RELEASE`.
 #[derive(Debug)]
-pub struct Modules {
+pub(crate) struct Modules {
     directory: PathBuf,
     built_in: HashSet<String>,
     files: HashMap<String, PathBuf>,
@@ -84,7 +84,7 @@ pub struct Modules {
 
 /// A module to pack.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Module {
+pub(crate) struct Module {
     /// The name, with `_`.
     pub name: String,
     /// The contents, unpacked.
@@ -95,7 +95,7 @@ impl Modules {
     /// The modules that the user named, or those installed on the host for
     /// the kernel's release. `Ok(None)` when there are none to be found and
     /// none were named.
-    pub fn find(named: Option<&Path>, release: Option<&str>) -> Result<Option<Self>, Error> {
+    pub(crate) fn find(named: Option<&Path>, release: Option<&str>) -> Result<Option<Self>, Error> {
         let Some(named) = named else {
             let installed = release.map(|release| Path::new(INSTALLED).join(release));
             return match installed {
@@ -140,7 +140,7 @@ impl Modules {
 
     /// Where `name` is.
     #[must_use]
-    pub fn presence(&self, name: &str) -> Presence {
+    pub(crate) fn presence(&self, name: &str) -> Presence {
         if self.files.contains_key(name) {
             Presence::File
         } else if self.built_in.contains(name) {
@@ -152,13 +152,13 @@ impl Modules {
 
     /// The directory they are in.
     #[must_use]
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Those of `names` that are files, with all that they need, in the order
     /// in which they have to be loaded.
-    pub fn load_order(&self, names: &[&str]) -> Result<Vec<Module>, Error> {
+    pub(crate) fn load_order(&self, names: &[&str]) -> Result<Vec<Module>, Error> {
         let mut order = Vec::new();
         let mut seen = HashSet::new();
         for name in names {
