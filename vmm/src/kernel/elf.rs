@@ -25,7 +25,6 @@ pub(crate) struct Segment {
     pub file_offset: u64,
     /// How much of it lies in the file, in bytes.
     pub file_size: u64,
-    /// Its guest-physical address.
     pub address: u64,
     /// Its size in memory, in bytes.
     pub memory_size: u64,

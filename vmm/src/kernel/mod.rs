@@ -19,28 +19,21 @@ pub(crate) use bzimage::SetupHeader;
 pub(crate) use config::{KernelConfig, Setting};
 pub(crate) use elf::ElfImage;
 
-/// Why a file cannot be booted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The file cannot be opened or read.
     #[error("cannot read the kernel {path}")]
     Read {
-        /// The file named by the user.
         path: PathBuf,
-        /// What the host said.
         source: std::io::Error,
     },
-    /// The file is something else.
     #[error("{path} is not a kernel: {looks_like}")]
     NotAKernel {
-        /// The file named by the user.
         path: PathBuf,
         /// What it looks like, and what to do about it.
         looks_like: String,
     },
 }
 
-/// How the kernel is packed.
 #[derive(Debug)]
 pub(crate) enum Image {
     /// A bzImage, as `make bzImage` and distributions produce it.

@@ -37,13 +37,11 @@ const NO_MSI: u16 = 1 << 3;
 const NO_ASPM: u16 = 1 << 4;
 const NO_CMOS_CLOCK: u16 = 1 << 5;
 
-/// Why there are no tables.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// There are more devices than the tables have room for.
     #[error("the ACPI tables take {0} bytes, more than there is room for: use fewer shares")]
     TooLarge(usize),
-    /// Guest memory ends below the tables.
     #[error("cannot write the ACPI tables to guest memory")]
     Write(#[source] vm_memory::GuestMemoryError),
 }

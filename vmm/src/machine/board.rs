@@ -14,19 +14,14 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::layout;
 use super::vm::{self, Vm};
 
-/// Why the devices cannot be put together.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// More devices than there are windows.
     #[error("{0} devices are too many: use fewer shares")]
     TooManyDevices(usize),
-    /// The host has no eventfd left.
     #[error("the host has no eventfd left for a device; raise the limit of open files (ulimit -n)")]
     EventFd(#[source] std::io::Error),
-    /// A mistake in the layout.
     #[error("the layout of the machine has no place for a device")]
     Bus(#[from] BusError),
-    /// KVM does not take an eventfd.
     #[error(transparent)]
     Vm(#[from] vm::Error),
 }

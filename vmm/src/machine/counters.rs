@@ -19,12 +19,10 @@ pub(crate) enum ExitKind {
     Interrupted,
     /// A triple fault.
     Shutdown,
-    /// Any other.
     Other,
 }
 
 impl ExitKind {
-    /// Every kind.
     pub(crate) const ALL: [Self; 7] = [
         Self::PortRead,
         Self::PortWrite,

@@ -21,22 +21,17 @@ const NEEDED: [(Cap, &str); 8] = [
     (Cap::MpState, "KVM_CAP_MP_STATE"),
 ];
 
-/// Why this host runs no virtual machine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// There is no `/dev/kvm`.
     #[error(
         "no /dev/kvm on this host: load the kvm_intel or kvm_amd module, enable virtualization \
          in the firmware, or use the lab (`make run`)"
     )]
     NoDevice,
-    /// `/dev/kvm` may not be opened.
     #[error("no permission to open /dev/kvm: add the user to the group kvm, or run as root")]
     NoPermission,
-    /// `/dev/kvm` does not open for another reason.
     #[error("cannot open /dev/kvm")]
     Open(#[source] kvm_ioctls::Error),
-    /// The API is another one.
     #[error("/dev/kvm speaks API version {0}, not 12: it is not usable")]
     ApiVersion(i32),
     /// Something is missing that this machine is built on.

@@ -14,13 +14,10 @@ use super::layout;
 /// The smallest machine that makes sense, in bytes.
 pub(crate) const MIN: u64 = 32 << 20;
 
-/// Why there is no guest memory.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Not a size a machine can have.
     #[error("memory of {0} bytes is not possible: use a multiple of 4 KiB, at least 32 MiB")]
     Size(u64),
-    /// More than the processor can address.
     #[error("memory of {size} bytes is more than this CPU can address ({limit} bytes)")]
     BeyondAddressWidth {
         /// What was asked for, in bytes.
@@ -28,15 +25,12 @@ pub(crate) enum Error {
         /// What a guest can address, in bytes.
         limit: u64,
     },
-    /// The host refuses the mapping.
     #[error("cannot reserve {size} bytes of guest memory; use less --memory")]
     Reserve {
         /// What was asked for, in bytes.
         size: u64,
-        /// What the host said.
         source: vm_memory::mmap::FromRangesError,
     },
-    /// KVM refuses the memory.
     #[error("KVM does not take the guest memory")]
     Register(#[source] kvm_ioctls::Error),
 }

@@ -58,7 +58,6 @@ const MAX_CPUS: u8 = 255;
 
 /// What a machine is made of.
 pub(crate) struct MachineConfig {
-    /// The kernel to boot.
     pub kernel: Kernel,
     /// An initramfs for it: a cpio archive, compressed or not.
     pub initramfs: Option<Vec<u8>>,
@@ -92,47 +91,26 @@ impl fmt::Debug for MachineConfig {
 /// Why there is no machine, or why it could not go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// This host cannot run it.
     #[error(transparent)]
     Host(#[from] host::Error),
-    /// Not a number of processors this host has.
     #[error("{cpus} CPUs are not possible: use --cpus from 1 to {limit}")]
-    Cpus {
-        /// How many were asked for.
-        cpus: u8,
-        /// How many there can be.
-        limit: usize,
-    },
-    /// Guest memory.
+    Cpus { cpus: u8, limit: usize },
     #[error(transparent)]
     Memory(#[from] memory::Error),
-    /// KVM does not say what its processors can do.
     #[error("KVM does not say what its processors can do")]
     Cpuid(#[source] kvm_ioctls::Error),
-    /// The virtual machine.
     #[error(transparent)]
     Vm(#[from] vm::Error),
-    /// A processor.
     #[error(transparent)]
     Vcpu(#[from] vcpu::SetupError),
-    /// The devices.
     #[error(transparent)]
     Board(#[from] board::Error),
-    /// The kernel.
     #[error(transparent)]
     Boot(#[from] boot::Error),
-    /// The signal that stops vCPUs cannot be handled.
     #[error("cannot handle the signal that stops vCPUs")]
     Signal(#[source] vmm_sys_util::errno::Error),
-    /// A thread for a processor.
     #[error("cannot start the thread of vCPU {index}")]
-    Thread {
-        /// Which processor.
-        index: u8,
-        /// What the host said.
-        source: std::io::Error,
-    },
-    /// KVM failed while the guest ran.
+    Thread { index: u8, source: std::io::Error },
     #[error("KVM failed while the guest ran")]
     Run(#[source] kvm_ioctls::Error),
 }

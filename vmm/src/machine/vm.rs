@@ -10,40 +10,26 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{layout, memory};
 
-/// What KVM refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No virtual machine.
     #[error("KVM creates no virtual machine")]
     Create(#[source] kvm_ioctls::Error),
     /// No room for what KVM keeps in guest-physical space.
     #[error("KVM does not take its own pages")]
     Reserve(#[source] kvm_ioctls::Error),
-    /// No interrupt controllers.
     #[error("KVM creates no interrupt controllers")]
     Irqchip(#[source] kvm_ioctls::Error),
-    /// No timer.
     #[error("KVM creates no PIT")]
     Pit(#[source] kvm_ioctls::Error),
-    /// Guest memory.
     #[error(transparent)]
     Memory(#[from] memory::Error),
-    /// A doorbell.
     #[error("KVM does not take the doorbell at {address:#x}")]
     Doorbell {
-        /// Its guest-physical address.
         address: u64,
-        /// What KVM said.
         source: kvm_ioctls::Error,
     },
-    /// An interrupt line.
     #[error("KVM does not take an interrupt on pin {pin}")]
-    Interrupt {
-        /// The pin of the IO-APIC.
-        pin: u32,
-        /// What KVM said.
-        source: kvm_ioctls::Error,
-    },
+    Interrupt { pin: u32, source: kvm_ioctls::Error },
 }
 
 /// A virtual machine with memory and interrupt controllers, no processors.

@@ -64,7 +64,6 @@ enum Subcommands {
     Run(Box<RunArguments>),
 }
 
-/// The arguments of `vmm run`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RunArguments {

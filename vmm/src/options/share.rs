@@ -32,23 +32,14 @@ pub(crate) enum Cache {
 /// A `--share` or `--root` as the user wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShareArgument {
-    /// The host's directory.
     pub directory: PathBuf,
-    /// `tag=`.
     pub tag: Option<String>,
-    /// `at=`.
     pub at: Option<PathBuf>,
-    /// `ro` or `rw`.
     pub read_only: Option<bool>,
-    /// `cache=`.
     pub cache: Cache,
-    /// `writeback`.
     pub writeback: bool,
-    /// `xattr`.
     pub xattr: bool,
-    /// `queues=`.
     pub queues: Option<u16>,
-    /// `queue-size=`.
     pub queue_size: Option<u16>,
 }
 
@@ -57,7 +48,6 @@ pub(crate) struct ShareArgument {
 pub(crate) struct Share {
     /// The virtio-fs tag, unique within the machine.
     pub tag: String,
-    /// The host's directory.
     pub directory: PathBuf,
     /// Where the built-in init mounts it.
     pub at: PathBuf,
@@ -69,13 +59,11 @@ pub(crate) struct Share {
     pub writeback: bool,
     /// Extended attributes are served.
     pub xattr: bool,
-    /// Number of request queues.
     pub queues: u16,
     /// Elements of each queue.
     pub queue_size: u16,
 }
 
-/// Why a share cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub(crate) enum Error {

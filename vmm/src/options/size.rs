@@ -7,13 +7,10 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(u64);
 
-/// Why a text is no size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is not a whole number with a known unit.
     #[error("write a whole number of MiB, or one with K, M, G or T: for example 512M or 2G")]
     Syntax,
-    /// It does not fit into 64 bits.
     #[error("that is more than any machine has")]
     TooLarge,
 }
@@ -25,7 +22,6 @@ impl Size {
         Self((mebibytes as u64) << 20)
     }
 
-    /// The number of bytes.
     #[must_use]
     pub(crate) fn bytes(self) -> u64 {
         self.0

@@ -14,7 +14,6 @@ use serde::Serialize;
 use super::report::{SCHEMA, Timings};
 use crate::machine::{ExitKind, MachineCounters};
 
-/// The metrics of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Metrics {
     schema: u32,
@@ -74,7 +73,6 @@ struct Queue {
 /// What the process uses.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct ProcessUsage {
-    /// Open file descriptors.
     pub open_fds: u64,
     /// Resident memory without the guest's, in KiB.
     pub rss_kib: u64,
@@ -83,11 +81,8 @@ pub(crate) struct ProcessUsage {
 /// A device that is counted.
 #[derive(Clone)]
 pub(crate) struct Counted {
-    /// Its tag.
     pub tag: String,
-    /// Its FUSE server.
     pub server: Arc<Server>,
-    /// Its queues.
     pub queues: Arc<Counters>,
 }
 

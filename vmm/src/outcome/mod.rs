@@ -25,13 +25,10 @@ use guest_init::protocol::Status;
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The command exited.
     Exited(u8),
-    /// A signal ended the command.
     Signaled(u8),
     /// The command cannot be executed; why.
     CannotExecute(String),
-    /// The command was not found.
     NotFound(String),
     /// The guest's init could not prepare the guest; why.
     SetupFailed(String),
@@ -39,7 +36,6 @@ pub(crate) enum Outcome {
     PoweredOff,
     /// The guest ended by itself in a run without a command: restarted.
     Restarted,
-    /// The time was up.
     Timeout(Duration),
     /// `vmm` was told to stop by this signal.
     Interrupted(i32),
@@ -54,7 +50,6 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// The exit status of `vmm`.
     #[must_use]
     pub(crate) fn code(&self) -> u8 {
         match self {

@@ -12,7 +12,6 @@ pub(crate) struct OutputFile {
     path: PathBuf,
 }
 
-/// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {option} {}: name a file in a directory that exists and is writable", path.display())]
 pub(crate) struct Error {
@@ -48,7 +47,6 @@ impl OutputFile {
         self.temporary().map(drop)
     }
 
-    /// Writes the file.
     pub(crate) fn write(&self, contents: &[u8]) -> io::Result<()> {
         if self.special()?.is_some() {
             return OpenOptions::new()

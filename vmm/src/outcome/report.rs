@@ -18,7 +18,6 @@ use crate::session::Session;
 /// goes, and not when one is added.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A report.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     schema: u32,
@@ -26,7 +25,6 @@ pub(crate) struct Report {
     /// `powered-off`, `restarted`, `timeout`, `interrupted`, `quit`, `panic`,
     /// `died` or `vmm-error`.
     outcome: &'static str,
-    /// The exit status of `vmm`.
     code: u8,
     /// The signal that ended the command, or that `vmm` was stopped by.
     signal: Option<i32>,

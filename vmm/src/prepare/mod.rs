@@ -46,29 +46,21 @@ pub(crate) enum Boot {
 /// A run, ready to start.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    /// The kernel.
     pub kernel: Kernel,
-    /// Who is in charge.
     pub boot: Boot,
     /// What the guest's init has to do; `None` with a foreign initramfs.
     pub plan: Option<Plan>,
-    /// The initramfs.
     pub initramfs: Vec<u8>,
     /// The user's part of the kernel's command line.
     pub cmdline: String,
     /// The root first, if there is one.
     pub shares: Vec<Share>,
-    /// Number of processors.
     pub cpus: u8,
-    /// Guest memory.
     pub memory: Size,
     /// The time that the run has.
     pub timeout: Option<Duration>,
-    /// `--console-log`.
     pub console_log: Option<PathBuf>,
-    /// `--metrics`.
     pub metrics: Option<OutputFile>,
-    /// `--report`.
     pub report: Option<OutputFile>,
     /// Show the kernel's console.
     pub verbose: bool,
@@ -79,45 +71,31 @@ pub(crate) struct Configuration {
 /// Why a run cannot start. One line each, with how to mend it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A share.
     #[error(transparent)]
     Share(#[from] share::Error),
-    /// The kernel's file.
     #[error(transparent)]
     Kernel(#[from] crate::kernel::Error),
-    /// What the kernel lacks.
     #[error(transparent)]
     Preflight(#[from] preflight::Error),
-    /// Its modules.
     #[error(transparent)]
     Modules(#[from] initramfs::modules::Error),
-    /// The shell.
     #[error(transparent)]
     Busybox(#[from] busybox::Error),
-    /// The built-in initramfs.
     #[error(transparent)]
     Pack(#[from] initramfs::cpio::TooLarge),
-    /// The user's initramfs.
     #[error("cannot read the initramfs {}", path.display())]
     Initramfs {
-        /// The file.
         path: PathBuf,
-        /// What the host says.
         source: std::io::Error,
     },
-    /// The user's initramfs is empty.
     #[error("the initramfs {} is empty: name a cpio archive", .0.display())]
     EmptyInitramfs(PathBuf),
-    /// A file to write.
     #[error(transparent)]
     Output(#[from] output_file::Error),
-    /// `--env`.
     #[error("--env {}: there is no such variable to pass on; write NAME=VALUE", .0.display())]
     Environment(OsString),
-    /// `--cwd`.
     #[error("--cwd {} is not an absolute path in the guest, such as /mnt/dir", .0.display())]
     WorkingDirectory(PathBuf),
-    /// This host.
     #[error(transparent)]
     Host(#[from] host::Error),
 }

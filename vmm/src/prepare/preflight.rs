@@ -17,47 +17,25 @@ pub(crate) struct Needs {
     pub overlay: bool,
 }
 
-/// What a kernel lacks.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Options are off.
     #[error("the kernel {} is built without {options}: switch it on and build it again", path.display())]
-    Missing {
-        /// The kernel.
-        path: PathBuf,
-        /// The options.
-        options: String,
-    },
-    /// It finds no devices.
+    Missing { path: PathBuf, options: String },
     #[error("the kernel {} is of no use here: {reason}", path.display())]
-    NoDevices {
-        /// The kernel.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    NoDevices { path: PathBuf, reason: String },
     /// A driver is a module, and where it is, is not known.
     #[error(
         "the kernel {} has {option} as a module: name the directory of its modules with --modules",
         path.display()
     )]
-    ModulesUnknown {
-        /// The kernel.
-        path: PathBuf,
-        /// The option.
-        option: &'static str,
-    },
-    /// The modules do not have it.
+    ModulesUnknown { path: PathBuf, option: &'static str },
     #[error(
         "the kernel {} has no {module}: it is neither built in nor among the modules in {}",
         path.display(), modules.display()
     )]
     ModuleMissing {
-        /// The kernel.
         path: PathBuf,
-        /// The module's name.
         module: &'static str,
-        /// Where it was looked for.
         modules: PathBuf,
     },
 }

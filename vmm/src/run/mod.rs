@@ -31,7 +31,6 @@ use watch::{Cause, Watch};
 /// Lines of the console that are shown after an abnormal end.
 const CONSOLE_TAIL: usize = 40;
 
-/// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("cannot share {0}")]

@@ -27,7 +27,6 @@ const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
 /// Why the machine was stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The time was up.
     Timeout(Duration),
     /// This signal came.
     Signal(i32),

@@ -23,10 +23,8 @@ const BZIMAGE_ENTRY_64: u64 = 0x200;
 const INITRAMFS_LIMIT: u64 = 0x7fff_ffff;
 const MIB: u64 = 1 << 20;
 
-/// Why the kernel is not in guest memory.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Kernel and initramfs do not fit.
     #[error(
         "memory is too small: the kernel and its initramfs need {needed_mib} MiB, \
          and there are {memory_mib} MiB; use --memory {needed_mib}M or more"
@@ -51,22 +49,17 @@ pub(crate) enum Error {
         /// The most that fits, in bytes.
         limit: usize,
     },
-    /// The command line has bytes that end it early.
     #[error("the kernel command line may hold neither a NUL nor a newline")]
     CommandLineText,
-    /// The kernel cannot be read into guest memory.
     #[error("cannot load the kernel")]
     LoadKernel(#[source] linux_loader::loader::Error),
     /// The descriptor of the kernel file cannot be doubled.
     #[error("cannot read the kernel file again")]
     ReopenKernel(#[source] std::io::Error),
-    /// The zero page cannot be written.
     #[error("cannot write the zero page")]
     ZeroPage(#[source] linux_loader::configurator::Error),
-    /// The ACPI tables cannot be written.
     #[error("cannot describe the machine to the kernel")]
     Acpi(#[from] acpi::Error),
-    /// Guest memory cannot be written.
     #[error("cannot write to guest memory")]
     Write(#[source] vm_memory::GuestMemoryError),
 }

@@ -46,10 +46,8 @@ const GDT: [u64; 5] = [
     (0x67) | ((TASK_ACCESS as u64) << 40),
 ];
 
-/// Where a processor starts.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::machine) struct Start {
-    /// General registers.
     pub(in crate::machine) regs: kvm_regs,
     /// What is done to the segment and control registers that KVM gives.
     pub(in crate::machine) mode: fn(&mut kvm_sregs),

@@ -26,11 +26,9 @@ pub(super) struct Contents {
     pub(super) initramfs: Option<Span>,
     /// The length of the command line with its NUL, in bytes.
     pub(super) command_line_size: usize,
-    /// ACPI's root pointer.
     pub(super) rsdp: Option<GuestAddress>,
 }
 
-/// Writes the page.
 pub(super) fn write(memory: &GuestMemoryMmap, contents: &Contents) -> Result<(), Error> {
     let mut params = boot_params {
         hdr: contents.header.unwrap_or(setup_header {

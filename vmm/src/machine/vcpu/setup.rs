@@ -28,15 +28,11 @@ const DELIVERY_MODE: u32 = 7 << 8;
 /// Bit 16 of a local vector.
 const MASKED: u32 = 1 << 16;
 
-/// What KVM refused of a processor.
 #[derive(Debug, thiserror::Error)]
 #[error("KVM does not set up vCPU {index}: {what}")]
 pub(crate) struct Error {
-    /// Which processor.
     pub index: u8,
-    /// Which part of it.
     pub what: &'static str,
-    /// What KVM said.
     pub source: kvm_ioctls::Error,
 }
 

@@ -13,40 +13,25 @@ const DEFAULT: &str = "/bin/busybox";
 /// Names another one.
 pub(crate) const VARIABLE: &str = "VMM_BUSYBOX";
 
-/// Why busybox cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is not there.
     #[error(
         "no busybox at {}, which the built-in initramfs takes its shell and tools from: \
          apt-get install busybox-static, or name one with {VARIABLE}", .0.display()
     )]
     Missing(PathBuf),
-    /// It cannot be read or run.
     #[error("cannot use the busybox {}", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What the host says.
-        source: io::Error,
-    },
-    /// It would not run in a guest.
+    Unusable { path: PathBuf, source: io::Error },
     #[error(
         "{} cannot be used as busybox in the guest, {reason}: \
          apt-get install busybox-static, or name one with {VARIABLE}", path.display()
     )]
-    NotStatic {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        reason: elf::Error,
-    },
+    NotStatic { path: PathBuf, reason: elf::Error },
 }
 
 /// A busybox that runs in the guest.
 #[derive(Debug)]
 pub(crate) struct Busybox {
-    /// The executable.
     pub executable: Vec<u8>,
     /// Where its tools belong, as paths without a leading slash.
     pub links: Vec<String>,

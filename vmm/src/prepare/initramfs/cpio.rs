@@ -44,12 +44,10 @@ impl Archive {
         Ok(())
     }
 
-    /// Adds a symbolic link.
     pub(crate) fn symlink(&mut self, path: &str, target: &str) {
         self.entry(path, S_IFLNK | 0o777, (0, 0), target.as_bytes());
     }
 
-    /// Adds a character device.
     pub(crate) fn character_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) {
         self.entry(path, S_IFCHR | mode, (major, minor), &[]);
     }

@@ -1,13 +1,10 @@
 //! The little that has to be known of an executable: whether it runs in a
 //! guest that has no libraries.
 
-/// Why a file does not run in the initramfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is no ELF executable for x86-64.
     #[error("it is no x86-64 executable")]
     NotExecutable,
-    /// It names a dynamic loader.
     #[error("it is dynamically linked")]
     Dynamic,
 }

@@ -13,50 +13,32 @@ const INSTALLED: &str = "/lib/modules";
 /// The largest module that is unpacked.
 const LARGEST: u64 = 256 << 20;
 
-/// Why modules cannot be packed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// `--modules` names no directory of modules.
     #[error(
         "{} holds no kernel modules{}: name /lib/modules/RELEASE, or the directory it is in",
         path.display(),
         release.as_ref().map(|release| format!(" for {release}")).unwrap_or_default()
     )]
     NoModules {
-        /// The directory.
         path: PathBuf,
         /// The kernel's release, where it is known.
         release: Option<String>,
     },
-    /// A file cannot be read.
     #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the host says.
-        source: io::Error,
-    },
-    /// A module's dependency is not there.
+    Read { path: PathBuf, source: io::Error },
     #[error("the module {module} needs {dependency}, which {} does not have", path.display())]
     Dependency {
-        /// Who needs it.
         module: String,
-        /// What is needed.
         dependency: String,
-        /// The directory.
         path: PathBuf,
     },
-    /// A compressed module cannot be unpacked.
     #[error("cannot unpack {}: {tool} is needed for it (apt-get install {package})", path.display())]
     Unpack {
-        /// The file.
         path: PathBuf,
-        /// The program.
         tool: &'static str,
-        /// Its package.
         package: &'static str,
     },
-    /// A module is larger than any is.
     #[error("the module {} is larger than {} MiB", .0.display(), LARGEST >> 20)]
     TooLarge(PathBuf),
 }
