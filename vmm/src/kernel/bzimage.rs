@@ -4,7 +4,7 @@
 
 use std::fs::File;
 
-use super::read_at_most;
+use super::file::read_at_most;
 
 /// One past the last header field read here (`init_size`), from the start of
 /// the file.

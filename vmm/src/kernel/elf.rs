@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::read_at_most;
+use super::file::read_at_most;
 
 const EHDR_SIZE: usize = 64;
 const PHDR_SIZE: usize = 56;

@@ -11,7 +11,9 @@ use std::os::unix::fs::FileExt;
 
 use flate2::read::{GzDecoder, MultiGzDecoder};
 
-use super::{ElfImage, Image, KernelConfig};
+use super::config::KernelConfig;
+use super::elf::ElfImage;
+use super::image::Image;
 
 const CONFIG_START: &[u8] = b"IKCFG_ST";
 const BANNER_START: &[u8] = b"Linux version ";

@@ -8,16 +8,19 @@
 pub(crate) mod bzimage;
 pub(crate) mod config;
 pub(crate) mod elf;
+mod file;
 mod ikconfig;
+mod image;
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub(crate) use bzimage::SetupHeader;
 pub(crate) use config::{KernelConfig, Setting};
 pub(crate) use elf::ElfImage;
+pub(crate) use image::Image;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -32,14 +35,6 @@ pub(crate) enum Error {
         /// What it looks like, and what to do about it.
         looks_like: String,
     },
-}
-
-#[derive(Debug)]
-pub(crate) enum Image {
-    /// A bzImage, as `make bzImage` and distributions produce it.
-    BzImage(SetupHeader),
-    /// An ELF `vmlinux`.
-    Elf(ElfImage),
 }
 
 /// How the guest kernel learns where its virtio-mmio devices are.
@@ -104,7 +99,7 @@ impl Kernel {
     /// says what the file looks like.
     fn from_file(file: File) -> std::io::Result<Result<Self, String>> {
         let size = file.metadata()?.len();
-        let head = read_at_most(&file, 0, bzimage::HEADER_SPAN)?;
+        let head = file::read_at_most(&file, 0, bzimage::HEADER_SPAN)?;
         let recognized = if elf::has_magic(&head) {
             ElfImage::read(&file, &head, size)?.map(Image::Elf)
         } else if bzimage::has_magic(&head) {
@@ -202,28 +197,6 @@ impl Kernel {
 /// address spaces names PCI_CONFIG while its handler is compiled out.
 fn has_working_acpi(config: &KernelConfig) -> bool {
     config.has("CONFIG_ACPI") && config.has("CONFIG_PCI")
-}
-
-/// Reads up to `len` bytes at `offset`; shorter at the end of the file.
-fn read_at_most(file: &File, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
-    // An offset beyond what a file can have is beyond its end; the host would
-    // call it invalid.
-    let last = offset.checked_add(len as u64);
-    if last.is_none_or(|last| i64::try_from(last).is_err()) {
-        return Ok(Vec::new());
-    }
-    let mut buffer = vec![0; len];
-    let mut filled = 0;
-    while filled < len {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer)
 }
 
 /// What a file that is neither ELF nor bzImage looks like, from its first

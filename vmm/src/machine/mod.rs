@@ -29,6 +29,7 @@ pub(crate) mod memory;
 pub(crate) mod acpi;
 pub(crate) mod board;
 mod cpuid;
+mod ending;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests;
@@ -50,6 +51,8 @@ use crate::kernel::Kernel;
 use board::Board;
 use boot::registers::Start;
 pub(crate) use counters::{ExitKind, MachineCounters};
+pub(crate) use ending::Ending;
+use ending::Event;
 use vcpu::{Crew, Surroundings, Vcpu};
 use vm::Vm;
 
@@ -107,32 +110,10 @@ pub(crate) enum Error {
     Board(#[from] board::Error),
     #[error(transparent)]
     Boot(#[from] boot::Error),
-    #[error("cannot handle the signal that stops vCPUs")]
-    Signal(#[source] vmm_sys_util::errno::Error),
-    #[error("cannot start the thread of vCPU {index}")]
-    Thread { index: u8, source: std::io::Error },
+    #[error(transparent)]
+    Thread(#[from] vcpu::ThreadError),
     #[error("KVM failed while the guest ran")]
     Run(#[source] kvm_ioctls::Error),
-}
-
-/// How a machine ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The guest switched it off.
-    PowerOff,
-    /// The guest asked for a reset.
-    Reset,
-    /// The guest cannot go on; in words, with the registers.
-    Crash(String),
-    /// A [`Stopper`] stopped it.
-    Stopped,
-}
-
-/// What the running thread waits for.
-#[derive(Debug)]
-enum Event {
-    Ended(Ending),
-    Failed(kvm_ioctls::Error),
 }
 
 /// Types on the guest's serial console. Clones go to the same console.
@@ -276,8 +257,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Error::Run`] when KVM fails, [`Error::Thread`] or [`Error::Signal`]
-    /// when a vCPU cannot be started.
+    /// [`Error::Run`] when KVM fails, [`Error::Thread`] when a vCPU cannot be
+    /// started.
     pub(crate) fn run(self) -> Result<Ending, Error> {
         let crew = Crew {
             resets: self.triple_fault_resets,

@@ -3,7 +3,7 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::Error;
+use super::error::Error;
 use crate::machine::layout;
 
 const SPEC_REVISION: u8 = 4;

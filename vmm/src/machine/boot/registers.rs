@@ -7,7 +7,7 @@
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::Error;
+use super::error::Error;
 use crate::machine::layout;
 
 const CR0_PE: u64 = 1 << 0;

@@ -6,7 +6,8 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
 
-use super::{Error, Span};
+use super::error::Error;
+use super::placement::Span;
 use crate::machine::layout;
 
 const E820_RAM: u32 = 1;

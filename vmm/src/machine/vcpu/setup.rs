@@ -2,7 +2,7 @@
 
 use kvm_bindings::{CpuId, Msrs, kvm_fpu, kvm_lapic_state, kvm_msr_entry};
 
-use super::Vcpu;
+use super::processor::Vcpu;
 use crate::machine::boot::registers::Start;
 use crate::machine::vm::Vm;
 

@@ -7,11 +7,19 @@ use std::time::Duration;
 
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
-use super::{End, Surroundings, Vcpu};
-use crate::machine::{Ending, Error, Event};
+use super::processor::{End, Surroundings, Vcpu};
+use crate::machine::ending::{Ending, Event};
 
 /// How long a vCPU that missed a kick runs on before the next.
 const KICK_INTERVAL: Duration = Duration::from_millis(1);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot handle the signal that stops vCPUs")]
+    Signal(#[source] vmm_sys_util::errno::Error),
+    #[error("cannot start the thread of vCPU {index}")]
+    Thread { index: u8, source: std::io::Error },
+}
 
 /// What the threads have in common.
 #[derive(Debug)]

@@ -1,0 +1,172 @@
+//! One processor of the guest: its thread runs the guest until it leaves it
+//! for a device, and serves that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use devices::bus::Bus;
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vm_memory::GuestMemoryMmap;
+
+use crate::machine::counters::{ExitKind, MachineCounters};
+
+/// What a vCPU thread works on.
+#[derive(Clone, Debug)]
+pub(in crate::machine) struct Surroundings {
+    pub(in crate::machine) ports: Arc<Bus>,
+    pub(in crate::machine) mmio: Arc<Bus>,
+    pub(in crate::machine) counters: Arc<MachineCounters>,
+    /// Set before the thread is kicked: leave the guest for good.
+    pub(in crate::machine) stop: Arc<AtomicBool>,
+}
+
+/// Why a vCPU does not go on by itself.
+#[derive(Debug)]
+pub(in crate::machine) enum End {
+    /// It was told to stop.
+    Stopped,
+    /// A triple fault: how a kernel without another way resets the machine,
+    /// and what a broken one does.
+    TripleFault(String),
+    /// The guest did what no processor can go on after.
+    Crash(String),
+    /// KVM failed.
+    Failed(kvm_ioctls::Error),
+}
+
+/// What one exit means for the loop.
+enum Step {
+    Continue,
+    End(End),
+    /// An end that the registers have to explain.
+    Explain {
+        what: String,
+        triple_fault: bool,
+    },
+}
+
+/// A processor before and while it runs.
+#[derive(Debug)]
+pub(in crate::machine) struct Vcpu {
+    pub(super) fd: VcpuFd,
+    pub(super) index: u8,
+    /// KVM reads and writes guest memory by host address as long as `fd` is
+    /// open.
+    pub(super) _memory: GuestMemoryMmap,
+}
+
+impl Vcpu {
+    pub(in crate::machine) fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// Runs the guest until it ends or is stopped.
+    pub(in crate::machine) fn run(mut self, around: &Surroundings) -> End {
+        loop {
+            // A kick between this check and KVM_RUN is lost; whoever kicks
+            // repeats it until the thread is gone.
+            if around.stop.load(Ordering::Acquire) {
+                return End::Stopped;
+            }
+            match step(self.fd.run(), around) {
+                Step::Continue => {}
+                Step::End(end) => return end,
+                Step::Explain { what, triple_fault } => {
+                    let text = format!("{what} on vCPU {}: {}", self.index, self.registers());
+                    return if triple_fault {
+                        End::TripleFault(text)
+                    } else {
+                        End::Crash(text)
+                    };
+                }
+            }
+        }
+    }
+
+    /// The registers that tell where a processor was and in which mode.
+    fn registers(&self) -> String {
+        match (self.fd.get_regs(), self.fd.get_sregs()) {
+            (Ok(regs), Ok(sregs)) => format!(
+                "rip={:#x} rsp={:#x} rflags={:#x} cs={:#x} cr0={:#x} cr2={:#x} cr3={:#x} \
+                 cr4={:#x} efer={:#x}",
+                regs.rip,
+                regs.rsp,
+                regs.rflags,
+                sregs.cs.selector,
+                sregs.cr0,
+                sregs.cr2,
+                sregs.cr3,
+                sregs.cr4,
+                sregs.efer
+            ),
+            _ => "no registers".to_owned(),
+        }
+    }
+}
+
+/// Serves one exit.
+fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, around: &Surroundings) -> Step {
+    let count = |kind| around.counters.count(kind);
+    match exit {
+        Ok(VcpuExit::IoOut(port, data)) => {
+            count(ExitKind::PortWrite);
+            around.ports.write(u64::from(port), data);
+            Step::Continue
+        }
+        Ok(VcpuExit::IoIn(port, data)) => {
+            count(ExitKind::PortRead);
+            around.ports.read(u64::from(port), data);
+            Step::Continue
+        }
+        Ok(VcpuExit::MmioWrite(address, data)) => {
+            count(ExitKind::MmioWrite);
+            around.mmio.write(address, data);
+            Step::Continue
+        }
+        Ok(VcpuExit::MmioRead(address, data)) => {
+            count(ExitKind::MmioRead);
+            around.mmio.read(address, data);
+            Step::Continue
+        }
+        Ok(VcpuExit::Intr) => {
+            count(ExitKind::Interrupted);
+            Step::Continue
+        }
+        Ok(VcpuExit::Shutdown) => {
+            count(ExitKind::Shutdown);
+            Step::Explain {
+                what: "triple fault".to_owned(),
+                triple_fault: true,
+            }
+        }
+        Ok(exit) => {
+            count(ExitKind::Other);
+            Step::Explain {
+                what: describe(&exit),
+                triple_fault: false,
+            }
+        }
+        Err(error) => match error.errno() {
+            libc::EINTR => {
+                count(ExitKind::Interrupted);
+                Step::Continue
+            }
+            // A processor that waits for its SIPI got it: run it.
+            libc::EAGAIN => Step::Continue,
+            _ => Step::End(End::Failed(error)),
+        },
+    }
+}
+
+fn describe(exit: &VcpuExit<'_>) -> String {
+    match exit {
+        VcpuExit::InternalError => "KVM cannot emulate an instruction".to_owned(),
+        VcpuExit::FailEntry(reason, cpu) => {
+            format!("the CPU refuses to enter the guest (reason {reason:#x}, host CPU {cpu})")
+        }
+        VcpuExit::MemoryFault { gpa, size, .. } => {
+            format!("the host has no memory for {size} bytes at guest address {gpa:#x}")
+        }
+        other => format!("unexpected exit {other:?}"),
+    }
+}
