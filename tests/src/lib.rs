@@ -9,4 +9,5 @@ pub mod fixtures;
 pub mod host;
 pub mod kernels;
 pub mod lab;
+pub mod native;
 pub mod tap;

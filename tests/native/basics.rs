@@ -1,0 +1,147 @@
+//! The everyday operations, in every cache mode.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::thread;
+
+use rustix::io::Errno;
+
+use crate::fixture::{MODES, names, on_share, pattern};
+use crate::mapping;
+
+const MEBIBYTE: usize = 1 << 20;
+
+#[test]
+fn what_is_written_is_read_and_is_on_the_host() {
+    let len = 5 * MEBIBYTE + 4321;
+    for mode in MODES {
+        on_share(
+            mode,
+            |mount| {
+                let path = mount.join("file");
+                let mut file = OpenOptions::new()
+                    .create_new(true)
+                    .read(true)
+                    .write(true)
+                    .open(&path)
+                    .unwrap();
+                file.write_all(&pattern(1, len)).unwrap();
+                file.write_all_at(b"in between", 4090).unwrap();
+                file.seek(SeekFrom::Start(0)).unwrap();
+                let mut back = Vec::new();
+                file.read_to_end(&mut back).unwrap();
+                assert_eq!(back.len(), len);
+                assert_eq!(&back[4090..4100], b"in between");
+                file.set_len(6000).unwrap();
+                assert_eq!(fs::metadata(&path).unwrap().len(), 6000);
+            },
+            |directory| {
+                let mut expected = pattern(1, 6000);
+                expected[4090..4100].copy_from_slice(b"in between");
+                assert!(fs::read(directory.join("file")).unwrap() == expected);
+            },
+        );
+    }
+}
+
+#[test]
+fn a_rename_replaces_and_a_removal_removes() {
+    for mode in MODES {
+        on_share(
+            mode,
+            |mount| {
+                fs::create_dir_all(mount.join("a/b")).unwrap();
+                fs::write(mount.join("old"), "old").unwrap();
+                fs::write(mount.join("a/new"), "new").unwrap();
+                fs::write(mount.join("gone"), "gone").unwrap();
+                fs::hard_link(mount.join("old"), mount.join("a/link")).unwrap();
+                let mut open = File::open(mount.join("gone")).unwrap();
+                fs::remove_file(mount.join("gone")).unwrap();
+                fs::rename(mount.join("a/new"), mount.join("old")).unwrap();
+                fs::rename(mount.join("a"), mount.join("c")).unwrap();
+                let mut text = String::new();
+                open.read_to_string(&mut text).unwrap();
+                assert_eq!(text, "gone");
+                assert_eq!(names(mount), ["c", "old"]);
+                assert_eq!(names(&mount.join("c")), ["b", "link"]);
+                assert_eq!(fs::read(mount.join("old")).unwrap(), b"new");
+            },
+            |directory| {
+                assert_eq!(names(directory), ["c", "old"]);
+                assert_eq!(fs::read(directory.join("old")).unwrap(), b"new");
+                assert_eq!(fs::read(directory.join("c/link")).unwrap(), b"old");
+            },
+        );
+    }
+}
+
+#[test]
+fn a_shared_mapping_reaches_the_host() {
+    for mode in &MODES[2..] {
+        on_share(
+            mode,
+            |mount| {
+                let path = mount.join("mapped");
+                fs::write(&path, pattern(0, 2 * MEBIBYTE)).unwrap();
+                let file = OpenOptions::new().read(true).write(true).open(&path);
+                let file = file.unwrap();
+                let text = b"through a mapping";
+                mapping::write(&file, 2 * MEBIBYTE, 12_293, text).unwrap();
+                assert_eq!(
+                    &fs::read(&path).unwrap()[12_293..12_310],
+                    b"through a mapping"
+                );
+            },
+            |directory| {
+                let mut expected = pattern(0, 2 * MEBIBYTE);
+                expected[12_293..12_310].copy_from_slice(b"through a mapping");
+                assert!(fs::read(directory.join("mapped")).unwrap() == expected);
+            },
+        );
+    }
+}
+
+#[test]
+fn without_a_page_cache_there_is_no_shared_mapping() {
+    on_share(
+        "cache=never",
+        |mount| {
+            let path = mount.join("file");
+            fs::write(&path, pattern(0, 4096)).unwrap();
+            let file = OpenOptions::new().read(true).write(true).open(&path);
+            let outcome = mapping::write(&file.unwrap(), 4096, 0, b"text");
+            assert_eq!(outcome, Err(Errno::NODEV));
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn two_threads_get_what_each_of_them_wrote() {
+    for mode in MODES {
+        on_share(
+            mode,
+            |mount| {
+                thread::scope(|scope| {
+                    for thread in 0..2_u8 {
+                        scope.spawn(move || {
+                            for number in 0..40_u8 {
+                                let path = mount.join(format!("{thread}-{number}"));
+                                let text = pattern(thread ^ number, 10_000);
+                                let mut file = File::create(&path).unwrap();
+                                file.write_all(&text).unwrap();
+                                file.sync_all().unwrap();
+                                assert!(fs::read(&path).unwrap() == text);
+                                if number % 2 == 1 {
+                                    fs::remove_file(&path).unwrap();
+                                }
+                            }
+                        });
+                    }
+                });
+            },
+            |directory| assert_eq!(names(directory).len(), 40),
+        );
+    }
+}

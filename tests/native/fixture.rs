@@ -1,0 +1,120 @@
+//! A test that runs on the mount: the test program is run again by `serve`,
+//! for that one test.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+
+use tempfile::TempDir;
+
+/// Set for the test program that runs on a share.
+const INSIDE: &str = "NATIVE_TEST_INSIDE";
+
+/// Every cache policy, and write-back where it can be had.
+pub(crate) const MODES: [&str; 6] = [
+    "cache=never",
+    "cache=metadata",
+    "cache=auto",
+    "cache=always",
+    "cache=auto,writeback",
+    "cache=always,writeback",
+];
+
+/// A directory to share and a place to mount it.
+pub(crate) struct Place {
+    top: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let top = tempfile::tempdir().unwrap();
+        for name in ["shared", "mount"] {
+            fs::create_dir(top.path().join(name)).unwrap();
+        }
+        Self { top }
+    }
+
+    /// What is shared, as the host sees it.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.top.path().join("shared")
+    }
+
+    /// `serve` for this place, ready for COMMAND.
+    pub(crate) fn serve(&self, options: &str) -> Command {
+        let serve = env!("CARGO_BIN_EXE_serve");
+        let mut command = if rustix::process::geteuid().is_root() {
+            Command::new(serve)
+        } else {
+            let mut command = Command::new("unshare");
+            command.args(["--map-root-user", serve]);
+            command
+        };
+        let mut mount = self.top.path().join("mount").into_os_string();
+        if !options.is_empty() {
+            mount.push(",");
+            mount.push(options);
+        }
+        command.arg(self.directory()).arg(mount).arg("--");
+        command
+    }
+
+    /// A shell's `script`, in the mount point.
+    pub(crate) fn shell(&self, options: &str, script: &str) -> Output {
+        let script = format!("cd \"$MOUNTPOINT\" || exit\n{script}");
+        let mut serve = self.serve(options);
+        serve.args(["sh", "-euc", &script]).output().unwrap()
+    }
+}
+
+/// Runs `body` on the mount point of a fresh share with `options`, and then
+/// `check` on what is shared. For a test that calls nothing else.
+pub(crate) fn on_share(options: &str, body: impl FnOnce(&Path), check: impl FnOnce(&Path)) {
+    if env::var_os(INSIDE).is_some_and(|inside| inside == options) {
+        return body(&mount_point());
+    }
+    if env::var_os(INSIDE).is_some() {
+        return;
+    }
+    let place = Place::new();
+    let test = thread::current().name().unwrap().to_owned();
+    let output = (place.serve(options))
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", &test, "--nocapture"])
+        .env(INSIDE, options)
+        .output()
+        .unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{options}: {text}");
+    assert!(text.contains("1 passed"), "{options}: {text}");
+    check(&place.directory());
+}
+
+fn mount_point() -> PathBuf {
+    env::var_os("MOUNTPOINT").unwrap_or_default().into()
+}
+
+/// What a command said.
+pub(crate) fn text(output: &Output) -> String {
+    let both = [&output.stdout, &output.stderr];
+    both.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .concat()
+}
+
+/// The bytes of a file that differ from place to place.
+pub(crate) fn pattern(seed: u8, len: usize) -> Vec<u8> {
+    let step = |index: usize| (index ^ (index >> 8) ^ (index >> 16)).to_le_bytes()[0];
+    (0..len)
+        .map(|index| step(index).wrapping_add(seed))
+        .collect()
+}
+
+/// The names in a directory, sorted.
+pub(crate) fn names(directory: &Path) -> Vec<OsString> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort_by(|one, other| OsStr::cmp(one, other));
+    names
+}

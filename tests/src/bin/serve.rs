@@ -1,0 +1,114 @@
+//! The `serve` command: a share of `vmm run` on this host's own kernel.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tests::native::connection::Connection;
+use tests::native::mount;
+use tests::native::share::NativeShare;
+
+/// The status when it is not COMMAND's.
+const FAILED: u8 = 125;
+
+/// Mounts DIR at MOUNTPOINT through the FUSE server of vmm, and runs COMMAND
+///
+/// The mount is seen by COMMAND alone, whose MOUNTPOINT variable names it, and
+/// is gone when COMMAND is. Needs root, or `unshare --map-root-user` and a
+/// /dev/fuse that the user may open.
+///
+/// Exits with COMMAND's status, 128+n for a signal, 126 and 127 when it cannot
+/// be executed or found, and 125 with a message when something else failed.
+/// VMM_LOG=debug tells more.
+#[derive(Debug, Parser)]
+#[command(name = "serve", version)]
+struct Cli {
+    /// The directory to share
+    directory: PathBuf,
+
+    /// Where to mount it, and the options of `vmm run --share`: cache=, writeback, ro, xattr,
+    /// queues= (threads; default 2) ...
+    #[arg(value_name = "MOUNTPOINT[,OPTION[=VALUE]]...")]
+    place: OsString,
+
+    /// What to run
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("VMM_LOG", "warn")).init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
+        }
+    };
+    match run(&cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("serve: error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<u8> {
+    let share = NativeShare::parse(&cli.directory, &cli.place)?;
+    let device = Arc::new(mount::open_device()?);
+    mount::go_private()?;
+    // Before the mount, which may cover the directory.
+    let server = share.server()?;
+    let mounted = mount::mount(&device, &share.at)?;
+    let connection = Connection::serve(device, server, share.queues)?;
+    let mut command = Command::new(&cli.command[0]);
+    command.args(&cli.command[1..]).env("MOUNTPOINT", &share.at);
+    let status = match command.spawn() {
+        Ok(child) => code(wait(child)?),
+        Err(error) => {
+            eprintln!("serve: error: {}: {error}", cli.command[0].display());
+            match error.kind() {
+                std::io::ErrorKind::NotFound => 127,
+                _ => 126,
+            }
+        }
+    };
+    mounted.unmount()?;
+    connection.finish()?;
+    Ok(status)
+}
+
+/// Waits for `child`, and hands on to it the signals that would end us.
+fn wait(mut child: Child) -> Result<ExitStatus> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let handle = signals.handle();
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let relay = thread::spawn(move || {
+        for signal in &mut signals {
+            if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(signal)) {
+                let _ = kill_process(pid, signal);
+            }
+        }
+    });
+    let status = child.wait().context("cannot wait for COMMAND");
+    handle.close();
+    let _ = relay.join();
+    status
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 255, 1 to 64
+fn code(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code as u8,
+        (None, signal) => 128 + signal.unwrap_or_default() as u8,
+    }
+}

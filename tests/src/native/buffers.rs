@@ -1,0 +1,189 @@
+//! A request and the room for its answer, in memory as a guest's would be: the
+//! server takes chains, and chains come out of queues.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use devices::fuse::Server;
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
+use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_queue::desc::split::Descriptor;
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, ReadVolatile, WriteVolatile};
+
+use super::driver::{self, Request};
+
+type Chain = DescriptorChain<Arc<GuestMemoryMmap>>;
+
+const DESCRIPTORS: usize = 0x0;
+const AVAILABLE: usize = 0x100;
+const USED: usize = 0x200;
+const REQUEST: usize = 0x1000;
+/// More than the longest request: a WRITE of 1 MiB with its headers.
+const REQUEST_SPACE: usize = 2 << 20;
+const REPLY: usize = REQUEST + REQUEST_SPACE;
+/// More than the longest answer.
+const REPLY_SPACE: usize = 8 << 20;
+
+/// The part of a request that is looked at here: all of INIT, and the header and
+/// first fields of the others.
+const HEAD: usize = 128;
+
+/// The buffers of one request at a time.
+#[derive(Debug)]
+pub struct Buffers {
+    memory: Arc<GuestMemoryMmap>,
+}
+
+impl Buffers {
+    /// Buffers with nothing in them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory.
+    pub fn new() -> Result<Self> {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), REPLY + REPLY_SPACE)])
+            .context("cannot map memory for requests")?;
+        Ok(Self {
+            memory: Arc::new(memory),
+        })
+    }
+
+    /// Reads one request from `device`, and adapts it to what virtiofs would
+    /// send.
+    ///
+    /// # Errors
+    ///
+    /// What `read(2)` says, or that it was no request.
+    pub fn receive(&self, device: &File) -> Result<Request, Receive> {
+        let mut space = (self.memory)
+            .get_slice(address(REQUEST), REQUEST_SPACE)
+            .map_err(anyhow::Error::from)?;
+        let len = { device }
+            .read_volatile(&mut space)
+            .map_err(|error| match error {
+                vm_memory::VolatileMemoryError::IOError(error) => Receive::Read(error),
+                other => Receive::Wrong(other.into()),
+            })?;
+        let mut head = [0; HEAD];
+        let head = &mut head[..len.min(HEAD)];
+        self.memory
+            .read_slice(head, address(REQUEST))
+            .map_err(anyhow::Error::from)?;
+        let request = Request::read(head, len)?;
+        if request.is_init() {
+            driver::offer_as_virtiofs(head);
+            self.put(head)?;
+        }
+        Ok(request)
+    }
+
+    /// Puts a request that no kernel sent.
+    ///
+    /// # Errors
+    ///
+    /// When it is too long.
+    pub fn put(&self, request: &[u8]) -> Result<()> {
+        ensure!(request.len() <= REQUEST_SPACE, "the request is too long");
+        self.memory.write_slice(request, address(REQUEST))?;
+        Ok(())
+    }
+
+    /// Whether `server` thinks that the request may keep others waiting.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be described.
+    pub fn may_block(&self, server: &Server, request: &Request) -> Result<bool> {
+        let chain = self.chain(request)?;
+        let reader = Reader::from_descriptor_chain(self.memory.as_ref(), chain)?;
+        Ok(server.may_block(&reader))
+    }
+
+    /// Has `server` answer the request, and says how long the answer is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be described.
+    pub fn answer(&self, server: &Server, request: &Request) -> Result<usize> {
+        let chain = self.chain(request)?;
+        let reader = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())?;
+        let writer = VirtioFsWriter::new(self.memory.as_ref(), chain)?;
+        Ok(server.answer(reader, writer) as usize)
+    }
+
+    /// Writes the answer, `len` bytes, to `device`.
+    ///
+    /// # Errors
+    ///
+    /// What `write(2)` says, or that it took a part.
+    pub fn deliver(&self, device: &File, len: usize) -> io::Result<()> {
+        let answer = self
+            .memory
+            .get_slice(address(REPLY), len)
+            .map_err(io::Error::other)?;
+        match { device }.write_volatile(&answer) {
+            Ok(written) if written == len => Ok(()),
+            Ok(written) => Err(io::Error::other(format!(
+                "the kernel took {written} of {len} bytes"
+            ))),
+            Err(vm_memory::VolatileMemoryError::IOError(error)) => Err(error),
+            Err(other) => Err(io::Error::other(other)),
+        }
+    }
+
+    fn chain(&self, request: &Request) -> Result<Chain> {
+        let room = request.room();
+        ensure!(
+            room <= REPLY_SPACE,
+            "request {} wants {room} bytes",
+            request.unique
+        );
+        self.describe(request.len, room)?;
+        let mut queue = Queue::new(2)?;
+        queue.try_set_desc_table_address(address(DESCRIPTORS))?;
+        queue.try_set_avail_ring_address(address(AVAILABLE))?;
+        queue.try_set_used_ring_address(address(USED))?;
+        queue.set_ready(true);
+        let chain = queue.iter(Arc::clone(&self.memory))?.next();
+        chain.context("the request is no chain")
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // Lengths up to the spaces, 16-bit flags.
+    fn describe(&self, request: usize, room: usize) -> Result<()> {
+        let (next, write) = (VRING_DESC_F_NEXT as u16, VRING_DESC_F_WRITE as u16);
+        let descriptors = [
+            Descriptor::new(REQUEST as u64, request as u32, next, 1),
+            Descriptor::new(REPLY as u64, room as u32, write, 0),
+        ];
+        for (index, descriptor) in descriptors.into_iter().enumerate() {
+            let at = address(DESCRIPTORS + index * size_of::<Descriptor>());
+            self.memory.write_obj(descriptor, at)?;
+        }
+        // Flags, index, first element.
+        self.memory
+            .write_obj([0, 1_u16.to_le(), 0], address(AVAILABLE))?;
+        Ok(())
+    }
+}
+
+/// Why no request was received.
+#[derive(Debug)]
+pub enum Receive {
+    /// `read(2)` failed.
+    Read(io::Error),
+    /// What came is no request.
+    Wrong(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Receive {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+fn address(offset: usize) -> GuestAddress {
+    GuestAddress(offset as u64)
+}

@@ -1,0 +1,160 @@
+//! The threads that carry requests from `/dev/fuse` to the server, as the
+//! device's do from the queues.
+
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result};
+use devices::fuse::Server;
+
+use super::buffers::{Buffers, Receive};
+use super::driver::{self, ReadFailure, Request};
+
+/// A server with the device that asks it.
+#[derive(Debug)]
+pub struct Connection {
+    threads: Vec<JoinHandle<Result<()>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    device: Arc<File>,
+    server: Arc<Server>,
+    /// Buffers without a request.
+    idle: Mutex<Vec<Buffers>>,
+    /// The first thing that went wrong on a thread which nobody joins.
+    failure: Mutex<Option<anyhow::Error>>,
+}
+
+impl Connection {
+    /// Begins to serve, with `queues` threads. They are made like the calling
+    /// one, with its user and its filters.
+    ///
+    /// # Errors
+    ///
+    /// When there is no thread to be had.
+    pub fn serve(device: Arc<File>, server: Arc<Server>, queues: u16) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            device,
+            server,
+            idle: Mutex::default(),
+            failure: Mutex::default(),
+        });
+        let threads = (0..queues).map(|queue| {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new()
+                .name(format!("fs-native-{queue}"))
+                .spawn(move || shared.run())
+        });
+        let threads = threads
+            .collect::<io::Result<_>>()
+            .context("cannot start a thread for a queue")?;
+        Ok(Self { threads, shared })
+    }
+
+    /// Waits until the file system is unmounted, and ends the session as
+    /// virtiofs does.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong while it was served.
+    pub fn finish(self) -> Result<()> {
+        for thread in self.threads {
+            if let Err(panic) = thread.join().map(|outcome| self.shared.note(outcome)) {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        let buffers = self.shared.take()?;
+        let destroy = driver::destroy();
+        buffers.put(&destroy)?;
+        buffers.answer(
+            &self.shared.server,
+            &Request::read(&destroy, destroy.len())?,
+        )?;
+        let mut failure = lock(&self.shared.failure);
+        failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Shared {
+    /// What the thread of a queue does.
+    fn run(self: Arc<Self>) -> Result<()> {
+        let mut buffers = self.take()?;
+        loop {
+            let request = match buffers.receive(&self.device) {
+                Ok(request) => request,
+                Err(Receive::Wrong(error)) => return Err(error),
+                Err(Receive::Read(error)) => match driver::judge(&error) {
+                    ReadFailure::Again => continue,
+                    ReadFailure::Unmounted => return Ok(()),
+                    ReadFailure::Broken => {
+                        return Err(error).context("cannot read a request from /dev/fuse");
+                    }
+                },
+            };
+            if request.is_interrupt() {
+                self.delivered(
+                    &request,
+                    io::Write::write_all(&mut { self.device.as_ref() }, &request.not_implemented()),
+                )?;
+            } else if buffers.may_block(&self.server, &request)? {
+                let full = std::mem::replace(&mut buffers, self.take()?);
+                self.detach(full, request)?;
+            } else {
+                self.answer(&buffers, &request)?;
+            }
+        }
+    }
+
+    /// Serves a request that may block where it keeps no other waiting.
+    fn detach(self: &Arc<Self>, buffers: Buffers, request: Request) -> Result<()> {
+        let shared = Arc::clone(self);
+        thread::Builder::new()
+            .name("fs-native-pool".to_owned())
+            .spawn(move || {
+                shared.note(shared.answer(&buffers, &request));
+                lock(&shared.idle).push(buffers);
+            })
+            .context("cannot start a thread for a request that may block")?;
+        Ok(())
+    }
+
+    fn answer(&self, buffers: &Buffers, request: &Request) -> Result<()> {
+        match buffers.answer(&self.server, request)? {
+            0 => Ok(()),
+            len => self.delivered(request, buffers.deliver(&self.device, len)),
+        }
+    }
+
+    /// An answer that the kernel refuses leaves a task waiting for ever.
+    fn delivered(&self, request: &Request, outcome: io::Result<()>) -> Result<()> {
+        match outcome {
+            Err(error) if driver::nobody_waits(&error) => Ok(()),
+            Err(error) if driver::judge(&error) == ReadFailure::Unmounted => Ok(()),
+            Err(error) => Err(error).with_context(|| {
+                let (opcode, unique) = (request.opcode, request.unique);
+                format!("the kernel refuses the answer to request {unique}, opcode {opcode}")
+            }),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn take(&self) -> Result<Buffers> {
+        let idle = lock(&self.idle).pop();
+        idle.map_or_else(Buffers::new, Ok)
+    }
+
+    fn note(&self, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            log::error!("{error:#}");
+            lock(&self.failure).get_or_insert(error);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
