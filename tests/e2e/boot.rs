@@ -1,35 +1,41 @@
 //! Kernels and machines of every shape.
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::Trial;
 use std::time::Duration;
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
 
-use crate::vm::{Bench, Vm, directory};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, directory};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![
-        bench.trial("boot::a_bzimage_boots", |fixtures| {
-            kernel_boots(fixtures, "bzImage")
-        }),
-        bench.trial("boot::an_elf_vmlinux_boots", |fixtures| {
-            kernel_boots(fixtures, "vmlinux")
-        }),
-        bench.trial("boot::every_processor_comes_up", processors),
-        bench.trial("boot::256_mib_are_enough", |fixtures| memory(fixtures, 256)),
-        bench.trial("boot::memory_continues_above_4_gib", |fixtures| {
-            memory(fixtures, 4608)
-        }),
-        bench.trial("boot::more_than_8_gib_are_all_there", |fixtures| {
-            memory(fixtures, 8320)
-        }),
-        bench.trial("boot::the_clock_is_the_hosts", clock),
-        bench.trial(
-            "boot::the_command_line_gets_what_the_user_appends",
-            command_line,
-        ),
-    ]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "boot",
+        vec![
+            Test::new("a_bzimage_boots", PATCHED, |fixtures| {
+                kernel_boots(fixtures, "bzImage")
+            }),
+            Test::new("an_elf_vmlinux_boots", PATCHED, |fixtures| {
+                kernel_boots(fixtures, "vmlinux")
+            }),
+            Test::new("every_processor_comes_up", PATCHED, processors),
+            Test::new("256_mib_are_enough", PATCHED, |fixtures| {
+                memory(fixtures, 256)
+            }),
+            Test::new("memory_continues_above_4_gib", PATCHED, |fixtures| {
+                memory(fixtures, 4608)
+            }),
+            Test::new("more_than_8_gib_are_all_there", PATCHED, |fixtures| {
+                memory(fixtures, 8320)
+            }),
+            Test::new("the_clock_is_the_hosts", PATCHED, clock),
+            Test::new(
+                "the_command_line_gets_what_the_user_appends",
+                PATCHED,
+                command_line,
+            ),
+        ],
+    )
 }
 
 fn kernel_boots(fixtures: &Fixtures, file: &str) -> Result<()> {

@@ -9,14 +9,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use libtest_mimic::Trial;
 use rustix::fs::{XattrFlags, setxattr};
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Variant, Version};
 use tests::tap;
 
-use crate::vm::{Bench, Vm, complaint, stretched};
+use crate::theme::{Test, Theme};
+use crate::vm::{Vm, complaint, stretched};
 
 /// A guest and the tests it runs.
 #[derive(Clone, Copy, Debug)]
@@ -182,45 +182,31 @@ const SUITES: [Suite; 20] = [
     },
 ];
 
-/// `driver_6_1::`, and for kernels that watch themselves `driver_debug_6_1::`.
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in Version::ALL {
-        let number = version.to_string().replace('.', "_");
-        for suite in SUITES {
-            trials.push(bench.trial(
-                format!("driver_{number}::{}", suite.name),
-                move |fixtures| suite.run(fixtures, Kernel(version, suite.variant)),
-            ));
-            if suite.variant == Variant::Test && suite.debug {
-                trials.push(bench.trial(
-                    format!("driver_debug_{number}::{}", suite.name),
-                    move |fixtures| suite.run(fixtures, Kernel(version, Variant::Debug)),
-                ));
-            }
-        }
-    }
-    trials
-}
-
-/// The kernels the tests of a theme boot, if it is one of these.
-pub(crate) fn kernels(theme: &str) -> Option<Vec<Kernel>> {
-    Version::ALL.into_iter().find_map(|version| {
-        let number = version.to_string().replace('.', "_");
-        if theme == format!("driver_{number}::") {
-            Some(vec![
-                Kernel(version, Variant::Test),
-                Kernel(version, Variant::Stock),
-            ])
-        } else if theme == format!("driver_debug_{number}::") {
-            Some(vec![Kernel(version, Variant::Debug)])
-        } else {
-            None
-        }
-    })
+/// A theme for each version, and one for each kernel that watches itself.
+pub(crate) fn themes() -> Vec<Theme> {
+    let versions = [
+        (Version::V6_1, "driver_6_1", "driver_debug_6_1"),
+        (Version::V6_12, "driver_6_12", "driver_debug_6_12"),
+    ];
+    let themes = versions.map(|(version, name, debug_name)| {
+        let tests = SUITES.map(|suite| suite.test(Kernel(version, suite.variant)));
+        let watched = SUITES
+            .into_iter()
+            .filter(|suite| suite.variant == Variant::Test && suite.debug)
+            // Those kernels take long to build and longer to run.
+            .map(|suite| suite.test(Kernel(version, Variant::Debug)).ignored());
+        [Theme::new(name, tests), Theme::new(debug_name, watched)]
+    });
+    themes.into_iter().flatten().collect()
 }
 
 impl Suite {
+    fn test(self, kernel: Kernel) -> Test {
+        Test::new(self.name, [kernel], move |fixtures| {
+            self.run(fixtures, kernel)
+        })
+    }
+
     fn run(&self, fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         let directory = fixtures.kernel(kernel)?;
         let is_debug = kernel.1 == Variant::Debug;

@@ -5,41 +5,46 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, below, directory, stretched};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, below, directory, stretched};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![
-        bench.trial("exit_status::of_the_command_is_that_of_vmm", command_status),
-        bench.trial(
-            "exit_status::is_128_and_the_signal_that_ended_the_command",
-            signal,
-        ),
-        bench.trial("exit_status::is_124_when_the_time_is_up", timeout),
-        bench.trial(
-            "exit_status::is_125_for_a_command_line_that_cannot_work",
-            cannot_work,
-        ),
-        bench.trial(
-            "exit_status::is_126_for_a_file_that_cannot_be_executed",
-            cannot_execute,
-        ),
-        bench.trial(
-            "exit_status::is_127_for_a_command_that_is_not_there",
-            not_found,
-        ),
-        bench.trial("exit_status::is_255_when_the_kernel_panics", panic),
-        bench.trial(
-            "exit_status::is_255_when_the_command_powers_the_machine_off",
-            |fixtures| ends_without_report(fixtures, "poweroff -f"),
-        ),
-        bench.trial(
-            "exit_status::is_255_when_the_command_restarts_the_machine",
-            |fixtures| ends_without_report(fixtures, "reboot -f"),
-        ),
-    ]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "exit_status",
+        vec![
+            Test::new("of_the_command_is_that_of_vmm", PATCHED, command_status),
+            Test::new(
+                "is_128_and_the_signal_that_ended_the_command",
+                PATCHED,
+                signal,
+            ),
+            Test::new("is_124_when_the_time_is_up", PATCHED, timeout),
+            Test::new(
+                "is_125_for_a_command_line_that_cannot_work",
+                PATCHED,
+                cannot_work,
+            ),
+            Test::new(
+                "is_126_for_a_file_that_cannot_be_executed",
+                PATCHED,
+                cannot_execute,
+            ),
+            Test::new("is_127_for_a_command_that_is_not_there", PATCHED, not_found),
+            Test::new("is_255_when_the_kernel_panics", PATCHED, panic),
+            Test::new(
+                "is_255_when_the_command_powers_the_machine_off",
+                PATCHED,
+                |fixtures| ends_without_report(fixtures, "poweroff -f"),
+            ),
+            Test::new(
+                "is_255_when_the_command_restarts_the_machine",
+                PATCHED,
+                |fixtures| ends_without_report(fixtures, "reboot -f"),
+            ),
+        ],
+    )
 }
 
 fn command_status(fixtures: &Fixtures) -> Result<()> {

@@ -10,11 +10,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Variant, Version};
 
-use crate::vm::{Bench, Run, Vm, complaint, directory, stretched};
+use crate::theme::{Test, Theme};
+use crate::vm::{Run, Vm, complaint, directory, stretched};
 
 /// The largest module an unpatched kernel loads over direct I/O, in bytes.
 const LAST_GOOD: u64 = 4_194_264;
@@ -27,67 +27,57 @@ const LONGEST_REQUEST: u64 = 252 * 4096;
 /// What a file of "over 8 MiB" is over.
 const EIGHT_MIB: u64 = 8 << 20;
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in Version::ALL {
-        let patched = Kernel(version, Variant::Patched);
-        let theme = theme(version);
-        for cache in ["never", "auto"] {
-            for size in PAYLOAD_SIZES {
-                trials.push(bench.trial(
-                    format!("{theme}payload_of_{size}_bytes_loads_intact_with_cache_{cache}"),
-                    move |fixtures| payload_loads_intact(fixtures, patched, size, cache),
-                ));
-            }
-            trials.push(bench.trial(
-                format!("{theme}small_module_of_the_kernel_loads_with_cache_{cache}"),
-                move |fixtures| in_tree_module_loads(fixtures, patched, "dummy", 0, cache),
-            ));
-            trials.push(bench.trial(
-                format!("{theme}module_of_the_kernel_over_8_mib_loads_with_cache_{cache}"),
-                move |fixtures| {
-                    in_tree_module_loads(fixtures, patched, "bonding", EIGHT_MIB, cache)
-                },
-            ));
-        }
-    }
-    trials.push(bench.trial(
-        "insmod::unpatched_kernel_warns_and_hangs_from_4194265_bytes_with_cache_never",
+pub(crate) fn themes() -> Vec<Theme> {
+    let mut first = patched(Version::V6_1);
+    first.push(Test::new(
+        "unpatched_kernel_warns_and_hangs_from_4194265_bytes_with_cache_never",
+        [Kernel::STOCK],
         unpatched_kernel_hangs,
     ));
-    trials.push(bench.trial(
-        "insmod::unpatched_kernel_loads_4194264_bytes_with_cache_never",
+    first.push(Test::new(
+        "unpatched_kernel_loads_4194264_bytes_with_cache_never",
+        [Kernel::STOCK],
         |fixtures| payload_loads_intact(fixtures, Kernel::STOCK, LAST_GOOD, "never"),
     ));
+    let mut second = patched(Version::V6_12);
     // Since 6.12.2 the driver is given the pages of the buffer. What it still
     // needs in one piece is in the tests of the driver.
-    trials.push(bench.trial(
-        "insmod_6_12::unpatched_kernel_loads_4194265_bytes_with_cache_never",
-        |fixtures| {
-            let stock = Kernel(Version::V6_12, Variant::Stock);
-            payload_loads_intact(fixtures, stock, FIRST_BAD, "never")
-        },
+    let stock = Kernel(Version::V6_12, Variant::Stock);
+    second.push(Test::new(
+        "unpatched_kernel_loads_4194265_bytes_with_cache_never",
+        [stock],
+        move |fixtures| payload_loads_intact(fixtures, stock, FIRST_BAD, "never"),
     ));
-    trials
+    vec![
+        Theme::new("insmod", first),
+        Theme::new("insmod_6_12", second),
+    ]
 }
 
-/// The kernels the tests of a theme boot, if it is one of these.
-pub(crate) fn kernels(name: &str) -> Option<Vec<Kernel>> {
-    let version = Version::ALL
-        .into_iter()
-        .find(|version| theme(*version) == name)?;
-    Some(vec![
-        Kernel(version, Variant::Patched),
-        Kernel(version, Variant::Stock),
-    ])
-}
-
-/// `insmod::` is the one people ask for.
-fn theme(version: Version) -> &'static str {
-    match version {
-        Version::V6_1 => "insmod::",
-        Version::V6_12 => "insmod_6_12::",
+/// The tests that every version with our series passes.
+fn patched(version: Version) -> Vec<Test> {
+    let kernel = Kernel(version, Variant::Patched);
+    let mut tests = Vec::new();
+    for cache in ["never", "auto"] {
+        for size in PAYLOAD_SIZES {
+            tests.push(Test::new(
+                format!("payload_of_{size}_bytes_loads_intact_with_cache_{cache}"),
+                [kernel],
+                move |fixtures| payload_loads_intact(fixtures, kernel, size, cache),
+            ));
+        }
+        tests.push(Test::new(
+            format!("small_module_of_the_kernel_loads_with_cache_{cache}"),
+            [kernel],
+            move |fixtures| in_tree_module_loads(fixtures, kernel, "dummy", 0, cache),
+        ));
+        tests.push(Test::new(
+            format!("module_of_the_kernel_over_8_mib_loads_with_cache_{cache}"),
+            [kernel],
+            move |fixtures| in_tree_module_loads(fixtures, kernel, "bonding", EIGHT_MIB, cache),
+        ));
     }
+    tests
 }
 
 fn payload_loads_intact(fixtures: &Fixtures, kernel: Kernel, size: u64, cache: &str) -> Result<()> {

@@ -20,30 +20,30 @@ mod shares;
 mod signals;
 mod stock_kernel;
 mod streams;
+mod theme;
 mod tree;
 mod vm;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use libtest_mimic::{Arguments, Conclusion, Trial};
-use shards::Theme;
+use anyhow::{Context, Result, bail};
+use libtest_mimic::{Arguments, Trial};
+use shards::Shard;
 use tests::fixtures::Fixtures;
 use tests::host::Host;
 use tests::kernels::Kernel;
 use tests::lab::{FAILED, Order};
+use theme::{Bench, Selection, Theme};
 
-/// Set where the tests are to be sent to one lab.
-const ONE_LAB: &str = "E2E_ONE_LAB";
+/// Names the only theme to be run, in the processes that this one starts.
+const THEME: &str = "E2E_THEME";
 /// Set where the tests are to be run and not to be sent to the lab.
 const INSIDE: &str = "E2E_INSIDE";
-/// The theme with a hundred thousand requests.
-const MANY_REQUESTS: &str = "tree";
-/// The themes that run only when the filter begins so.
-const ASKED_FOR: &str = "driver_debug_";
 /// Nested under emulation a guest is about this many times slower.
 const LAB_SLOWNESS: &str = "40";
 /// A theme takes four minutes at most in the lab, nine on a busy host. One that takes
@@ -53,12 +53,7 @@ const LAB_TIMEOUT: Duration = Duration::from_secs(1200);
 const LONG_LAB_TIMEOUT: Duration = Duration::from_secs(3600);
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    if arguments.list {
-        // The names do not depend on the files the tests will use.
-        return libtest_mimic::run(&arguments, all_trials(None)).exit_code();
-    }
-    match run(&arguments) {
+    match run(&Arguments::from_args()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("e2e: error: {error:#}");
@@ -67,72 +62,121 @@ fn main() -> ExitCode {
     }
 }
 
+fn themes() -> Vec<Theme> {
+    [
+        vec![boot::theme()],
+        driver::themes(),
+        vec![exit_status::theme()],
+        insmod::themes(),
+        vec![
+            metrics::theme(),
+            rebind::theme(),
+            share_changes::theme(),
+            share_read_only::theme(),
+            shares::theme(),
+            signals::theme(),
+            stock_kernel::theme(),
+            streams::theme(),
+            tree::theme(),
+        ],
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if std::env::var_os(INSIDE).is_some() {
-        let fixtures = Fixtures::from_environment()?;
-        return Ok(conclude(&libtest_mimic::run(
-            arguments,
-            trials(arguments.filter.as_deref(), Some(fixtures)),
-        )));
+    let mut themes = themes();
+    let only = std::env::var(THEME).ok();
+    if let Some(name) = &only {
+        themes.retain(|theme| theme.name == name);
     }
-    if std::env::var_os(ONE_LAB).is_some() {
-        return run_in_lab(&Fixtures::from_environment()?, arguments);
+    if arguments.list {
+        // The names do not depend on the files the tests will use.
+        return Ok(run_here(themes, arguments, &Bench::default()));
+    }
+    let selections: Vec<Selection> = themes
+        .iter()
+        .filter_map(|theme| theme.select(arguments))
+        .collect();
+    if selections.is_empty() {
+        // A filter that matches nothing is a mistake, not a success.
+        bail!("no test to run; --list shows them all, and some run with --ignored only");
+    }
+    if std::env::var_os(INSIDE).is_some() {
+        let bench = bench(Fixtures::from_environment()?);
+        return Ok(run_here(themes, arguments, &bench));
+    }
+    if only.is_some() {
+        return run_in_lab(&Fixtures::from_environment()?, &selections[0]);
     }
     let host = Host::detect();
     eprintln!("e2e: running guests through: {host}");
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("no workspace")?;
-    let fixtures = Fixtures::prepare(workspace, kernels(arguments), &insmod::PAYLOAD_SIZES)?;
-    match host {
-        Host::DirectKvm => Ok(conclude(&libtest_mimic::run(
-            arguments,
-            trials(arguments.filter.as_deref(), Some(fixtures)),
-        ))),
-        Host::Lab if arguments.filter.is_some() => run_in_lab(&fixtures, arguments),
-        Host::Lab => run_in_labs(&fixtures),
-    }
-}
-
-/// A filter that matches nothing is a mistake, not a success.
-fn conclude(conclusion: &Conclusion) -> ExitCode {
-    if conclusion.num_passed == 0 && !conclusion.has_failed() {
-        eprintln!("e2e: error: no test was run");
-        return ExitCode::from(FAILED);
-    }
-    conclusion.exit_code()
-}
-
-/// The kernels that the tests to be run boot.
-fn kernels(arguments: &Arguments) -> BTreeSet<Kernel> {
-    let trials = trials(arguments.filter.as_deref(), None);
-    let wanted = |trial: &&Trial| {
-        let filter = arguments.filter.as_deref().unwrap_or_default();
-        trial.name().contains(filter)
-    };
-    Theme::all(trials.iter().filter(wanted).map(Trial::name), MANY_REQUESTS)
+    let kernels: BTreeSet<Kernel> = selections
         .iter()
-        .flat_map(|theme| {
-            driver::kernels(&theme.prefix)
-                .or_else(|| insmod::kernels(&theme.prefix))
-                .unwrap_or_else(|| vec![Kernel::PATCHED])
-        })
-        .collect()
+        .flat_map(|selection| selection.boots.clone())
+        .collect();
+    let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES)?;
+    match (host, selections.as_slice()) {
+        (Host::DirectKvm, _) => Ok(run_here(themes, arguments, &bench(fixtures))),
+        (Host::Lab, [selection]) => run_in_lab(&fixtures, selection),
+        (Host::Lab, _) => run_in_labs(&fixtures, selections, arguments),
+    }
 }
 
-/// The whole suite, a lab for each theme.
-fn run_in_labs(fixtures: &Fixtures) -> Result<ExitCode> {
-    let program = std::env::current_exe().context("no path to this program")?;
-    let trials = trials(None, None);
-    let themes = Theme::all(trials.iter().map(Trial::name), MANY_REQUESTS);
-    let mut environment = fixtures.to_environment();
-    environment.push((ONE_LAB.into(), "1".into()));
-    shards::run(&program, themes, &environment)
+fn bench(fixtures: Fixtures) -> Bench {
+    Arc::new(OnceLock::from(fixtures))
 }
 
-fn run_in_lab(fixtures: &Fixtures, arguments: &Arguments) -> Result<ExitCode> {
+/// Runs the tests in this process.
+fn run_here(themes: Vec<Theme>, arguments: &Arguments, bench: &Bench) -> ExitCode {
+    let trials: Vec<Trial> = themes
+        .into_iter()
+        .flat_map(|theme| theme.trials(bench))
+        .collect();
+    libtest_mimic::run(arguments, trials).exit_code()
+}
+
+/// Several themes, a lab for each.
+fn run_in_labs(
+    fixtures: &Fixtures,
+    selections: Vec<Selection>,
+    arguments: &Arguments,
+) -> Result<ExitCode> {
+    let shard = Shard {
+        program: std::env::current_exe().context("no path to this program")?,
+        arguments: selecting(arguments),
+        environment: fixtures.to_environment(),
+        theme: THEME,
+    };
+    shards::run(&shard, selections)
+}
+
+/// The arguments that choose tests, one at a time.
+fn selecting(arguments: &Arguments) -> Vec<OsString> {
+    let mut selecting = vec!["--test-threads=1".to_owned()];
+    for (flag, given) in [
+        ("--exact", arguments.exact),
+        ("--ignored", arguments.ignored),
+        ("--include-ignored", arguments.include_ignored),
+    ] {
+        if given {
+            selecting.push(flag.to_owned());
+        }
+    }
+    for skip in &arguments.skip {
+        selecting.extend(["--skip".to_owned(), skip.clone()]);
+    }
+    selecting.extend(arguments.filter.clone());
+    selecting.into_iter().map(OsString::from).collect()
+}
+
+fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
     // What a lab is given it has to unpack.
-    let fixtures = &fixtures.with_kernels(&kernels(arguments));
+    let fixtures = &fixtures.with_kernels(&selection.boots);
     let program = std::env::current_exe().context("no path to this program")?;
     let mut argv = vec![program.clone().into_os_string()];
     argv.extend(std::env::args_os().skip(1));
@@ -149,54 +193,17 @@ fn run_in_lab(fixtures: &Fixtures, arguments: &Arguments) -> Result<ExitCode> {
         ("HOME", "/root"),
         ("TMPDIR", "/tmp"),
         (INSIDE, "1"),
+        (THEME, selection.theme),
         ("E2E_SLOWNESS", LAB_SLOWNESS),
     ] {
         order.env.push((name.into(), value.into()));
     }
     order.cwd = PathBuf::from("/tmp");
     order.guest_mib = 2048;
-    let theme = arguments.filter.as_deref().unwrap_or_default();
-    order.timeout = Some(if theme.is_empty() || !runs_unasked(theme) {
+    order.timeout = Some(if selection.ignored {
         LONG_LAB_TIMEOUT
     } else {
         LAB_TIMEOUT
     });
     Ok(ExitCode::from(order.run()?))
-}
-
-/// Whether a test runs when nobody asks for it. The others need kernels that watch
-/// themselves, which take long to build and longer to run.
-fn runs_unasked(name: &str) -> bool {
-    !name.starts_with(ASKED_FOR)
-}
-
-/// The tests that `filter` may choose from.
-fn trials(filter: Option<&str>, fixtures: Option<Fixtures>) -> Vec<Trial> {
-    let asked = filter.is_some_and(|filter| filter.starts_with(ASKED_FOR));
-    all_trials(fixtures)
-        .into_iter()
-        .filter(|trial| runs_unasked(trial.name()) != asked)
-        .collect()
-}
-
-fn all_trials(fixtures: Option<Fixtures>) -> Vec<Trial> {
-    let bench = vm::Bench::new(fixtures);
-    [
-        boot::trials(&bench),
-        driver::trials(&bench),
-        exit_status::trials(&bench),
-        insmod::trials(&bench),
-        metrics::trials(&bench),
-        rebind::trials(&bench),
-        share_changes::trials(&bench),
-        share_read_only::trials(&bench),
-        shares::trials(&bench),
-        signals::trials(&bench),
-        stock_kernel::trials(&bench),
-        streams::trials(&bench),
-        tree::trials(&bench),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

@@ -1,23 +1,27 @@
 //! `--metrics` counts what happened: exactly where that is possible.
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::Trial;
 use serde_json::Value;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Run, Vm, directory};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Run, Vm, directory};
 
 const MIB: u64 = 1 << 20;
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![
-        bench.trial("metrics::count_requests_bytes_and_errors", counts),
-        bench.trial("metrics::are_written_when_the_run_ends_badly", bad_end),
-        bench.trial(
-            "metrics::are_the_same_in_two_runs_of_the_same_work",
-            repeatable,
-        ),
-    ]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "metrics",
+        vec![
+            Test::new("count_requests_bytes_and_errors", PATCHED, counts),
+            Test::new("are_written_when_the_run_ends_badly", PATCHED, bad_end),
+            Test::new(
+                "are_the_same_in_two_runs_of_the_same_work",
+                PATCHED,
+                repeatable,
+            ),
+        ],
+    )
 }
 
 fn counts(fixtures: &Fixtures) -> Result<()> {

@@ -1,22 +1,27 @@
 //! The device is reset and driven anew without the machine noticing.
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, directory};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, directory};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![
-        bench.trial(
-            "rebind::a_share_comes_back_after_its_driver_was_unbound",
-            virtio_driver,
-        ),
-        bench.trial(
-            "rebind::a_share_comes_back_after_its_transport_was_unbound",
-            transport,
-        ),
-    ]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "rebind",
+        vec![
+            Test::new(
+                "a_share_comes_back_after_its_driver_was_unbound",
+                PATCHED,
+                virtio_driver,
+            ),
+            Test::new(
+                "a_share_comes_back_after_its_transport_was_unbound",
+                PATCHED,
+                transport,
+            ),
+        ],
+    )
 }
 
 fn virtio_driver(fixtures: &Fixtures) -> Result<()> {

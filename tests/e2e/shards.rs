@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,37 +17,18 @@ use std::thread;
 use anyhow::{Context, Result};
 use tests::lab::FAILED;
 
+use crate::theme::Selection;
+
 /// How often a theme may lose its lab.
 const TRIES: u32 = 3;
 
-/// A theme: the tests whose names begin with `prefix`.
-#[derive(Clone, Debug)]
-pub(crate) struct Theme {
-    /// `insmod::`.
-    pub(crate) prefix: String,
-    /// How many tests it has.
-    pub(crate) tests: usize,
-}
-
-impl Theme {
-    /// The themes of the tests named `names`: `first`, which takes longest,
-    /// then those with most tests.
-    pub(crate) fn all<'a>(names: impl Iterator<Item = &'a str>, first: &str) -> Vec<Self> {
-        let mut themes: Vec<Self> = Vec::new();
-        for name in names {
-            let end = name.find("::").map_or(name.len(), |at| at + 2);
-            let prefix = &name[..end];
-            match themes.iter_mut().find(|theme| theme.prefix == prefix) {
-                Some(theme) => theme.tests += 1,
-                None => themes.push(Self {
-                    prefix: prefix.to_owned(),
-                    tests: 1,
-                }),
-            }
-        }
-        themes.sort_by_key(|theme| (!theme.prefix.starts_with(first), Reverse(theme.tests)));
-        themes
-    }
+/// This program, to be run once more for one theme.
+pub(crate) struct Shard {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// The variable that names the theme.
+    pub(crate) theme: &'static str,
 }
 
 /// What became of a theme, or of all.
@@ -59,16 +40,13 @@ struct Tally {
     lost: usize,
 }
 
-/// Runs `program` once per theme with `environment`, and sums up.
+/// Runs `command` once per theme, told which in its environment, and sums up.
 ///
 /// # Errors
 ///
 /// When a child cannot be started.
-pub(crate) fn run(
-    program: &Path,
-    themes: Vec<Theme>,
-    environment: &[(OsString, OsString)],
-) -> Result<ExitCode> {
+pub(crate) fn run(command: &Shard, mut themes: Vec<Selection>) -> Result<ExitCode> {
+    themes.sort_by_key(|theme| (!theme.long, Reverse(theme.tests)));
     let width = thread::available_parallelism().map_or(1, usize::from);
     let queue = Mutex::new(VecDeque::from(themes));
     let total = Mutex::new(Tally::default());
@@ -82,7 +60,7 @@ pub(crate) fn run(
                         let Some(theme) = next else {
                             return Ok(());
                         };
-                        let tally = run_theme(program, &theme, environment)?;
+                        let tally = run_theme(command, &theme)?;
                         let mut total = lock(&total);
                         total.passed += tally.passed;
                         total.failed += tally.failed;
@@ -109,11 +87,12 @@ pub(crate) fn run(
     })
 }
 
-fn run_theme(program: &Path, theme: &Theme, environment: &[(OsString, OsString)]) -> Result<Tally> {
+fn run_theme(command: &Shard, theme: &Selection) -> Result<Tally> {
     for left in (0..TRIES).rev() {
-        let output = Command::new(program)
-            .args(["--test-threads=1", &theme.prefix])
-            .envs(environment.iter().cloned())
+        let output = Command::new(&command.program)
+            .args(&command.arguments)
+            .envs(command.environment.iter().cloned())
+            .env(command.theme, theme.theme)
             .output()
             .context("cannot run the tests once more")?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -122,7 +101,7 @@ fn run_theme(program: &Path, theme: &Theme, environment: &[(OsString, OsString)]
         if lost_lab && left > 0 {
             println!(
                 "e2e: the lab of {} failed, not a test; {left} more tries",
-                theme.prefix
+                theme.theme
             );
             continue;
         }
@@ -137,7 +116,7 @@ fn run_theme(program: &Path, theme: &Theme, environment: &[(OsString, OsString)]
 /// Reads `test result: ok. 7 passed; 0 failed; ...`. What is missing to the
 /// theme's tests is lost, and so is everything when the status and the text
 /// disagree.
-fn tally(text: &str, theme: &Theme, success: bool) -> Tally {
+fn tally(text: &str, theme: &Selection, success: bool) -> Tally {
     let count = |what: &str| {
         text.lines()
             .rfind(|line| line.starts_with("test result:"))

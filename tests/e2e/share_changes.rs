@@ -6,23 +6,24 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, below, directory};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, below, directory};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    let mut trials = vec![
-        bench.trial("share_changes::of_the_guest_are_on_the_host", of_the_guest),
-        bench.trial("share_changes::that_were_synced_survive_a_panic", synced),
+pub(crate) fn theme() -> Theme {
+    let mut tests = vec![
+        Test::new("of_the_guest_are_on_the_host", PATCHED, of_the_guest),
+        Test::new("that_were_synced_survive_a_panic", PATCHED, synced),
     ];
     for cache in ["never", "auto"] {
-        trials.push(bench.trial(
-            format!("share_changes::of_the_host_are_seen_at_the_next_open_with_cache_{cache}"),
+        tests.push(Test::new(
+            format!("of_the_host_are_seen_at_the_next_open_with_cache_{cache}"),
+            PATCHED,
             move |fixtures| of_the_host(fixtures, cache),
         ));
     }
-    trials
+    Theme::new("share_changes", tests)
 }
 
 fn of_the_guest(fixtures: &Fixtures) -> Result<()> {

@@ -7,28 +7,33 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, below, directory};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, below, directory};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![
-        bench.trial(
-            "share_read_only::every_change_is_refused_by_the_mount",
-            |fixtures| every_change_is_refused(fixtures, "true"),
-        ),
-        // A guest that mounts it writable has only the server to refuse it.
-        bench.trial(
-            "share_read_only::every_change_is_refused_by_the_server",
-            |fixtures| {
-                every_change_is_refused(
-                    fixtures,
-                    "mount -o remount,rw /mnt/t && grep -q ' /mnt/t virtiofs rw' /proc/mounts",
-                )
-            },
-        ),
-    ]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "share_read_only",
+        vec![
+            Test::new(
+                "every_change_is_refused_by_the_mount",
+                PATCHED,
+                |fixtures| every_change_is_refused(fixtures, "true"),
+            ),
+            // A guest that mounts it writable has only the server to refuse it.
+            Test::new(
+                "every_change_is_refused_by_the_server",
+                PATCHED,
+                |fixtures| {
+                    every_change_is_refused(
+                        fixtures,
+                        "mount -o remount,rw /mnt/t && grep -q ' /mnt/t virtiofs rw' /proc/mounts",
+                    )
+                },
+            ),
+        ],
+    )
 }
 
 /// One change per line.
@@ -96,8 +101,11 @@ fn every_change_is_refused(fixtures: &Fixtures, first: &str) -> Result<()> {
     Ok(())
 }
 
-/// Everything about a tree that reading it leaves as it is.
-fn state(root: &Path) -> Result<BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)>> {
+/// Everything about a tree that reading it leaves as it is: of each path its
+/// numbers and its content.
+type State = BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)>;
+
+fn state(root: &Path) -> Result<State> {
     let mut found = BTreeMap::new();
     let mut pending = vec![root.to_owned()];
     while let Some(path) = pending.pop() {

@@ -4,23 +4,31 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, below, directory};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, below, directory};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![
-        bench.trial("shares::two_shares_are_two_file_systems", two_shares),
-        bench.trial("shares::a_share_is_mounted_where_the_user_says", mounted_at),
-        bench.trial("shares::nothing_outside_a_share_can_be_reached", walls),
-        bench.trial("shares::odd_names_are_listed_and_opened", odd_names),
-        bench.trial(
-            "shares::every_cache_policy_serves_the_same_bytes",
-            cache_policies,
-        ),
-        bench.trial("shares::a_share_can_be_the_root", root),
-    ]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "shares",
+        vec![
+            Test::new("two_shares_are_two_file_systems", PATCHED, two_shares),
+            Test::new(
+                "a_share_is_mounted_where_the_user_says",
+                PATCHED,
+                mounted_at,
+            ),
+            Test::new("nothing_outside_a_share_can_be_reached", PATCHED, walls),
+            Test::new("odd_names_are_listed_and_opened", PATCHED, odd_names),
+            Test::new(
+                "every_cache_policy_serves_the_same_bytes",
+                PATCHED,
+                cache_policies,
+            ),
+            Test::new("a_share_can_be_the_root", PATCHED, root),
+        ],
+    )
 }
 
 fn two_shares(fixtures: &Fixtures) -> Result<()> {

@@ -5,21 +5,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, below, directory};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, below, directory};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    [("term", 15), ("int", 2), ("hup", 1)]
+pub(crate) fn theme() -> Theme {
+    let tests = [("term", 15), ("int", 2), ("hup", 1)]
         .into_iter()
         .map(|(name, number)| {
-            bench.trial(
-                format!("signals::sig{name}_stops_the_machine"),
+            Test::new(
+                format!("sig{name}_stops_the_machine"),
+                PATCHED,
                 move |fixtures| stops_the_machine(fixtures, number),
             )
-        })
-        .collect()
+        });
+    Theme::new("signals", tests)
 }
 
 fn stops_the_machine(fixtures: &Fixtures, number: i32) -> Result<()> {

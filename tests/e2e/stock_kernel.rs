@@ -5,16 +5,14 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, below, directory};
+use crate::theme::{Test, Theme};
+use crate::vm::{Vm, below, directory};
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![bench.trial(
-        "stock_kernel::of_debian_boots_and_mounts_a_share",
-        boots_and_mounts,
-    )]
+pub(crate) fn theme() -> Theme {
+    let test = Test::new("of_debian_boots_and_mounts_a_share", [], boots_and_mounts);
+    Theme::new("stock_kernel", [test])
 }
 
 fn boots_and_mounts(fixtures: &Fixtures) -> Result<()> {

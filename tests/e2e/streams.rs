@@ -6,33 +6,40 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use anyhow::{Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::Vm;
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![
-        bench.trial(
-            "streams::stdout_and_stderr_stay_apart_from_each_other",
-            apart,
-        ),
-        bench.trial("streams::arguments_arrive_byte_for_byte", arguments),
-        bench.trial(
-            "streams::megabytes_of_stdin_and_stdout_arrive_byte_for_byte",
-            megabytes,
-        ),
-        bench.trial("streams::a_command_need_not_read_its_stdin", unread_stdin),
-        bench.trial(
-            "streams::stdin_at_its_end_is_at_its_end_in_the_guest",
-            empty_stdin,
-        ),
-        bench.trial("streams::output_arrives_while_the_command_runs", live),
-        bench.trial(
-            "streams::a_reader_that_goes_away_ends_the_writer",
-            broken_pipe,
-        ),
-    ]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "streams",
+        vec![
+            Test::new(
+                "stdout_and_stderr_stay_apart_from_each_other",
+                PATCHED,
+                apart,
+            ),
+            Test::new("arguments_arrive_byte_for_byte", PATCHED, arguments),
+            Test::new(
+                "megabytes_of_stdin_and_stdout_arrive_byte_for_byte",
+                PATCHED,
+                megabytes,
+            ),
+            Test::new("a_command_need_not_read_its_stdin", PATCHED, unread_stdin),
+            Test::new(
+                "stdin_at_its_end_is_at_its_end_in_the_guest",
+                PATCHED,
+                empty_stdin,
+            ),
+            Test::new("output_arrives_while_the_command_runs", PATCHED, live),
+            Test::new(
+                "a_reader_that_goes_away_ends_the_writer",
+                PATCHED,
+                broken_pipe,
+            ),
+        ],
+    )
 }
 
 fn apart(fixtures: &Fixtures) -> Result<()> {

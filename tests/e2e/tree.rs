@@ -6,20 +6,25 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::Trial;
 use tests::fixtures::Fixtures;
 
-use crate::vm::{Bench, Vm, below};
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, below};
 
 /// Directories, and files in each.
 const DIRECTORIES: u32 = 100;
 const FILES: u32 = 200;
 
-pub(crate) fn trials(bench: &Bench) -> Vec<Trial> {
-    vec![bench.trial(
-        "tree::of_20000_files_has_the_same_sums_in_the_guest",
-        same_sums,
-    )]
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "tree",
+        vec![Test::new(
+            "of_20000_files_has_the_same_sums_in_the_guest",
+            PATCHED,
+            same_sums,
+        )],
+    )
+    .long()
 }
 
 fn same_sums(fixtures: &Fixtures) -> Result<()> {

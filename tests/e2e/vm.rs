@@ -5,12 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
@@ -19,29 +17,6 @@ use tests::kernels::Kernel;
 /// How long a guest may take on a machine with hardware virtualization, before
 /// the test calls it a hang.
 const PATIENCE: Duration = Duration::from_secs(8);
-
-/// Makes tests and gives them what they need.
-#[derive(Clone, Debug)]
-pub(crate) struct Bench(Option<Arc<Fixtures>>);
-
-impl Bench {
-    pub(crate) fn new(fixtures: Option<Fixtures>) -> Self {
-        Self(fixtures.map(Arc::new))
-    }
-
-    /// A test of that name.
-    pub(crate) fn trial(
-        &self,
-        name: impl Into<String>,
-        test: impl FnOnce(&Fixtures) -> Result<()> + Send + 'static,
-    ) -> Trial {
-        let fixtures = self.0.clone();
-        Trial::test(name, move || {
-            let fixtures = fixtures.ok_or("the tests are only being listed")?;
-            test(&fixtures).map_err(|error| Failed::from(format!("{error:?}")))
-        })
-    }
-}
 
 /// A time limit for hardware virtualization, as it is where we run.
 pub(crate) fn stretched(limit: Duration) -> Duration {
