@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use lab_init::{PLAN_PATH, Plan, TOOLS_PATH};
 
-use super::cpio::Archive;
+use super::archive::Archive;
 use super::{debian, libraries};
 
 const LAB_INIT: &[u8] = include_bytes!(env!("LAB_INIT"));

@@ -25,7 +25,7 @@
 //! The lab's kernel is Debian's 6.12: a tmpfs of 6.12 keeps `user.*` extended
 //! attributes, which that of 6.1 cannot.
 
-mod cpio;
+mod archive;
 pub mod debian;
 mod drive;
 mod initramfs;
