@@ -44,6 +44,10 @@ impl Place {
 
     /// `serve` for this place, ready for COMMAND.
     pub(crate) fn serve(&self, options: &str) -> Command {
+        self.serve_with(options, &[])
+    }
+
+    fn serve_with(&self, options: &str, before: &[&str]) -> Command {
         let serve = env!("CARGO_BIN_EXE_serve");
         let mut command = if rustix::process::geteuid().is_root() {
             Command::new(serve)
@@ -57,15 +61,22 @@ impl Place {
             mount.push(",");
             mount.push(options);
         }
-        command.arg(self.directory()).arg(mount).arg("--");
+        command
+            .args(before)
+            .arg(self.directory())
+            .arg(mount)
+            .arg("--");
         command
     }
 
     /// A shell's `script`, in the mount point.
     pub(crate) fn shell(&self, options: &str, script: &str) -> Output {
-        let script = format!("cd \"$MOUNTPOINT\" || exit\n{script}");
-        let mut serve = self.serve(options);
-        serve.args(["sh", "-euc", &script]).output().unwrap()
+        run_shell(self.serve(options), script)
+    }
+
+    /// The same where the server's system calls fail by `rules`.
+    pub(crate) fn failing_shell(&self, options: &str, rules: &str, script: &str) -> Output {
+        run_shell(self.serve_with(options, &["--inject", rules]), script)
     }
 }
 
@@ -90,6 +101,11 @@ pub(crate) fn on_share(options: &str, body: impl FnOnce(&Path), check: impl FnOn
     assert!(output.status.success(), "{options}: {text}");
     assert!(text.contains("1 passed"), "{options}: {text}");
     check(&place.directory());
+}
+
+fn run_shell(mut serve: Command, script: &str) -> Output {
+    let script = format!("cd \"$MOUNTPOINT\" || exit\n{script}");
+    serve.args(["sh", "-euc", &script]).output().unwrap()
 }
 
 fn mount_point() -> PathBuf {

@@ -47,7 +47,7 @@ fn it_is_the_server_that_refuses_changes_of_a_read_only_share() {
     fs::write(place.directory().join("file"), "text").unwrap();
     let output = place.shell(
         "ro",
-        "cat file; grep ' '$PWD' ' /proc/mounts; ! echo x >file",
+        "cat file; grep ' '$PWD' ' /proc/mounts; if echo x >file; then exit 9; fi",
     );
     let said = text(&output);
     assert!(output.status.success(), "{said}");

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tests::native::connection::Connection;
+use tests::native::inject::Injection;
 use tests::native::mount;
 use tests::native::share::NativeShare;
 
@@ -38,6 +39,16 @@ struct Cli {
     /// queues= (threads; default 2) ...
     #[arg(value_name = "MOUNTPOINT[,OPTION[=VALUE]]...")]
     place: OsString,
+
+    /// Let system calls of the server fail: CALL[+CALL]...:ACTION[@WHEN][,...][,seed=N]
+    ///
+    /// CALL is a system call or a class of them: %read, %write, %open, %sync, %size, %stat, %attr,
+    /// %xattr, %name, %descriptor, %user, %all. ACTION is an error (ENOSPC), short or short=BYTES
+    /// (the call transfers the half, or at most so many) or delay=20ms. WHEN is @3 (the third such
+    /// call), @3+, @3..5 or @1/20 (one in twenty, by chance); all of them without it. The first
+    /// rule that applies counts. How often each did is told on standard error.
+    #[arg(long, value_name = "RULES")]
+    inject: Option<Injection>,
 
     /// What to run
     #[arg(last = true, required = true)]
@@ -69,7 +80,14 @@ fn run(cli: &Cli) -> Result<u8> {
     // Before the mount, which may cover the directory.
     let server = share.server()?;
     let mounted = mount::mount(&device, &share.at)?;
-    let connection = Connection::serve(device, server, share.queues)?;
+    let serve = || Connection::serve(Arc::clone(&device), server, share.queues);
+    let (connection, failures) = match cli.inject.clone() {
+        None => (serve()?, None),
+        Some(injection) => {
+            let (connection, failures) = injection.around(&device, serve)?;
+            (connection, Some(failures))
+        }
+    };
     let mut command = Command::new(&cli.command[0]);
     command.args(&cli.command[1..]).env("MOUNTPOINT", &share.at);
     let status = match command.spawn() {
@@ -84,6 +102,9 @@ fn run(cli: &Cli) -> Result<u8> {
     };
     mounted.unmount()?;
     connection.finish()?;
+    if let Some(failures) = failures {
+        eprintln!("serve: {}", failures.finish()?);
+    }
     Ok(status)
 }
 

@@ -13,6 +13,7 @@
 //! | [`connection`] | the threads that carry requests, as those of the queues do |
 //! | [`buffers`] | a request and the room for its answer, as a chain in guest memory |
 //! | [`driver`] | what virtiofs would do and `/dev/fuse` does not, and the reverse |
+//! | [`inject`] | system calls of the server that fail |
 //!
 //! # What differs from virtiofs all the same
 //!
@@ -26,5 +27,6 @@
 pub mod buffers;
 pub mod connection;
 pub mod driver;
+pub mod inject;
 pub mod mount;
 pub mod share;

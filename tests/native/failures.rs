@@ -1,0 +1,73 @@
+//! What a program is told when the host fails.
+
+use std::process::Output;
+
+use crate::fixture::{MODES, Place, text};
+
+/// Runs `script` on a share whose server's calls fail as `rules` say, and
+/// sees to it that every rule did something.
+fn failing(options: &str, rules: &str, script: &str) -> Output {
+    let place = Place::new();
+    let output = place.failing_shell(options, rules, script);
+    let said = text(&output);
+    assert!(said.contains("serve: "), "{options}: {said}");
+    assert!(!said.contains(": 0 of"), "{options}: {said}");
+    output
+}
+
+#[test]
+fn a_write_without_space_says_so() {
+    for mode in MODES {
+        let rules = "%write:ENOSPC@2";
+        let script = "dd if=/dev/urandom of=file bs=1M count=4 conv=fsync";
+        let output = failing(mode, rules, script);
+        assert!(!output.status.success(), "{mode}: {}", text(&output));
+        assert!(text(&output).contains("No space left"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn a_write_in_pieces_is_whole() {
+    for mode in MODES {
+        let script = "dd if=/dev/urandom of=file bs=1M count=4 conv=fsync; sha1sum file >sum; \
+                      echo 3 >/proc/sys/vm/drop_caches; sha1sum -c sum";
+        for rules in ["%write:short@1/2,seed=3", "%write:short=1@2..3"] {
+            let output = failing(mode, rules, script);
+            assert!(output.status.success(), "{mode}: {}", text(&output));
+        }
+    }
+}
+
+#[test]
+fn what_the_disk_did_not_take_is_told_by_fsync() {
+    for mode in MODES {
+        let script = "echo text >file; if sync file; then exit 9; fi; sync file";
+        let output = failing(mode, "%sync:EIO@1", script);
+        assert!(output.status.success(), "{mode}: {}", text(&output));
+        assert!(text(&output).contains("Input/output error"), "{mode}");
+    }
+}
+
+#[test]
+fn a_call_that_takes_long_keeps_nobody_waiting() {
+    // With one thread: an fsync goes to another.
+    let script = "echo text >file; sync file & sleep 0.2; timeout 1 cat file; wait";
+    let output = failing("cache=never,queues=1", "%sync:delay=3s", script);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(output.stdout, b"text\n");
+}
+
+#[test]
+fn rules_that_cannot_be_are_refused() {
+    let place = Place::new();
+    for rules in ["", "fsync", "fsync:short", "nocall:EIO", "fsync:EIO@0"] {
+        let output = place.failing_shell("", rules, "echo started");
+        assert_eq!(
+            output.status.code(),
+            Some(125),
+            "{rules}: {}",
+            text(&output)
+        );
+        assert!(!text(&output).contains("started"), "{rules}");
+    }
+}
