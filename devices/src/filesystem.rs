@@ -19,13 +19,13 @@ use rustix::io::Errno;
 pub type Result<T> = std::result::Result<T, Errno>;
 
 /// A node of the file system as the guest names it (FUSE `nodeid`).
-pub type Inode = u64;
+pub type NodeId = u64;
 
 /// An open file or directory as the guest names it (FUSE `fh`).
 pub type Handle = u64;
 
 /// The inode of the root of every file system (`FUSE_ROOT_ID`).
-pub const ROOT: Inode = 1;
+pub const ROOT: NodeId = 1;
 
 /// Who asks: the credentials in the request's header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub struct Attributes {
 pub struct Entry {
     /// The node, or 0: "this name does not exist, and you may remember that
     /// for `entry_timeout`".
-    pub inode: Inode,
+    pub inode: NodeId,
     /// Tells two files apart that had the same inode at different times.
     pub generation: u64,
     /// Its attributes.
@@ -334,7 +334,7 @@ pub trait FileSystem: Send + Sync {
     /// Whether a request may take long enough that it must not be executed
     /// on the queue's own thread. Called for every request, so it only looks
     /// at its arguments.
-    fn may_block(&self, opcode: u32, inode: Inode) -> bool {
+    fn may_block(&self, opcode: u32, inode: NodeId) -> bool {
         false
     }
 
@@ -344,17 +344,17 @@ pub trait FileSystem: Send + Sync {
         false
     }
 
-    fn lookup(&self, caller: &Caller, parent: Inode, name: &CStr) -> Result<Entry> {
+    fn lookup(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<Entry> {
         Err(Errno::NOSYS)
     }
 
     /// The guest drops `count` references to `inode`.
-    fn forget(&self, inode: Inode, count: u64) {}
+    fn forget(&self, inode: NodeId, count: u64) {}
 
     fn getattr(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
         Err(Errno::NOSYS)
@@ -363,7 +363,7 @@ pub trait FileSystem: Send + Sync {
     fn setattr(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Option<Handle>,
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
@@ -371,7 +371,7 @@ pub trait FileSystem: Send + Sync {
     }
 
     /// The target of a symbolic link, without a terminating NUL.
-    fn readlink(&self, caller: &Caller, inode: Inode) -> Result<Vec<u8>> {
+    fn readlink(&self, caller: &Caller, inode: NodeId) -> Result<Vec<u8>> {
         Err(Errno::NOSYS)
     }
 
@@ -379,26 +379,26 @@ pub trait FileSystem: Send + Sync {
         &self,
         caller: &Caller,
         target: &CStr,
-        parent: Inode,
+        parent: NodeId,
         name: &CStr,
         umask: u32,
     ) -> Result<Entry> {
         Err(Errno::NOSYS)
     }
 
-    fn mknod(&self, caller: &Caller, parent: Inode, name: &CStr, node: NewNode) -> Result<Entry> {
+    fn mknod(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
         Err(Errno::NOSYS)
     }
 
-    fn mkdir(&self, caller: &Caller, parent: Inode, name: &CStr, node: NewNode) -> Result<Entry> {
+    fn mkdir(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
         Err(Errno::NOSYS)
     }
 
-    fn unlink(&self, caller: &Caller, parent: Inode, name: &CStr) -> Result<()> {
+    fn unlink(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
-    fn rmdir(&self, caller: &Caller, parent: Inode, name: &CStr) -> Result<()> {
+    fn rmdir(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
@@ -406,9 +406,9 @@ pub trait FileSystem: Send + Sync {
     fn rename(
         &self,
         caller: &Caller,
-        parent: Inode,
+        parent: NodeId,
         name: &CStr,
-        new_parent: Inode,
+        new_parent: NodeId,
         new_name: &CStr,
         flags: u32,
     ) -> Result<()> {
@@ -418,8 +418,8 @@ pub trait FileSystem: Send + Sync {
     fn link(
         &self,
         caller: &Caller,
-        inode: Inode,
-        new_parent: Inode,
+        inode: NodeId,
+        new_parent: NodeId,
         new_name: &CStr,
     ) -> Result<Entry> {
         Err(Errno::NOSYS)
@@ -431,7 +431,7 @@ pub trait FileSystem: Send + Sync {
     fn open(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         flags: u32,
         kill_privileges: bool,
     ) -> Result<Opened> {
@@ -442,7 +442,7 @@ pub trait FileSystem: Send + Sync {
     fn create(
         &self,
         caller: &Caller,
-        parent: Inode,
+        parent: NodeId,
         name: &CStr,
         node: NewNode,
         flags: u32,
@@ -459,7 +459,7 @@ pub trait FileSystem: Send + Sync {
         &self,
         caller: &Caller,
         unique: u64,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         data: &mut dyn ReplyData,
         size: u32,
@@ -473,7 +473,7 @@ pub trait FileSystem: Send + Sync {
     fn write(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         data: &mut dyn RequestData,
         request: &WriteRequest,
@@ -481,26 +481,26 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::NOSYS)
     }
 
-    fn statfs(&self, caller: &Caller, inode: Inode) -> Result<Statistics> {
+    fn statfs(&self, caller: &Caller, inode: NodeId) -> Result<Statistics> {
         Err(Errno::NOSYS)
     }
 
     /// A descriptor of the file was closed; there may be more.
-    fn flush(&self, caller: &Caller, inode: Inode, handle: Handle, lock_owner: u64) -> Result<()> {
+    fn flush(&self, caller: &Caller, inode: NodeId, handle: Handle, lock_owner: u64) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
     /// The last descriptor of the file was closed.
-    fn release(&self, caller: &Caller, inode: Inode, handle: Handle) -> Result<()> {
+    fn release(&self, caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
     /// `data_only` as with `fdatasync(2)`.
-    fn fsync(&self, caller: &Caller, inode: Inode, handle: Handle, data_only: bool) -> Result<()> {
+    fn fsync(&self, caller: &Caller, inode: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
-    fn opendir(&self, caller: &Caller, inode: Inode, flags: u32) -> Result<Opened> {
+    fn opendir(&self, caller: &Caller, inode: NodeId, flags: u32) -> Result<Opened> {
         Err(Errno::NOSYS)
     }
 
@@ -508,7 +508,7 @@ pub trait FileSystem: Send + Sync {
     fn readdir(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,
@@ -516,14 +516,14 @@ pub trait FileSystem: Send + Sync {
         Err(Errno::NOSYS)
     }
 
-    fn releasedir(&self, caller: &Caller, inode: Inode, handle: Handle) -> Result<()> {
+    fn releasedir(&self, caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
     fn fsyncdir(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         data_only: bool,
     ) -> Result<()> {
@@ -531,7 +531,7 @@ pub trait FileSystem: Send + Sync {
     }
 
     /// `mask` as with `access(2)`.
-    fn access(&self, caller: &Caller, inode: Inode, mask: u32) -> Result<()> {
+    fn access(&self, caller: &Caller, inode: NodeId, mask: u32) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
@@ -541,7 +541,7 @@ pub trait FileSystem: Send + Sync {
     fn setxattr(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         name: &CStr,
         value: &[u8],
         flags: u32,
@@ -552,17 +552,17 @@ pub trait FileSystem: Send + Sync {
 
     /// The value, or `ERANGE` when it is longer than `size`. With `size` 0
     /// the answer's length alone matters.
-    fn getxattr(&self, caller: &Caller, inode: Inode, name: &CStr, size: u32) -> Result<Vec<u8>> {
+    fn getxattr(&self, caller: &Caller, inode: NodeId, name: &CStr, size: u32) -> Result<Vec<u8>> {
         Err(Errno::NOSYS)
     }
 
     /// The names, each with a terminating NUL. `size` as with
     /// [`getxattr`](Self::getxattr).
-    fn listxattr(&self, caller: &Caller, inode: Inode, size: u32) -> Result<Vec<u8>> {
+    fn listxattr(&self, caller: &Caller, inode: NodeId, size: u32) -> Result<Vec<u8>> {
         Err(Errno::NOSYS)
     }
 
-    fn removexattr(&self, caller: &Caller, inode: Inode, name: &CStr) -> Result<()> {
+    fn removexattr(&self, caller: &Caller, inode: NodeId, name: &CStr) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
@@ -570,7 +570,7 @@ pub trait FileSystem: Send + Sync {
     fn fallocate(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         mode: u32,
         offset: u64,
@@ -583,7 +583,7 @@ pub trait FileSystem: Send + Sync {
     fn lseek(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         offset: u64,
         whence: u32,

@@ -15,7 +15,7 @@ use vm_memory::ByteValued;
 
 use super::negotiation::MAX_WRITE;
 use super::opcode::Opcode;
-use crate::filesystem::{Inode, Result};
+use crate::filesystem::{NodeId, Result};
 
 /// The longest request that is looked at, in bytes: the largest write, and a
 /// page for headers, names and extensions. It bounds the work one request can
@@ -31,7 +31,7 @@ pub(super) struct Header {
     /// Names the request in its reply and in INTERRUPT.
     pub(super) unique: u64,
     /// The node the request is about.
-    pub(super) inode: Inode,
+    pub(super) inode: NodeId,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) pid: u32,

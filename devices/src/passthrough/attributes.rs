@@ -15,7 +15,7 @@ use super::credentials::{Power, set_thread_apart};
 use super::inode::{Descriptor, Inode, Kind, Status};
 use super::root::FdName;
 use crate::filesystem::{
-    self, Attributes, Caller, Handle, Result, SetAttributes, SetTime, Statistics,
+    Attributes, Caller, Handle, NodeId, Result, SetAttributes, SetTime, Statistics,
 };
 
 const SET_UID: u32 = 0o4000;
@@ -25,7 +25,7 @@ const GROUP_EXECUTE: u32 = 0o0010;
 impl Passthrough {
     pub(super) fn do_getattr(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
         // A handle that is just being closed does no harm: the inode is
@@ -48,7 +48,7 @@ impl Passthrough {
     /// clear set-ID bits; times last, because all of these touch them.
     pub(super) fn do_setattr(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         handle: Option<Handle>,
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
@@ -140,12 +140,7 @@ impl Passthrough {
         }
     }
 
-    pub(super) fn do_access(
-        &self,
-        caller: &Caller,
-        number: filesystem::Inode,
-        mask: u32,
-    ) -> Result<()> {
+    pub(super) fn do_access(&self, caller: &Caller, number: NodeId, mask: u32) -> Result<()> {
         let inode = self.inodes.get(number)?;
         let access = Access::from_bits(mask).ok_or(Errno::INVAL)?;
         if access.contains(Access::WRITE_OK) && inode.kind != Kind::Special {
@@ -158,7 +153,7 @@ impl Passthrough {
         rustix::fs::accessat(self.root.proc(), name.as_c_str(), access, AtFlags::EACCESS)
     }
 
-    pub(super) fn do_statfs(&self, number: filesystem::Inode) -> Result<Statistics> {
+    pub(super) fn do_statfs(&self, number: NodeId) -> Result<Statistics> {
         let inode = self.inodes.get(number)?;
         let status = rustix::fs::fstatvfs(&*self.descriptor(&inode)?)?;
         let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);

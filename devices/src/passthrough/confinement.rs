@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::inode::{Descriptor, Identity, Inode, Kind, Status};
-use crate::filesystem::{self, ROOT, Result};
+use crate::filesystem::{NodeId, ROOT, Result};
 
 /// Levels that one system call can go up: a path is shorter than `PATH_MAX`
 /// (4096 bytes).
@@ -48,10 +48,7 @@ fn up(levels: usize) -> Option<&'static CStr> {
 impl Passthrough {
     /// The directory with this number and its descriptor, for reaching what
     /// is in it. `ESTALE` when the host has moved it out of the share.
-    pub(super) fn directory(
-        &self,
-        number: filesystem::Inode,
-    ) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
+    pub(super) fn directory(&self, number: NodeId) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
         let inode = self.inodes.get(number)?;
         if inode.kind != Kind::Directory {
             return Err(Errno::NOTDIR);

@@ -12,7 +12,7 @@ use super::credentials::{Power, Umask, set_thread_apart};
 use super::inode::{Descriptor, Inode, Kind};
 use super::lookup::decode_device;
 use super::root::{FdName, one_component};
-use crate::filesystem::{self, Caller, Entry, NewNode, Opened, Result};
+use crate::filesystem::{Caller, Entry, NewNode, NodeId, Opened, Result};
 
 /// How often CREATE tries again when the name comes and goes on the host.
 const RACES: usize = 8;
@@ -21,7 +21,7 @@ impl Passthrough {
     pub(super) fn do_mkdir(
         &self,
         caller: &Caller,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
         node: NewNode,
     ) -> Result<Entry> {
@@ -34,7 +34,7 @@ impl Passthrough {
     pub(super) fn do_mknod(
         &self,
         caller: &Caller,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
         node: NewNode,
     ) -> Result<Entry> {
@@ -59,7 +59,7 @@ impl Passthrough {
         &self,
         caller: &Caller,
         target: &CStr,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
     ) -> Result<Entry> {
         // The target is the guest's business: nothing here follows it.
@@ -70,8 +70,8 @@ impl Passthrough {
 
     pub(super) fn do_link(
         &self,
-        number: filesystem::Inode,
-        new_parent: filesystem::Inode,
+        number: NodeId,
+        new_parent: NodeId,
         new_name: &CStr,
     ) -> Result<Entry> {
         self.writable()?;
@@ -101,7 +101,7 @@ impl Passthrough {
     pub(super) fn do_create(
         &self,
         caller: &Caller,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
         node: NewNode,
         flags: u32,
@@ -167,7 +167,7 @@ impl Passthrough {
     fn make(
         &self,
         caller: &Caller,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
         umask: u32,
         act: impl Fn(&Descriptor) -> Result<()>,

@@ -17,7 +17,7 @@ use super::handle::{Node, Open, OpenFile};
 use super::inode::{Inode, Kind, Status};
 use super::sys;
 use crate::filesystem::{
-    self, Handle, Opened, Position, ReplyData, RequestData, Result, WriteRequest,
+    Handle, NodeId, Opened, Position, ReplyData, RequestData, Result, WriteRequest,
 };
 
 /// What of the guest's open flags reaches the host. `O_DIRECT` does not: the
@@ -37,7 +37,7 @@ const ACCESS_MODE: OFlags = OFlags::RDWR.union(OFlags::WRONLY);
 impl Passthrough {
     pub(super) fn do_open(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         flags: u32,
         kill_privileges: bool,
     ) -> Result<Opened> {
@@ -147,7 +147,7 @@ impl Passthrough {
 
     pub(super) fn do_read(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         handle: Handle,
         data: &mut dyn ReplyData,
         size: u32,
@@ -172,7 +172,7 @@ impl Passthrough {
 
     pub(super) fn do_write(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         handle: Handle,
         data: &mut dyn RequestData,
         request: &WriteRequest,
@@ -223,7 +223,7 @@ impl Passthrough {
         Ok(file.toggled.get_or_init(|| File::from(fd)))
     }
 
-    pub(super) fn do_flush(&self, number: filesystem::Inode, handle: Handle) -> Result<()> {
+    pub(super) fn do_flush(&self, number: NodeId, handle: Handle) -> Result<()> {
         let open = self.handles.get(number, handle)?;
         // Only a close makes file systems like NFS tell of failed writes.
         match self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(open.host(), 0)) {
@@ -234,17 +234,12 @@ impl Passthrough {
         }
     }
 
-    pub(super) fn do_release(&self, number: filesystem::Inode, handle: Handle) -> Result<()> {
+    pub(super) fn do_release(&self, number: NodeId, handle: Handle) -> Result<()> {
         self.handles.remove(number, handle).map(drop)
     }
 
     /// FSYNC and FSYNCDIR.
-    pub(super) fn do_fsync(
-        &self,
-        number: filesystem::Inode,
-        handle: Handle,
-        data_only: bool,
-    ) -> Result<()> {
+    pub(super) fn do_fsync(&self, number: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         let sync = |file: &File| {
             if data_only {
                 rustix::fs::fdatasync(file)
@@ -269,7 +264,7 @@ impl Passthrough {
 
     pub(super) fn do_fallocate(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         handle: Handle,
         mode: u32,
         offset: u64,
@@ -284,7 +279,7 @@ impl Passthrough {
 
     pub(super) fn do_lseek(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         handle: Handle,
         offset: u64,
         whence: u32,

@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::Passthrough;
 use super::inode::{Address, Descriptor, Inode, Status};
 use super::sys;
-use crate::filesystem::{self, Result};
+use crate::filesystem::{NodeId, Result};
 
 /// Descriptors that are neither for inodes nor for open files: queues,
 /// consoles, the guest's memory, and what other parts of the process do.
@@ -44,7 +44,7 @@ pub(super) struct Descriptors {
     held: Arc<AtomicUsize>,
     /// Inodes that have a descriptor, in the order they got it. May name some
     /// that are gone.
-    clock: Mutex<VecDeque<filesystem::Inode>>,
+    clock: Mutex<VecDeque<NodeId>>,
 }
 
 impl Descriptors {
@@ -100,7 +100,7 @@ impl Descriptors {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn next_hand(&self) -> Option<filesystem::Inode> {
+    fn next_hand(&self) -> Option<NodeId> {
         self.clock
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -115,7 +115,7 @@ impl Descriptors {
     }
 
     /// Puts an inode that was looked at back on the clock, at the far end.
-    fn spare(&self, number: filesystem::Inode) {
+    fn spare(&self, number: NodeId) {
         self.clock
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -124,7 +124,7 @@ impl Descriptors {
 
     /// Puts an inode on the clock. Forgotten ones are swept when they are
     /// the larger part of it, so it stays in proportion to what is held.
-    fn watch(&self, number: filesystem::Inode, alive: impl Fn(filesystem::Inode) -> bool) {
+    fn watch(&self, number: NodeId, alive: impl Fn(NodeId) -> bool) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.push_back(number);
         if clock.len() > 64 + 2 * self.held() {

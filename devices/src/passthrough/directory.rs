@@ -14,7 +14,7 @@ use super::Passthrough;
 use super::handle::{Node, OpenDirectory};
 use super::inode::Inode;
 use super::sys;
-use crate::filesystem::{self, DirectoryEntry, Handle, Listing, Opened, ROOT, Result};
+use crate::filesystem::{DirectoryEntry, Handle, Listing, NodeId, Opened, ROOT, Result};
 
 /// What is read from the host at once, in bytes; some 200 entries. Held for
 /// every directory that is in the middle of being listed.
@@ -89,7 +89,7 @@ impl Cursor {
 }
 
 impl Passthrough {
-    pub(super) fn do_opendir(&self, number: filesystem::Inode) -> Result<Opened> {
+    pub(super) fn do_opendir(&self, number: NodeId) -> Result<Opened> {
         let (inode, descriptor) = self.directory(number)?;
         self.may_open()?;
         let mut flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -109,7 +109,7 @@ impl Passthrough {
 
     pub(super) fn do_readdir(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,

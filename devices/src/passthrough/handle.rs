@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::directory::Cursor;
 use super::inode::Inode;
-use crate::filesystem::{self, Result};
+use crate::filesystem::{Handle, NodeId, Result};
 
 const SHARDS: usize = 16;
 
@@ -93,7 +93,7 @@ impl Open {
     }
 }
 
-type Shard = RwLock<HashMap<filesystem::Handle, Arc<Open>>>;
+type Shard = RwLock<HashMap<Handle, Arc<Open>>>;
 
 /// All handles of one share.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ pub(super) struct Handles {
 }
 
 impl Handles {
-    fn shard(&self, handle: filesystem::Handle) -> &Shard {
+    fn shard(&self, handle: Handle) -> &Shard {
         // The remainder makes the cast exact.
         #[allow(clippy::cast_possible_truncation)]
         let index = (handle % SHARDS as u64) as usize;
@@ -117,7 +117,7 @@ impl Handles {
     }
 
     /// Makes a handle.
-    pub(super) fn insert(&self, inode: Arc<Inode>, node: Node) -> filesystem::Handle {
+    pub(super) fn insert(&self, inode: Arc<Inode>, node: Node) -> Handle {
         // From 1: guests tend to show 0 where they mean "none".
         let handle = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -135,11 +135,7 @@ impl Handles {
 
     /// The handle of this inode; `EBADF` when there is none or it belongs to
     /// another.
-    pub(super) fn get(
-        &self,
-        inode: filesystem::Inode,
-        handle: filesystem::Handle,
-    ) -> Result<Arc<Open>> {
+    pub(super) fn get(&self, inode: NodeId, handle: Handle) -> Result<Arc<Open>> {
         self.shard(handle)
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -151,11 +147,7 @@ impl Handles {
 
     /// Takes a handle out of the table. Requests that use it at the moment
     /// finish with it.
-    pub(super) fn remove(
-        &self,
-        inode: filesystem::Inode,
-        handle: filesystem::Handle,
-    ) -> Result<Arc<Open>> {
+    pub(super) fn remove(&self, inode: NodeId, handle: Handle) -> Result<Arc<Open>> {
         let mut shard = self
             .shard(handle)
             .write()

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 
 use super::mount::Mount;
 use super::sys::FileHandle;
-use crate::filesystem::{self, Result};
+use crate::filesystem::{NodeId, Result};
 
 /// What a node is, as far as it decides which requests make sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,10 +146,7 @@ pub(super) enum Address {
     Handle(FileHandle),
     /// By walking to it, one verified component at a time. A number and not a
     /// reference, so that dropping the end of a deep chain is not recursive.
-    Name {
-        parent: filesystem::Inode,
-        name: Box<CStr>,
-    },
+    Name { parent: NodeId, name: Box<CStr> },
 }
 
 /// Where an inode is at the moment.
@@ -163,7 +160,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Inode {
     /// Its number at the guest, never used again for another.
-    pub(super) number: filesystem::Inode,
+    pub(super) number: NodeId,
     pub(super) identity: Identity,
     /// Fixed for the life of a node.
     pub(super) kind: Kind,
@@ -184,7 +181,7 @@ pub(super) struct Inode {
 impl Inode {
     /// A node with one reference, open as `descriptor`.
     pub(super) fn new(
-        number: filesystem::Inode,
+        number: NodeId,
         identity: Identity,
         kind: Kind,
         mount: Arc<Mount>,
@@ -224,7 +221,7 @@ impl Inode {
     }
 
     /// Remembers the entry that leads to it, for mounts without file handles.
-    pub(super) fn remember_name(&self, parent: filesystem::Inode, name: &CStr) {
+    pub(super) fn remember_name(&self, parent: NodeId, name: &CStr) {
         if self.mount.handles().is_some() {
             return;
         }
@@ -241,7 +238,7 @@ impl Inode {
 
     /// The entry no longer leads to it: unless it has another address, its
     /// descriptor has to stay.
-    pub(super) fn forget_name(&self, parent: filesystem::Inode, name: &CStr) {
+    pub(super) fn forget_name(&self, parent: NodeId, name: &CStr) {
         let mut place = self.place();
         if matches!(&place.address,
             Address::Name { parent: p, name: n } if *p == parent && **n == *name)

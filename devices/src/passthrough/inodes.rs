@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::inode::{Identity, Inode};
-use crate::filesystem::{self, ROOT, Result};
+use crate::filesystem::{NodeId, ROOT, Result};
 use rustix::io::Errno;
 
 const SHARD_BITS: u32 = 4;
@@ -18,7 +18,7 @@ const SHARDS: usize = 1 << SHARD_BITS;
 
 #[derive(Debug, Default)]
 struct Shard {
-    by_number: HashMap<filesystem::Inode, Arc<Inode>>,
+    by_number: HashMap<NodeId, Arc<Inode>>,
     by_identity: HashMap<Identity, Arc<Inode>>,
 }
 
@@ -44,7 +44,7 @@ impl Inodes {
         }
     }
 
-    fn shard_of_number(&self, number: filesystem::Inode) -> &RwLock<Shard> {
+    fn shard_of_number(&self, number: NodeId) -> &RwLock<Shard> {
         // The mask makes the cast exact.
         #[allow(clippy::cast_possible_truncation)]
         let index = (number & (SHARDS as u64 - 1)) as usize;
@@ -60,7 +60,7 @@ impl Inodes {
     }
 
     /// The inode with this number; `ESTALE` when the guest does not hold it.
-    pub(super) fn get(&self, number: filesystem::Inode) -> Result<Arc<Inode>> {
+    pub(super) fn get(&self, number: NodeId) -> Result<Arc<Inode>> {
         if number == ROOT {
             return Ok(Arc::clone(&self.root));
         }
@@ -102,7 +102,7 @@ impl Inodes {
     pub(super) fn reference_or_insert(
         &self,
         identity: &Identity,
-        make: impl FnOnce(filesystem::Inode) -> Inode,
+        make: impl FnOnce(NodeId) -> Inode,
     ) -> (Arc<Inode>, bool) {
         if let Some(inode) = self.reference(identity) {
             return (inode, false);
@@ -122,7 +122,7 @@ impl Inodes {
 
     /// Drops `count` references; more than there are drop all of them. The
     /// last one takes the inode out of the table.
-    pub(super) fn forget(&self, number: filesystem::Inode, count: u64) {
+    pub(super) fn forget(&self, number: NodeId, count: u64) {
         if number == ROOT {
             return;
         }

@@ -11,10 +11,10 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::inode::{Descriptor, Inode, Kind, Status};
-use crate::filesystem::{self, Attributes, Entry, ROOT, Result, Timestamp};
+use crate::filesystem::{Attributes, Entry, NodeId, ROOT, Result, Timestamp};
 
 impl Passthrough {
-    pub(super) fn do_lookup(&self, parent: filesystem::Inode, name: &CStr) -> Result<Entry> {
+    pub(super) fn do_lookup(&self, parent: NodeId, name: &CStr) -> Result<Entry> {
         let (parent, directory) = self.directory(parent)?;
         match self.known_or_new_child(&parent, &directory, name) {
             Ok((inode, status)) => Ok(self.entry(&inode, &status)),
@@ -101,7 +101,7 @@ impl Passthrough {
         Ok((inode, status))
     }
 
-    pub(super) fn do_readlink(&self, number: filesystem::Inode) -> Result<Vec<u8>> {
+    pub(super) fn do_readlink(&self, number: NodeId) -> Result<Vec<u8>> {
         let inode = self.inodes.get(number)?;
         if inode.kind != Kind::Symlink {
             return Err(Errno::INVAL);

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::inode::{Descriptor, Inode, Status};
 use super::root::one_component;
-use crate::filesystem::{self, Result};
+use crate::filesystem::{NodeId, Result};
 
 /// An inode known to the guest that a name leads to, kept open while the name
 /// changes.
@@ -24,12 +24,7 @@ struct Affected {
 }
 
 impl Passthrough {
-    pub(super) fn do_remove(
-        &self,
-        parent: filesystem::Inode,
-        name: &CStr,
-        flags: AtFlags,
-    ) -> Result<()> {
+    pub(super) fn do_remove(&self, parent: NodeId, name: &CStr, flags: AtFlags) -> Result<()> {
         self.writable()?;
         one_component(name)?;
         let (parent, directory) = self.directory(parent)?;
@@ -43,9 +38,9 @@ impl Passthrough {
 
     pub(super) fn do_rename(
         &self,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
-        new_parent: filesystem::Inode,
+        new_parent: NodeId,
         new_name: &CStr,
         flags: u32,
     ) -> Result<()> {

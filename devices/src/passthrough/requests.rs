@@ -10,7 +10,7 @@ use rustix::fs::AtFlags;
 
 use super::{CachePolicy, Passthrough};
 use crate::filesystem::{
-    self, Agreement, Attributes, Caller, Entry, FileSystem, Handle, Listing, NewNode, Opened,
+    Agreement, Attributes, Caller, Entry, FileSystem, Handle, Listing, NewNode, NodeId, Opened,
     ReplyData, RequestData, Result, SetAttributes, Statistics, Wishes, WriteRequest,
 };
 
@@ -48,22 +48,22 @@ impl FileSystem for Passthrough {
         self.agree(Agreement::default());
     }
 
-    fn may_block(&self, opcode: u32, _inode: filesystem::Inode) -> bool {
+    fn may_block(&self, opcode: u32, _inode: NodeId) -> bool {
         SLOW_OPCODES.contains(&opcode)
     }
 
-    fn lookup(&self, _caller: &Caller, parent: filesystem::Inode, name: &CStr) -> Result<Entry> {
+    fn lookup(&self, _caller: &Caller, parent: NodeId, name: &CStr) -> Result<Entry> {
         self.do_lookup(parent, name)
     }
 
-    fn forget(&self, inode: filesystem::Inode, count: u64) {
+    fn forget(&self, inode: NodeId, count: u64) {
         self.inodes.forget(inode, count);
     }
 
     fn getattr(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
         self.do_getattr(inode, handle)
@@ -72,14 +72,14 @@ impl FileSystem for Passthrough {
     fn setattr(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Option<Handle>,
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
         self.do_setattr(inode, handle, changes)
     }
 
-    fn readlink(&self, _caller: &Caller, inode: filesystem::Inode) -> Result<Vec<u8>> {
+    fn readlink(&self, _caller: &Caller, inode: NodeId) -> Result<Vec<u8>> {
         self.do_readlink(inode)
     }
 
@@ -87,47 +87,35 @@ impl FileSystem for Passthrough {
         &self,
         caller: &Caller,
         target: &CStr,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
         _umask: u32,
     ) -> Result<Entry> {
         self.do_symlink(caller, target, parent, name)
     }
 
-    fn mknod(
-        &self,
-        caller: &Caller,
-        parent: filesystem::Inode,
-        name: &CStr,
-        node: NewNode,
-    ) -> Result<Entry> {
+    fn mknod(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
         self.do_mknod(caller, parent, name, node)
     }
 
-    fn mkdir(
-        &self,
-        caller: &Caller,
-        parent: filesystem::Inode,
-        name: &CStr,
-        node: NewNode,
-    ) -> Result<Entry> {
+    fn mkdir(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
         self.do_mkdir(caller, parent, name, node)
     }
 
-    fn unlink(&self, _caller: &Caller, parent: filesystem::Inode, name: &CStr) -> Result<()> {
+    fn unlink(&self, _caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
         self.do_remove(parent, name, AtFlags::empty())
     }
 
-    fn rmdir(&self, _caller: &Caller, parent: filesystem::Inode, name: &CStr) -> Result<()> {
+    fn rmdir(&self, _caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
         self.do_remove(parent, name, AtFlags::REMOVEDIR)
     }
 
     fn rename(
         &self,
         _caller: &Caller,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
-        new_parent: filesystem::Inode,
+        new_parent: NodeId,
         new_name: &CStr,
         flags: u32,
     ) -> Result<()> {
@@ -137,8 +125,8 @@ impl FileSystem for Passthrough {
     fn link(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
-        new_parent: filesystem::Inode,
+        inode: NodeId,
+        new_parent: NodeId,
         new_name: &CStr,
     ) -> Result<Entry> {
         self.do_link(inode, new_parent, new_name)
@@ -147,7 +135,7 @@ impl FileSystem for Passthrough {
     fn open(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         flags: u32,
         kill_privileges: bool,
     ) -> Result<Opened> {
@@ -157,7 +145,7 @@ impl FileSystem for Passthrough {
     fn create(
         &self,
         caller: &Caller,
-        parent: filesystem::Inode,
+        parent: NodeId,
         name: &CStr,
         node: NewNode,
         flags: u32,
@@ -170,7 +158,7 @@ impl FileSystem for Passthrough {
         &self,
         _caller: &Caller,
         _unique: u64,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         data: &mut dyn ReplyData,
         size: u32,
@@ -183,7 +171,7 @@ impl FileSystem for Passthrough {
     fn write(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         data: &mut dyn RequestData,
         request: &WriteRequest,
@@ -191,42 +179,42 @@ impl FileSystem for Passthrough {
         self.do_write(inode, handle, data, request)
     }
 
-    fn statfs(&self, _caller: &Caller, inode: filesystem::Inode) -> Result<Statistics> {
+    fn statfs(&self, _caller: &Caller, inode: NodeId) -> Result<Statistics> {
         self.do_statfs(inode)
     }
 
     fn flush(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         _lock_owner: u64,
     ) -> Result<()> {
         self.do_flush(inode, handle)
     }
 
-    fn release(&self, _caller: &Caller, inode: filesystem::Inode, handle: Handle) -> Result<()> {
+    fn release(&self, _caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
         self.do_release(inode, handle)
     }
 
     fn fsync(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         data_only: bool,
     ) -> Result<()> {
         self.do_fsync(inode, handle, data_only)
     }
 
-    fn opendir(&self, _caller: &Caller, inode: filesystem::Inode, _flags: u32) -> Result<Opened> {
+    fn opendir(&self, _caller: &Caller, inode: NodeId, _flags: u32) -> Result<Opened> {
         self.do_opendir(inode)
     }
 
     fn readdir(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,
@@ -234,28 +222,28 @@ impl FileSystem for Passthrough {
         self.do_readdir(inode, handle, offset, listing)
     }
 
-    fn releasedir(&self, _caller: &Caller, inode: filesystem::Inode, handle: Handle) -> Result<()> {
+    fn releasedir(&self, _caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
         self.do_release(inode, handle)
     }
 
     fn fsyncdir(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         data_only: bool,
     ) -> Result<()> {
         self.do_fsync(inode, handle, data_only)
     }
 
-    fn access(&self, caller: &Caller, inode: filesystem::Inode, mask: u32) -> Result<()> {
+    fn access(&self, caller: &Caller, inode: NodeId, mask: u32) -> Result<()> {
         self.do_access(caller, inode, mask)
     }
 
     fn setxattr(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         name: &CStr,
         value: &[u8],
         flags: u32,
@@ -264,28 +252,22 @@ impl FileSystem for Passthrough {
         self.do_setxattr(inode, name, value, flags, clear_set_gid)
     }
 
-    fn getxattr(
-        &self,
-        _caller: &Caller,
-        inode: filesystem::Inode,
-        name: &CStr,
-        size: u32,
-    ) -> Result<Vec<u8>> {
+    fn getxattr(&self, _caller: &Caller, inode: NodeId, name: &CStr, size: u32) -> Result<Vec<u8>> {
         self.do_getxattr(inode, name, size)
     }
 
-    fn listxattr(&self, _caller: &Caller, inode: filesystem::Inode, size: u32) -> Result<Vec<u8>> {
+    fn listxattr(&self, _caller: &Caller, inode: NodeId, size: u32) -> Result<Vec<u8>> {
         self.do_listxattr(inode, size)
     }
 
-    fn removexattr(&self, _caller: &Caller, inode: filesystem::Inode, name: &CStr) -> Result<()> {
+    fn removexattr(&self, _caller: &Caller, inode: NodeId, name: &CStr) -> Result<()> {
         self.do_removexattr(inode, name)
     }
 
     fn fallocate(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         mode: u32,
         offset: u64,
@@ -297,7 +279,7 @@ impl FileSystem for Passthrough {
     fn lseek(
         &self,
         _caller: &Caller,
-        inode: filesystem::Inode,
+        inode: NodeId,
         handle: Handle,
         offset: u64,
         whence: u32,

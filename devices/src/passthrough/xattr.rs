@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::credentials::set_thread_apart;
 use super::root::FdName;
-use crate::filesystem::{self, Result};
+use crate::filesystem::{NodeId, Result};
 
 /// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, in bytes: Linux has no longer ones.
 const LONGEST: usize = 65_536;
@@ -21,7 +21,7 @@ const LONGEST: usize = 65_536;
 impl Passthrough {
     pub(super) fn do_setxattr(
         &self,
-        number: filesystem::Inode,
+        number: NodeId,
         name: &CStr,
         value: &[u8],
         flags: u32,
@@ -44,12 +44,7 @@ impl Passthrough {
         })
     }
 
-    pub(super) fn do_getxattr(
-        &self,
-        number: filesystem::Inode,
-        name: &CStr,
-        size: u32,
-    ) -> Result<Vec<u8>> {
+    pub(super) fn do_getxattr(&self, number: NodeId, name: &CStr, size: u32) -> Result<Vec<u8>> {
         self.serves_xattr(name)?;
         self.with_path(number, |path| {
             if size == 0 {
@@ -62,7 +57,7 @@ impl Passthrough {
         })
     }
 
-    pub(super) fn do_listxattr(&self, number: filesystem::Inode, size: u32) -> Result<Vec<u8>> {
+    pub(super) fn do_listxattr(&self, number: NodeId, size: u32) -> Result<Vec<u8>> {
         if !self.config.xattr {
             return Err(Errno::NOSYS);
         }
@@ -77,7 +72,7 @@ impl Passthrough {
         })
     }
 
-    pub(super) fn do_removexattr(&self, number: filesystem::Inode, name: &CStr) -> Result<()> {
+    pub(super) fn do_removexattr(&self, number: NodeId, name: &CStr) -> Result<()> {
         self.serves_xattr(name)?;
         self.writable()?;
         self.with_path(number, |path| rustix::fs::removexattr(path, name))
@@ -97,11 +92,7 @@ impl Passthrough {
     }
 
     /// Hands `act` a path that leads to the inode itself.
-    fn with_path<T>(
-        &self,
-        number: filesystem::Inode,
-        act: impl FnOnce(&CStr) -> Result<T>,
-    ) -> Result<T> {
+    fn with_path<T>(&self, number: NodeId, act: impl FnOnce(&CStr) -> Result<T>) -> Result<T> {
         let inode = self.inodes.get(number)?;
         let descriptor = self.descriptor(&inode)?;
         set_thread_apart(self.root.proc())?;

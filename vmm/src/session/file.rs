@@ -2,7 +2,7 @@
 
 use std::os::raw::c_uint;
 
-use devices::filesystem::{Inode, ROOT, Result};
+use devices::filesystem::{NodeId, ROOT, Result};
 use guest_init::protocol;
 use rustix::io::Errno;
 
@@ -42,12 +42,12 @@ impl Node {
         Self::Mark,
     ];
 
-    pub(super) fn inode(self) -> Inode {
+    pub(super) fn inode(self) -> NodeId {
         // The order of declaration is the order of the numbers.
-        ROOT + self as Inode
+        ROOT + self as NodeId
     }
 
-    pub(super) fn of(inode: Inode) -> Option<Self> {
+    pub(super) fn of(inode: NodeId) -> Option<Self> {
         if inode == ROOT {
             return Some(Self::Root);
         }

@@ -22,7 +22,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use devices::filesystem::{
-    Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Inode, Listing, OpenBehaviour,
+    Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Listing, NodeId, OpenBehaviour,
     Opened, ReplyData, RequestData, Result, SetAttributes, Statistics, WriteRequest,
 };
 use guest_init::protocol::{Mark, Plan, Status, WindowSize};
@@ -125,7 +125,7 @@ impl FileSystem for Session {
         self.waiters.interrupt_all();
     }
 
-    fn may_block(&self, opcode: u32, inode: Inode) -> bool {
+    fn may_block(&self, opcode: u32, inode: NodeId) -> bool {
         matches!(
             (opcode, Node::of(inode)),
             (FUSE_READ, Some(Node::Stdin | Node::WindowSize))
@@ -137,7 +137,7 @@ impl FileSystem for Session {
         self.waiters.interrupt(unique)
     }
 
-    fn lookup(&self, _caller: &Caller, parent: Inode, name: &CStr) -> Result<Entry> {
+    fn lookup(&self, _caller: &Caller, parent: NodeId, name: &CStr) -> Result<Entry> {
         if Node::of(parent) != Some(Node::Root) {
             return Err(Errno::NOTDIR);
         }
@@ -154,7 +154,7 @@ impl FileSystem for Session {
     fn getattr(
         &self,
         _caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         _handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
         Ok((self.attributes(node(inode)?), FOR_EVER))
@@ -163,7 +163,7 @@ impl FileSystem for Session {
     fn setattr(
         &self,
         _caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         _handle: Option<Handle>,
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
@@ -185,7 +185,7 @@ impl FileSystem for Session {
     fn open(
         &self,
         _caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         flags: u32,
         _kill_privileges: bool,
     ) -> Result<Opened> {
@@ -206,7 +206,7 @@ impl FileSystem for Session {
         &self,
         _caller: &Caller,
         unique: u64,
-        inode: Inode,
+        inode: NodeId,
         _handle: Handle,
         data: &mut dyn ReplyData,
         size: u32,
@@ -237,7 +237,7 @@ impl FileSystem for Session {
     fn write(
         &self,
         _caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         _handle: Handle,
         data: &mut dyn RequestData,
         request: &WriteRequest,
@@ -253,7 +253,7 @@ impl FileSystem for Session {
         }
     }
 
-    fn statfs(&self, _caller: &Caller, _inode: Inode) -> Result<Statistics> {
+    fn statfs(&self, _caller: &Caller, _inode: NodeId) -> Result<Statistics> {
         Ok(Statistics {
             block_size: 4096,
             fragment_size: 4096,
@@ -262,11 +262,11 @@ impl FileSystem for Session {
         })
     }
 
-    fn release(&self, _caller: &Caller, _inode: Inode, _handle: Handle) -> Result<()> {
+    fn release(&self, _caller: &Caller, _inode: NodeId, _handle: Handle) -> Result<()> {
         Ok(())
     }
 
-    fn opendir(&self, _caller: &Caller, inode: Inode, _flags: u32) -> Result<Opened> {
+    fn opendir(&self, _caller: &Caller, inode: NodeId, _flags: u32) -> Result<Opened> {
         match node(inode)? {
             Node::Root => Ok(Opened {
                 handle: inode,
@@ -279,7 +279,7 @@ impl FileSystem for Session {
     fn readdir(
         &self,
         _caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         _handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,
@@ -302,16 +302,16 @@ impl FileSystem for Session {
         Ok(())
     }
 
-    fn releasedir(&self, _caller: &Caller, _inode: Inode, _handle: Handle) -> Result<()> {
+    fn releasedir(&self, _caller: &Caller, _inode: NodeId, _handle: Handle) -> Result<()> {
         Ok(())
     }
 
-    fn access(&self, _caller: &Caller, inode: Inode, _mask: u32) -> Result<()> {
+    fn access(&self, _caller: &Caller, inode: NodeId, _mask: u32) -> Result<()> {
         node(inode).map(drop)
     }
 }
 
-fn node(inode: Inode) -> Result<Node> {
+fn node(inode: NodeId) -> Result<Node> {
     Node::of(inode).ok_or(Errno::STALE)
 }
 

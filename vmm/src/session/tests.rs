@@ -104,7 +104,7 @@ fn session() -> Session {
     session_on(None, tempfile::tempfile().unwrap())
 }
 
-fn inode(session: &Session, name: &CStr) -> Inode {
+fn inode(session: &Session, name: &CStr) -> NodeId {
     session.lookup(&CALLER, ROOT, name).unwrap().inode
 }
 

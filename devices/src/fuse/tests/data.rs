@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::guest::{UNTOUCHED, exchange, exchange_scattered};
 use super::requests::{init, read, write};
 use crate::filesystem::{
-    Caller, FileSystem, Handle, Inode, Position, ReplyData, RequestData, Result, WriteRequest,
+    Caller, FileSystem, Handle, NodeId, Position, ReplyData, RequestData, Result, WriteRequest,
 };
 use crate::fuse::Server;
 
@@ -42,7 +42,7 @@ impl FileSystem for OneFile {
         &self,
         _: &Caller,
         _: u64,
-        _: Inode,
+        _: NodeId,
         _: Handle,
         data: &mut dyn ReplyData,
         size: u32,
@@ -59,7 +59,7 @@ impl FileSystem for OneFile {
     fn write(
         &self,
         _: &Caller,
-        _: Inode,
+        _: NodeId,
         _: Handle,
         data: &mut dyn RequestData,
         request: &WriteRequest,

@@ -161,7 +161,7 @@ impl FileSystem for Recorder {
         self.note("destroy".into());
     }
 
-    fn may_block(&self, opcode: u32, inode: Inode) -> bool {
+    fn may_block(&self, opcode: u32, inode: NodeId) -> bool {
         self.note(format!("may_block {opcode} {inode}"));
         true
     }
@@ -171,18 +171,18 @@ impl FileSystem for Recorder {
         self.finds_interrupted.load(Ordering::Relaxed)
     }
 
-    fn lookup(&self, caller: &Caller, parent: Inode, name: &CStr) -> Result<Entry> {
+    fn lookup(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<Entry> {
         self.call(caller, format!("lookup {parent} {name:?}"), ENTRY)
     }
 
-    fn forget(&self, inode: Inode, count: u64) {
+    fn forget(&self, inode: NodeId, count: u64) {
         self.note(format!("forget {inode} {count}"));
     }
 
     fn getattr(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
         let call = format!("getattr {inode} {handle:?}");
@@ -192,7 +192,7 @@ impl FileSystem for Recorder {
     fn setattr(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Option<Handle>,
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
@@ -200,7 +200,7 @@ impl FileSystem for Recorder {
         self.call(caller, call, (ATTRIBUTES, TIMEOUT))
     }
 
-    fn readlink(&self, caller: &Caller, inode: Inode) -> Result<Vec<u8>> {
+    fn readlink(&self, caller: &Caller, inode: NodeId) -> Result<Vec<u8>> {
         self.call(caller, format!("readlink {inode}"), self.content_now())
     }
 
@@ -208,7 +208,7 @@ impl FileSystem for Recorder {
         &self,
         caller: &Caller,
         target: &CStr,
-        parent: Inode,
+        parent: NodeId,
         name: &CStr,
         umask: u32,
     ) -> Result<Entry> {
@@ -216,28 +216,28 @@ impl FileSystem for Recorder {
         self.call(caller, call, ENTRY)
     }
 
-    fn mknod(&self, caller: &Caller, parent: Inode, name: &CStr, node: NewNode) -> Result<Entry> {
+    fn mknod(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
         self.call(caller, format!("mknod {parent} {name:?} {node:?}"), ENTRY)
     }
 
-    fn mkdir(&self, caller: &Caller, parent: Inode, name: &CStr, node: NewNode) -> Result<Entry> {
+    fn mkdir(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
         self.call(caller, format!("mkdir {parent} {name:?} {node:?}"), ENTRY)
     }
 
-    fn unlink(&self, caller: &Caller, parent: Inode, name: &CStr) -> Result<()> {
+    fn unlink(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
         self.call(caller, format!("unlink {parent} {name:?}"), ())
     }
 
-    fn rmdir(&self, caller: &Caller, parent: Inode, name: &CStr) -> Result<()> {
+    fn rmdir(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
         self.call(caller, format!("rmdir {parent} {name:?}"), ())
     }
 
     fn rename(
         &self,
         caller: &Caller,
-        parent: Inode,
+        parent: NodeId,
         name: &CStr,
-        new_parent: Inode,
+        new_parent: NodeId,
         new_name: &CStr,
         flags: u32,
     ) -> Result<()> {
@@ -248,8 +248,8 @@ impl FileSystem for Recorder {
     fn link(
         &self,
         caller: &Caller,
-        inode: Inode,
-        new_parent: Inode,
+        inode: NodeId,
+        new_parent: NodeId,
         new_name: &CStr,
     ) -> Result<Entry> {
         let call = format!("link {inode} {new_parent} {new_name:?}");
@@ -259,7 +259,7 @@ impl FileSystem for Recorder {
     fn open(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         flags: u32,
         kill_privileges: bool,
     ) -> Result<Opened> {
@@ -270,7 +270,7 @@ impl FileSystem for Recorder {
     fn create(
         &self,
         caller: &Caller,
-        parent: Inode,
+        parent: NodeId,
         name: &CStr,
         node: NewNode,
         flags: u32,
@@ -284,7 +284,7 @@ impl FileSystem for Recorder {
         &self,
         caller: &Caller,
         unique: u64,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         data: &mut dyn ReplyData,
         size: u32,
@@ -301,7 +301,7 @@ impl FileSystem for Recorder {
     fn write(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         data: &mut dyn RequestData,
         request: &WriteRequest,
@@ -312,7 +312,7 @@ impl FileSystem for Recorder {
         self.call(caller, call, bytes.len())
     }
 
-    fn statfs(&self, caller: &Caller, inode: Inode) -> Result<Statistics> {
+    fn statfs(&self, caller: &Caller, inode: NodeId) -> Result<Statistics> {
         let statistics = Statistics {
             blocks: 51,
             blocks_free: 52,
@@ -326,26 +326,26 @@ impl FileSystem for Recorder {
         self.call(caller, format!("statfs {inode}"), statistics)
     }
 
-    fn flush(&self, caller: &Caller, inode: Inode, handle: Handle, lock_owner: u64) -> Result<()> {
+    fn flush(&self, caller: &Caller, inode: NodeId, handle: Handle, lock_owner: u64) -> Result<()> {
         self.call(caller, format!("flush {inode} {handle} {lock_owner}"), ())
     }
 
-    fn release(&self, caller: &Caller, inode: Inode, handle: Handle) -> Result<()> {
+    fn release(&self, caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
         self.call(caller, format!("release {inode} {handle}"), ())
     }
 
-    fn fsync(&self, caller: &Caller, inode: Inode, handle: Handle, data_only: bool) -> Result<()> {
+    fn fsync(&self, caller: &Caller, inode: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         self.call(caller, format!("fsync {inode} {handle} {data_only}"), ())
     }
 
-    fn opendir(&self, caller: &Caller, inode: Inode, flags: u32) -> Result<Opened> {
+    fn opendir(&self, caller: &Caller, inode: NodeId, flags: u32) -> Result<Opened> {
         self.call(caller, format!("opendir {inode} {flags}"), OPENED)
     }
 
     fn readdir(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,
@@ -372,28 +372,28 @@ impl FileSystem for Recorder {
         failure.map_or(Ok(()), Err)
     }
 
-    fn releasedir(&self, caller: &Caller, inode: Inode, handle: Handle) -> Result<()> {
+    fn releasedir(&self, caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
         self.call(caller, format!("releasedir {inode} {handle}"), ())
     }
 
     fn fsyncdir(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         data_only: bool,
     ) -> Result<()> {
         self.call(caller, format!("fsyncdir {inode} {handle} {data_only}"), ())
     }
 
-    fn access(&self, caller: &Caller, inode: Inode, mask: u32) -> Result<()> {
+    fn access(&self, caller: &Caller, inode: NodeId, mask: u32) -> Result<()> {
         self.call(caller, format!("access {inode} {mask}"), ())
     }
 
     fn setxattr(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         name: &CStr,
         value: &[u8],
         flags: u32,
@@ -403,24 +403,24 @@ impl FileSystem for Recorder {
         self.call(caller, call, ())
     }
 
-    fn getxattr(&self, caller: &Caller, inode: Inode, name: &CStr, size: u32) -> Result<Vec<u8>> {
+    fn getxattr(&self, caller: &Caller, inode: NodeId, name: &CStr, size: u32) -> Result<Vec<u8>> {
         let call = format!("getxattr {inode} {name:?} {size}");
         self.call(caller, call, self.content_now())
     }
 
-    fn listxattr(&self, caller: &Caller, inode: Inode, size: u32) -> Result<Vec<u8>> {
+    fn listxattr(&self, caller: &Caller, inode: NodeId, size: u32) -> Result<Vec<u8>> {
         let call = format!("listxattr {inode} {size}");
         self.call(caller, call, self.content_now())
     }
 
-    fn removexattr(&self, caller: &Caller, inode: Inode, name: &CStr) -> Result<()> {
+    fn removexattr(&self, caller: &Caller, inode: NodeId, name: &CStr) -> Result<()> {
         self.call(caller, format!("removexattr {inode} {name:?}"), ())
     }
 
     fn fallocate(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         mode: u32,
         offset: u64,
@@ -433,7 +433,7 @@ impl FileSystem for Recorder {
     fn lseek(
         &self,
         caller: &Caller,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         offset: u64,
         whence: u32,

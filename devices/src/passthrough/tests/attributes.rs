@@ -7,11 +7,11 @@ use rustix::io::Errno;
 
 use super::fixture::{GUEST_ROOT, Share};
 use crate::filesystem::{
-    Attributes, Caller, FileSystem, Inode, ROOT, Result, SetAttributes, SetTime, Timestamp,
+    Attributes, Caller, FileSystem, NodeId, ROOT, Result, SetAttributes, SetTime, Timestamp,
 };
 use crate::passthrough::{CachePolicy, Config};
 
-fn set(share: &Share, inode: Inode, changes: &SetAttributes) -> Result<Attributes> {
+fn set(share: &Share, inode: NodeId, changes: &SetAttributes) -> Result<Attributes> {
     Ok(share.fs.setattr(&GUEST_ROOT, inode, None, changes)?.0)
 }
 

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::filesystem::{
-    Agreement, Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Inode, Listing,
-    NewNode, Opened, Position, ROOT, ReplyData, RequestData, Result, WriteRequest,
+    Agreement, Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Listing, NewNode,
+    NodeId, Opened, Position, ROOT, ReplyData, RequestData, Result, WriteRequest,
 };
 use crate::passthrough::{Config, Passthrough};
 
@@ -202,37 +202,43 @@ impl Share {
         self.directory.path()
     }
 
-    pub(super) fn lookup(&self, parent: Inode, child: &str) -> Result<Entry> {
+    pub(super) fn lookup(&self, parent: NodeId, child: &str) -> Result<Entry> {
         self.fs.lookup(&GUEST_ROOT, parent, &name(child))
     }
 
     /// Looks a whole path up, as the guest's kernel does.
-    pub(super) fn walk(&self, path: &str) -> Result<Inode> {
+    pub(super) fn walk(&self, path: &str) -> Result<NodeId> {
         path.split('/')
             .try_fold(ROOT, |at, part| Ok(self.lookup(at, part)?.inode))
     }
 
-    pub(super) fn attributes(&self, inode: Inode) -> Result<Attributes> {
+    pub(super) fn attributes(&self, inode: NodeId) -> Result<Attributes> {
         Ok(self.fs.getattr(&GUEST_ROOT, inode, None)?.0)
     }
 
-    pub(super) fn mkdir(&self, parent: Inode, child: &str) -> Result<Entry> {
+    pub(super) fn mkdir(&self, parent: NodeId, child: &str) -> Result<Entry> {
         self.fs
             .mkdir(&GUEST_ROOT, parent, &name(child), node(0o755))
     }
 
-    pub(super) fn create(&self, parent: Inode, child: &str) -> Result<(Entry, Opened)> {
+    pub(super) fn create(&self, parent: NodeId, child: &str) -> Result<(Entry, Opened)> {
         let flags = libc::O_RDWR.cast_unsigned();
         self.fs
             .create(&GUEST_ROOT, parent, &name(child), node(0o644), flags, false)
     }
 
-    pub(super) fn open(&self, inode: Inode, flags: i32) -> Result<Opened> {
+    pub(super) fn open(&self, inode: NodeId, flags: i32) -> Result<Opened> {
         self.fs
             .open(&GUEST_ROOT, inode, flags.cast_unsigned(), false)
     }
 
-    pub(super) fn read(&self, inode: Inode, handle: Handle, at: u64, size: u32) -> Result<Vec<u8>> {
+    pub(super) fn read(
+        &self,
+        inode: NodeId,
+        handle: Handle,
+        at: u64,
+        size: u32,
+    ) -> Result<Vec<u8>> {
         let mut reply = Reply::new(size as usize);
         let count = self
             .fs
@@ -243,7 +249,7 @@ impl Share {
 
     pub(super) fn write(
         &self,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         at: u64,
         data: &[u8],
@@ -253,7 +259,7 @@ impl Share {
 
     pub(super) fn write_with(
         &self,
-        inode: Inode,
+        inode: NodeId,
         handle: Handle,
         data: &[u8],
         request: &WriteRequest,
@@ -262,12 +268,12 @@ impl Share {
             .write(&GUEST_ROOT, inode, handle, &mut Data(data), request)
     }
 
-    pub(super) fn release(&self, inode: Inode, opened: &Opened) {
+    pub(super) fn release(&self, inode: NodeId, opened: &Opened) {
         self.fs.release(&GUEST_ROOT, inode, opened.handle).unwrap();
     }
 
     /// The whole contents of a file, by OPEN, READ and RELEASE.
-    pub(super) fn contents(&self, inode: Inode) -> Result<Vec<u8>> {
+    pub(super) fn contents(&self, inode: NodeId) -> Result<Vec<u8>> {
         let opened = self.open(inode, libc::O_RDONLY)?;
         let mut all = Vec::new();
         loop {
@@ -282,7 +288,7 @@ impl Share {
     }
 
     /// A whole directory, in replies of `room` bytes.
-    pub(super) fn list(&self, inode: Inode, plus: bool, room: usize) -> Result<Vec<Listed>> {
+    pub(super) fn list(&self, inode: NodeId, plus: bool, room: usize) -> Result<Vec<Listed>> {
         let opened = self.fs.opendir(&GUEST_ROOT, inode, 0)?;
         let mut all: Vec<Listed> = Vec::new();
         loop {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 
 use super::fixture::{GUEST_ROOT, Share, name, node};
-use crate::filesystem::{FileSystem, Inode, ROOT, Result, SetAttributes};
+use crate::filesystem::{FileSystem, NodeId, ROOT, Result, SetAttributes};
 
 /// Where things happen: few places, so that operations meet.
 const PLACES: [&str; 9] = ["a", "b", "d", "e", "d/a", "d/b", "e/a", "d/e", "d/e/a"];
@@ -57,7 +57,7 @@ impl Step {
     fn through(&self, share: &Share) -> Result<()> {
         let fs = &share.fs;
         let who = &GUEST_ROOT;
-        let at = |path: &str| -> Result<(Inode, std::ffi::CString)> {
+        let at = |path: &str| -> Result<(NodeId, std::ffi::CString)> {
             match path.rsplit_once('/') {
                 Some((parent, leaf)) => Ok((share.walk(parent)?, name(leaf))),
                 None => Ok((ROOT, name(path))),

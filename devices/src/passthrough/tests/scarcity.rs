@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::fixture::{GUEST_ROOT, Share, name, names};
-use crate::filesystem::{FileSystem, Inode, ROOT};
+use crate::filesystem::{FileSystem, NodeId, ROOT};
 
 const BUDGET: usize = 32;
 const FILES: usize = 1500;
@@ -23,7 +23,7 @@ fn crowded(handles: bool) -> Share {
 }
 
 /// Every path of [`crowded`] with its inode, all referenced at once.
-fn everything(share: &Share) -> Vec<(String, Inode)> {
+fn everything(share: &Share) -> Vec<(String, NodeId)> {
     let mut found = Vec::new();
     for top in share.list(ROOT, true, 4096).unwrap() {
         let Some(directory) = top.entry else { continue };

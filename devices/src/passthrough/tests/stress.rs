@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
 
 use super::fixture::{GUEST_ROOT, Share, name};
-use crate::filesystem::{Entry, FileSystem, Inode, ROOT, Result};
+use crate::filesystem::{Entry, FileSystem, NodeId, ROOT, Result};
 
 const THREADS: u64 = 6;
 const STEPS: usize = 600;
@@ -27,11 +27,11 @@ impl Dice {
 struct Task<'a> {
     share: &'a Share,
     dice: Dice,
-    held: HashMap<Inode, u64>,
+    held: HashMap<NodeId, u64>,
 }
 
 impl Task<'_> {
-    fn hold(&mut self, entry: &Entry) -> Inode {
+    fn hold(&mut self, entry: &Entry) -> NodeId {
         *self.held.entry(entry.inode).or_default() += 1;
         entry.inode
     }
@@ -42,7 +42,7 @@ impl Task<'_> {
     }
 
     /// Walks to the parent of a path.
-    fn parent(&mut self, path: &str) -> Result<(Inode, std::ffi::CString)> {
+    fn parent(&mut self, path: &str) -> Result<(NodeId, std::ffi::CString)> {
         let (directory, leaf) = path.split_once('/').unwrap();
         let entry = self.share.lookup(ROOT, directory)?;
         Ok((self.hold(&entry), name(leaf)))
