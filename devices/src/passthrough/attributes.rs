@@ -12,10 +12,11 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::credentials::{Power, set_thread_apart};
-use super::inode::{Descriptor, Inode, Kind, Status};
+use super::inode::{Descriptor, Inode};
 use super::root::FdName;
+use super::stat::{Kind, Status};
 use crate::filesystem::{
-    Attributes, Caller, Handle, NodeId, Result, SetAttributes, SetTime, Statistics,
+    Attributes, Caller, Handle, NodeId, Result, SetAttributes, SetTime, Statistics, Timestamp,
 };
 
 const SET_UID: u32 = 0o4000;
@@ -168,6 +169,36 @@ impl Passthrough {
             fragment_size: narrow(status.f_frsize),
         })
     }
+
+    /// The attributes of a node in the guest's terms.
+    pub(super) fn attributes(&self, inode: &Inode, status: &Status) -> Attributes {
+        let raw = &status.raw;
+        let time = |t: rustix::fs::StatxTimestamp| Timestamp {
+            seconds: t.tv_sec,
+            nanoseconds: t.tv_nsec,
+        };
+        Attributes {
+            ino: self.mounts.told_ino(status.device, raw.stx_ino),
+            size: raw.stx_size,
+            blocks: raw.stx_blocks,
+            atime: time(raw.stx_atime),
+            mtime: time(raw.stx_mtime),
+            ctime: time(raw.stx_ctime),
+            btime: status.birth().map(|(seconds, nanoseconds)| Timestamp {
+                seconds,
+                nanoseconds,
+            }),
+            mode: raw.stx_mode.into(),
+            nlink: raw.stx_nlink,
+            uid: raw.stx_uid,
+            gid: raw.stx_gid,
+            rdev: encode_device(raw.stx_rdev_major, raw.stx_rdev_minor),
+            blksize: raw.stx_blksize,
+            submount: inode.mount_point
+                && inode.kind == Kind::Directory
+                && self.agreement().submounts,
+        }
+    }
 }
 
 /// The mode without the set-ID bits that a change of contents clears; `None`
@@ -215,4 +246,9 @@ fn timespec(time: Option<SetTime>) -> Result<Timespec> {
             tv_nsec: nanoseconds(at.nanoseconds),
         }),
     }
+}
+
+/// A device number as the kernel's `new_encode_dev` packs it into 32 bits.
+pub(super) fn encode_device(major: u32, minor: u32) -> u32 {
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)
 }

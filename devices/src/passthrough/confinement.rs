@@ -12,15 +12,15 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Descriptor, Identity, Inode, Kind, Status};
-use crate::filesystem::{NodeId, ROOT, Result};
+use super::inode::Inode;
+use super::stat::{Identity, Status};
+use crate::filesystem::{ROOT, Result};
 
 /// Levels that one system call can go up: a path is shorter than `PATH_MAX`
 /// (4096 bytes).
@@ -46,18 +46,6 @@ fn up(levels: usize) -> Option<&'static CStr> {
 }
 
 impl Passthrough {
-    /// The directory with this number and its descriptor, for reaching what
-    /// is in it. `ESTALE` when the host has moved it out of the share.
-    pub(super) fn directory(&self, number: NodeId) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
-        let inode = self.inodes.get(number)?;
-        if inode.kind != Kind::Directory {
-            return Err(Errno::NOTDIR);
-        }
-        let descriptor = self.descriptor(&inode)?;
-        self.confine(&inode, &*descriptor)?;
-        Ok((inode, descriptor))
-    }
-
     /// Makes sure that the directory open as `fd` is under the share's root.
     pub(super) fn confine(&self, inode: &Inode, fd: impl AsFd) -> Result<()> {
         if inode.number == ROOT {

@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::credentials::{Power, Umask, set_thread_apart};
-use super::inode::{Descriptor, Inode, Kind};
-use super::lookup::decode_device;
+use super::inode::{Descriptor, Inode};
 use super::root::{FdName, one_component};
+use super::stat::{Kind, Status};
 use crate::filesystem::{Caller, Entry, NewNode, NodeId, Opened, Result};
 
 /// How often CREATE tries again when the name comes and goes on the host.
@@ -163,6 +163,13 @@ impl Passthrough {
         Ok((self.entry(&inode, &status), opened))
     }
 
+    /// The status of an inode now, or the one given.
+    fn refreshed(&self, inode: &Arc<Inode>, status: Status) -> Status {
+        self.descriptor(inode)
+            .and_then(|descriptor| Status::of(&*descriptor))
+            .unwrap_or(status)
+    }
+
     /// Makes a node with `act` in the directory it is handed and looks it up.
     fn make(
         &self,
@@ -197,4 +204,12 @@ impl Passthrough {
         let _caller = self.privileges.assume(caller, Power::Override)?;
         act()
     }
+}
+
+/// The reverse of [`encode_device`](super::attributes::encode_device).
+pub(super) fn decode_device(rdev: u32) -> rustix::fs::Dev {
+    rustix::fs::makedev(
+        (rdev >> 8) & 0xfff,
+        (rdev & 0xff) | ((rdev >> 12) & 0xfff00),
+    )
 }

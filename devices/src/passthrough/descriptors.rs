@@ -15,7 +15,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Passthrough;
-use super::inode::{Address, Descriptor, Inode, Status};
+use super::inode::{Address, Descriptor, Inode};
+use super::stat::Status;
 use super::sys;
 use crate::filesystem::{NodeId, Result};
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::directory::Cursor;
+use super::cursor::Cursor;
 use super::inode::Inode;
 use crate::filesystem::{Handle, NodeId, Result};
 

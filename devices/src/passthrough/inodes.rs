@@ -9,7 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::inode::{Identity, Inode};
+use super::inode::Inode;
+use super::stat::Identity;
 use crate::filesystem::{NodeId, ROOT, Result};
 use rustix::io::Errno;
 

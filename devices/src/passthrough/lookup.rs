@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Descriptor, Inode, Kind, Status};
-use crate::filesystem::{Attributes, Entry, NodeId, ROOT, Result, Timestamp};
+use super::inode::{Descriptor, Inode};
+use super::stat::{Kind, Status};
+use crate::filesystem::{Attributes, Entry, NodeId, ROOT, Result};
 
 impl Passthrough {
     pub(super) fn do_lookup(&self, parent: NodeId, name: &CStr) -> Result<Entry> {
@@ -53,6 +54,18 @@ impl Passthrough {
             }
             None => self.child(parent, directory, name),
         }
+    }
+
+    /// The directory with this number and its descriptor, for reaching what
+    /// is in it. `ESTALE` when the host has moved it out of the share.
+    pub(super) fn directory(&self, number: NodeId) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
+        let inode = self.inodes.get(number)?;
+        if inode.kind != Kind::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        let descriptor = self.descriptor(&inode)?;
+        self.confine(&inode, &*descriptor)?;
+        Ok((inode, descriptor))
     }
 
     /// The entry `name` of `parent`, which is open as `directory`, with a
@@ -121,36 +134,6 @@ impl Passthrough {
             entry_timeout: self.config.cache.entry_timeout(),
         }
     }
-
-    /// The attributes of a node in the guest's terms.
-    pub(super) fn attributes(&self, inode: &Inode, status: &Status) -> Attributes {
-        let raw = &status.raw;
-        let time = |t: rustix::fs::StatxTimestamp| Timestamp {
-            seconds: t.tv_sec,
-            nanoseconds: t.tv_nsec,
-        };
-        Attributes {
-            ino: self.mounts.told_ino(status.device, raw.stx_ino),
-            size: raw.stx_size,
-            blocks: raw.stx_blocks,
-            atime: time(raw.stx_atime),
-            mtime: time(raw.stx_mtime),
-            ctime: time(raw.stx_ctime),
-            btime: status.birth().map(|(seconds, nanoseconds)| Timestamp {
-                seconds,
-                nanoseconds,
-            }),
-            mode: raw.stx_mode.into(),
-            nlink: raw.stx_nlink,
-            uid: raw.stx_uid,
-            gid: raw.stx_gid,
-            rdev: encode_device(raw.stx_rdev_major, raw.stx_rdev_minor),
-            blksize: raw.stx_blksize,
-            submount: inode.mount_point
-                && inode.kind == Kind::Directory
-                && self.agreement().submounts,
-        }
-    }
 }
 
 /// "This name does not exist", to be remembered for `timeout`.
@@ -162,17 +145,4 @@ fn nothing(timeout: Duration) -> Entry {
         attr_timeout: Duration::ZERO,
         entry_timeout: timeout,
     }
-}
-
-/// A device number as the kernel's `new_encode_dev` packs it into 32 bits.
-pub(super) fn encode_device(major: u32, minor: u32) -> u32 {
-    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)
-}
-
-/// The reverse of [`encode_device`].
-pub(super) fn decode_device(rdev: u32) -> rustix::fs::Dev {
-    rustix::fs::makedev(
-        (rdev >> 8) & 0xfff,
-        (rdev & 0xff) | ((rdev >> 12) & 0xfff00),
-    )
 }

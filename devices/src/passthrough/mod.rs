@@ -7,15 +7,14 @@
 //! | file | what |
 //! | --- | --- |
 //! | `requests` | every request of the guest, and which operation serves it |
-//! | `config` | options and what follows from a cache policy |
-//! | `confinement` | directories that the host moved out of the share |
-//! | `root` | the share's root and every path-taking open |
+//! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs` | the operations |
+//! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
 //! | `descriptors` | how many of them may be open at once, and how the others are found again |
-//! | `mount` | the file systems under the share |
-//! | `handle` | what the guest has open |
-//! | `lookup`, `attributes`, `create`, `remove`, `data`, `directory`, `xattr` | the operations |
+//! | `confinement` | directories that the host moved out of the share |
+//! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
 //! | `credentials` | acting as the guest's caller |
+//! | `config` | options and what follows from a cache policy |
 //! | `sys` | the unsafe system calls |
 //!
 //! # What holds against the guest
@@ -58,23 +57,26 @@ mod config;
 mod confinement;
 mod create;
 mod credentials;
-mod data;
+mod cursor;
 mod descriptors;
-mod directory;
+mod directories;
 mod error;
+mod files;
 mod handle;
 mod inode;
 mod inodes;
 mod lookup;
 mod mount;
+mod opening;
 mod remove;
 mod requests;
 mod root;
+mod stat;
 mod sys;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
-mod xattr;
+mod xattrs;
 
 use std::io;
 use std::path::Path;
@@ -90,10 +92,11 @@ pub use error::Error;
 use credentials::Privileges;
 use descriptors::Descriptors;
 use handle::Handles;
-use inode::{Inode, Kind, Status};
+use inode::Inode;
 use inodes::Inodes;
 use mount::Mounts;
 use root::Root;
+use stat::{Kind, Status};
 
 /// A host directory as a file system.
 #[derive(Debug)]

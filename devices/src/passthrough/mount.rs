@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::inode::{Kind, Status};
 use super::root::Root;
+use super::stat::{Kind, Status};
 use super::sys;
 
 /// One mount.

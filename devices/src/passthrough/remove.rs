@@ -12,8 +12,9 @@ use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Descriptor, Inode, Status};
+use super::inode::{Descriptor, Inode};
 use super::root::one_component;
+use super::stat::Status;
 use crate::filesystem::{NodeId, Result};
 
 /// An inode known to the guest that a name leads to, kept open while the name

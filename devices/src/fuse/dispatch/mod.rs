@@ -1,25 +1,30 @@
 //! From an opcode to the code that serves it.
 //!
-//! The operations are grouped by what they are about: [`names`] in
-//! directories, [`nodes`] and their attributes, open [`files`] and
-//! [`directories`], extended attributes ([`xattrs`]). Each takes the request
+//! The operations are grouped as in [`filesystem`](crate::filesystem) and in
+//! [`passthrough`](crate::passthrough). Each takes the request
 //! apart, makes sure that its answer fits, calls the file system once, and
 //! writes the answer. A new operation is a line below and a function there.
 
+mod attributes;
+mod create;
 mod directories;
 mod files;
-mod names;
-mod nodes;
+mod lookup;
+mod remove;
 mod xattrs;
 
+use std::mem::size_of;
+
+use fuse_backend_rs::abi::fuse_abi::EntryOut;
 use rustix::io::Errno;
 
+use super::encoding::entry_out;
 use super::extensions;
 use super::flags::InitFlags;
 use super::opcode::Opcode;
 use super::reply::Reply;
 use super::request::{Body, Header, Request};
-use crate::filesystem::{Caller, FileSystem, Result};
+use crate::filesystem::{Caller, Entry, FileSystem, Result};
 
 /// What the operations know about the request they serve.
 struct Context<'s> {
@@ -51,24 +56,24 @@ pub(super) fn execute(
     };
     let body = &mut body;
     match header.opcode {
-        Opcode::LOOKUP => names::lookup(context, body, reply),
-        Opcode::SYMLINK => names::symlink(context, body, reply),
-        Opcode::MKNOD => names::mknod(context, body, reply),
-        Opcode::MKDIR => names::mkdir(context, body, reply),
-        Opcode::LINK => names::link(context, body, reply),
-        Opcode::CREATE => names::create(context, body, reply),
-        Opcode::UNLINK => names::unlink(context, body),
-        Opcode::RMDIR => names::rmdir(context, body),
-        Opcode::RENAME => names::rename(context, body),
-        Opcode::RENAME2 => names::rename2(context, body),
+        Opcode::LOOKUP => lookup::lookup(context, body, reply),
+        Opcode::SYMLINK => create::symlink(context, body, reply),
+        Opcode::MKNOD => create::mknod(context, body, reply),
+        Opcode::MKDIR => create::mkdir(context, body, reply),
+        Opcode::LINK => create::link(context, body, reply),
+        Opcode::CREATE => create::create(context, body, reply),
+        Opcode::UNLINK => remove::unlink(context, body),
+        Opcode::RMDIR => remove::rmdir(context, body),
+        Opcode::RENAME => remove::rename(context, body),
+        Opcode::RENAME2 => remove::rename2(context, body),
 
-        Opcode::FORGET => nodes::forget(context, body),
-        Opcode::BATCH_FORGET => nodes::batch_forget(context, body),
-        Opcode::GETATTR => nodes::getattr(context, body, reply),
-        Opcode::SETATTR => nodes::setattr(context, body, reply),
-        Opcode::READLINK => nodes::readlink(context, reply),
-        Opcode::ACCESS => nodes::access(context, body),
-        Opcode::STATFS => nodes::statfs(context, reply),
+        Opcode::FORGET => lookup::forget(context, body),
+        Opcode::BATCH_FORGET => lookup::batch_forget(context, body),
+        Opcode::GETATTR => attributes::getattr(context, body, reply),
+        Opcode::SETATTR => attributes::setattr(context, body, reply),
+        Opcode::READLINK => lookup::readlink(context, reply),
+        Opcode::ACCESS => attributes::access(context, body),
+        Opcode::STATFS => attributes::statfs(context, reply),
 
         Opcode::OPEN => files::open(context, body, reply),
         Opcode::READ => files::read(context, body, reply),
@@ -122,4 +127,16 @@ fn interrupt(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
     } else {
         Err(Errno::AGAIN)
     }
+}
+
+/// Answers with the entry that `find` comes back with. The room for it is
+/// sought first: the guest must hear of every reference it is given.
+fn answer_entry(
+    context: &Context<'_>,
+    reply: &mut Reply<'_>,
+    find: impl FnOnce() -> Result<Entry>,
+) -> Result<()> {
+    reply.ensure(size_of::<EntryOut>())?;
+    let entry = find()?;
+    reply.put(&entry_out(&entry, context.agreed))
 }

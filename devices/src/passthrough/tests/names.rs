@@ -192,7 +192,8 @@ fn the_umask_counts_when_that_was_agreed() {
 
 #[test]
 fn device_numbers_survive_the_way_there_and_back() {
-    use crate::passthrough::lookup::{decode_device, encode_device};
+    use crate::passthrough::attributes::encode_device;
+    use crate::passthrough::create::decode_device;
     let device = rustix::fs::makedev(0xabc, 0x12345);
 
     let told = encode_device(0xabc, 0x12345);

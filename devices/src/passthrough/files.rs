@@ -5,34 +5,18 @@
 //! call, at the position given, with no lock held and nothing allocated.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
-use super::handle::{Node, Open, OpenFile};
-use super::inode::{Inode, Kind, Status};
+use super::handle::Open;
+use super::stat::Kind;
 use super::sys;
 use crate::filesystem::{
     Handle, NodeId, Opened, Position, ReplyData, RequestData, Result, WriteRequest,
 };
-
-/// What of the guest's open flags reaches the host. `O_DIRECT` does not: the
-/// guest's pages need not be aligned as the host's file system wants them,
-/// and whether the guest caches has been decided by then.
-const PASSED_ON: OFlags = OFlags::RDWR
-    .union(OFlags::WRONLY)
-    .union(OFlags::APPEND)
-    .union(OFlags::TRUNC)
-    .union(OFlags::SYNC)
-    .union(OFlags::DSYNC)
-    .union(OFlags::NOATIME);
-
-/// `O_ACCMODE`.
-const ACCESS_MODE: OFlags = OFlags::RDWR.union(OFlags::WRONLY);
 
 impl Passthrough {
     pub(super) fn do_open(
@@ -43,106 +27,6 @@ impl Passthrough {
     ) -> Result<Opened> {
         let inode = self.inodes.get(number)?;
         self.open_inode(&inode, flags, kill_privileges)
-    }
-
-    pub(super) fn open_inode(
-        &self,
-        inode: &Arc<Inode>,
-        flags: u32,
-        kill_privileges: bool,
-    ) -> Result<Opened> {
-        match inode.kind {
-            Kind::Regular => {}
-            Kind::Directory => return Err(Errno::ISDIR),
-            Kind::Symlink => return Err(Errno::LOOP),
-            // The guest's kernel has its own FIFOs, sockets and devices.
-            Kind::Special => return Err(Errno::NXIO),
-        }
-        let host_flags = self.host_flags(flags)?;
-        self.may_open()?;
-        let descriptor = self.descriptor(inode)?;
-        let fd = match self.reopen(&descriptor, host_flags) {
-            // What a program may only write, we need not be able to read.
-            Err(Errno::ACCESS) if asked_to_write_only(flags) => {
-                self.reopen(&descriptor, (host_flags - ACCESS_MODE) | OFlags::WRONLY)
-            }
-            outcome => outcome,
-        }?;
-        if kill_privileges && host_flags.contains(OFlags::TRUNC) {
-            clear_set_id(&fd)?;
-        }
-        Ok(self.opened(Arc::clone(inode), fd, host_flags))
-    }
-
-    /// The host's flags for a file that the guest opens with `flags`.
-    pub(super) fn host_flags(&self, flags: u32) -> Result<OFlags> {
-        let mut flags = OFlags::from_bits_retain(flags) & PASSED_ON;
-        let access = flags & ACCESS_MODE;
-        if access == ACCESS_MODE {
-            return Err(Errno::INVAL);
-        }
-        if access != OFlags::RDONLY || flags.contains(OFlags::TRUNC) {
-            self.writable()?;
-        }
-        if self.config.read_only {
-            // The tree is to stay as it is, access times included.
-            flags |= OFlags::NOATIME;
-        }
-        if self.agreement().writeback_cache {
-            // The guest's kernel reads what it has only part of, and appends
-            // by itself: it alone knows where the file ends.
-            if access == OFlags::WRONLY {
-                flags = (flags - ACCESS_MODE) | OFlags::RDWR;
-            }
-            flags -= OFlags::APPEND;
-        }
-        Ok(flags)
-    }
-
-    /// Opens what an `O_PATH` descriptor stands for; without `O_NOATIME` when
-    /// that is for the file's owner alone.
-    pub(super) fn reopen(
-        &self,
-        descriptor: impl std::os::fd::AsFd,
-        flags: OFlags,
-    ) -> Result<OwnedFd> {
-        let open = |flags| self.with_descriptors(|| self.root.reopen(&descriptor, flags));
-        match open(flags) {
-            Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => open(flags - OFlags::NOATIME),
-            outcome => outcome,
-        }
-    }
-
-    /// `ENFILE` when the guest has as many files open as it may.
-    pub(super) fn may_open(&self) -> Result<()> {
-        if self.descriptors.may_open(self.handles.open()) {
-            Ok(())
-        } else {
-            Err(Errno::NFILE)
-        }
-    }
-
-    /// Makes the handle of a file just opened.
-    pub(super) fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, host_flags: OFlags) -> Opened {
-        let mut behaviour = self.config.cache.file_behaviour();
-        // Closing what was only read has nothing to tell.
-        behaviour.no_flush = host_flags & ACCESS_MODE == OFlags::RDONLY;
-        let node = Node::File(OpenFile {
-            file: File::from(fd),
-            flags: host_flags,
-            toggled: OnceLock::new(),
-        });
-        Opened {
-            handle: self.handles.insert(inode, node),
-            behaviour,
-        }
-    }
-
-    /// The status of an inode now, or the one given.
-    pub(super) fn refreshed(&self, inode: &Arc<Inode>, status: Status) -> Status {
-        self.descriptor(inode)
-            .and_then(|descriptor| Status::of(&*descriptor))
-            .unwrap_or(status)
     }
 
     pub(super) fn do_read(
@@ -339,10 +223,6 @@ fn position(offset: u64, done: usize) -> Result<Position> {
         .filter(|at| i64::try_from(*at).is_ok())
         .map(Position::At)
         .ok_or(Errno::INVAL)
-}
-
-fn asked_to_write_only(flags: u32) -> bool {
-    OFlags::from_bits_retain(flags) & ACCESS_MODE == OFlags::WRONLY
 }
 
 #[cfg(test)]

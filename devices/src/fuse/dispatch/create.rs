@@ -1,43 +1,16 @@
-//! Operations on names in a directory: find, make, remove and move them.
+//! SYMLINK, MKNOD, MKDIR, LINK, CREATE.
 
 use std::mem::size_of;
 
-use fuse_backend_rs::abi::fuse_abi::{
-    CreateIn, EntryOut, LinkIn, MkdirIn, MknodIn, OpenOut, Rename2In, RenameIn,
-};
+use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, LinkIn, MkdirIn, MknodIn, OpenOut};
 
-use super::Context;
-use crate::filesystem::{Entry, NewNode, Result};
+use super::{Context, answer_entry};
+use crate::filesystem::{NewNode, Result};
 use crate::fuse::encoding::{entry_out, open_out};
 use crate::fuse::flags::OPEN_KILL_SUIDGID;
 use crate::fuse::name;
 use crate::fuse::reply::Reply;
 use crate::fuse::request::Body;
-
-/// Answers with the entry that `find` comes back with. The room for it is
-/// sought first: the guest must hear of every reference it is given.
-fn answer_entry(
-    context: &Context<'_>,
-    reply: &mut Reply<'_>,
-    find: impl FnOnce() -> Result<Entry>,
-) -> Result<()> {
-    reply.ensure(size_of::<EntryOut>())?;
-    let entry = find()?;
-    reply.put(&entry_out(&entry, context.agreed))
-}
-
-pub(super) fn lookup(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let mut space = name::SPACE;
-    let name = name::component(body, &mut space)?;
-    answer_entry(context, reply, || {
-        let parent = context.header.inode;
-        context.fs.lookup(&context.caller, parent, name)
-    })
-}
 
 /// The name comes first and the target second, unlike `symlink(2)`.
 pub(super) fn symlink(
@@ -134,44 +107,4 @@ pub(super) fn create(
     )?;
     reply.put(&entry_out(&entry, context.agreed))?;
     reply.put(&open_out(&opened))
-}
-
-pub(super) fn unlink(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let mut space = name::SPACE;
-    let name = name::component(body, &mut space)?;
-    context
-        .fs
-        .unlink(&context.caller, context.header.inode, name)
-}
-
-pub(super) fn rmdir(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let mut space = name::SPACE;
-    let name = name::component(body, &mut space)?;
-    context
-        .fs
-        .rmdir(&context.caller, context.header.inode, name)
-}
-
-pub(super) fn rename(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: RenameIn = body.object()?;
-    move_name(context, body, input.newdir, 0)
-}
-
-pub(super) fn rename2(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: Rename2In = body.object()?;
-    move_name(context, body, input.newdir, input.flags)
-}
-
-fn move_name(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    new_parent: u64,
-    flags: u32,
-) -> Result<()> {
-    let mut space = name::TWO_NAMES_SPACE;
-    let (name, new_name) = name::two_components(body, &mut space)?;
-    let parent = context.header.inode;
-    context
-        .fs
-        .rename(&context.caller, parent, name, new_parent, new_name, flags)
 }

@@ -1,10 +1,8 @@
-//! Operations on a node: its references, its attributes, where it points.
+//! GETATTR, SETATTR, ACCESS, STATFS.
 
 use std::mem::size_of;
 
-use fuse_backend_rs::abi::fuse_abi::{
-    AccessIn, AttrOut, BatchForgetIn, ForgetIn, ForgetOne, GetattrIn, SetattrIn, StatfsOut,
-};
+use fuse_backend_rs::abi::fuse_abi::{AccessIn, AttrOut, GetattrIn, SetattrIn, StatfsOut};
 use rustix::io::Errno;
 
 use super::Context;
@@ -13,26 +11,6 @@ use crate::fuse::encoding::{attr_out, statfs_out};
 use crate::fuse::flags::{GETATTR_FH, setattr as valid};
 use crate::fuse::reply::Reply;
 use crate::fuse::request::Body;
-
-pub(super) fn forget(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: ForgetIn = body.object()?;
-    context.fs.forget(context.header.inode, input.nlookup);
-    Ok(())
-}
-
-/// Nothing is forgotten when the count is wrong: half a list could be any
-/// other list. The length of the request bounds the loop.
-pub(super) fn batch_forget(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: BatchForgetIn = body.object()?;
-    if (input.count as usize).checked_mul(size_of::<ForgetOne>()) != Some(body.remaining()) {
-        return Err(Errno::INVAL);
-    }
-    for _ in 0..input.count {
-        let one: ForgetOne = body.object()?;
-        context.fs.forget(one.nodeid, one.nlookup);
-    }
-    Ok(())
-}
 
 pub(super) fn getattr(
     context: &Context<'_>,
@@ -97,11 +75,6 @@ fn timestamp(seconds: u64, nanoseconds: u32) -> Result<Timestamp> {
         seconds: seconds.cast_signed(),
         nanoseconds,
     })
-}
-
-pub(super) fn readlink(context: &Context<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let target = context.fs.readlink(&context.caller, context.header.inode)?;
-    reply.put_bytes(&target)
 }
 
 pub(super) fn access(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {

@@ -1,0 +1,37 @@
+//! What a file system and the guest agree on at INIT.
+
+/// What a file system and the guest agreed on at INIT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Agreement {
+    /// The guest caches writes (`FUSE_WRITEBACK_CACHE`).
+    pub writeback_cache: bool,
+    /// The server clears set-ID bits and capabilities when told to
+    /// (`FUSE_HANDLE_KILLPRIV_V2`).
+    pub kill_privileges: bool,
+    /// The server applies the umask, or a default ACL in its place
+    /// (`FUSE_DONT_MASK`).
+    pub dont_mask: bool,
+    /// POSIX ACLs are on (`FUSE_POSIX_ACL`).
+    pub posix_acl: bool,
+    /// Mount points below the share are announced (`FUSE_SUBMOUNTS`).
+    pub submounts: bool,
+}
+
+/// What a file system would like to be agreed on at INIT; the server offers
+/// it to the guest if the guest knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// What to turn on where the guest can.
+    pub agreement: Agreement,
+    /// Serve READDIRPLUS.
+    pub readdirplus: bool,
+    /// Let the guest choose between READDIR and READDIRPLUS by need
+    /// (`FUSE_READDIRPLUS_AUTO`).
+    pub readdirplus_auto: bool,
+    /// Cache symbolic links' targets (`FUSE_CACHE_SYMLINKS`).
+    pub cache_symlinks: bool,
+    /// Drop cached pages when the modification time changed
+    /// (`FUSE_AUTO_INVAL_DATA`).
+    pub auto_invalidate: bool,
+}

@@ -1,0 +1,102 @@
+//! What the host says of a node, and what tells it from every other one.
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
+
+use super::mount::Mount;
+use super::root::one_component;
+use crate::filesystem::Result;
+
+/// What a node is, as far as it decides which requests make sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Directory,
+    Regular,
+    Symlink,
+    /// FIFO, socket or device node: the guest's kernel implements these
+    /// itself and the host's is never opened.
+    Special,
+}
+
+/// What `statx(2)` said about a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    /// The answer as it came.
+    pub(super) raw: Statx,
+    /// `st_dev`.
+    pub(super) device: u64,
+    /// Mount ID, 0 on hosts that do not tell.
+    pub(super) mount: u64,
+    /// What it is.
+    pub(super) kind: Kind,
+}
+
+impl Status {
+    /// Of the open node itself.
+    pub(super) fn of(fd: impl AsFd) -> Result<Self> {
+        Self::at(fd, c"", AtFlags::EMPTY_PATH)
+    }
+
+    /// Of the entry `name` of a directory, following nothing.
+    pub(super) fn of_child(directory: impl AsFd, name: &CStr) -> Result<Self> {
+        one_component(name)?;
+        Self::at(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Of the directory that `path`, which only goes up, leads to. For
+    /// finding out where a directory is and for nothing else.
+    pub(super) fn above(directory: impl AsFd, path: &CStr) -> Result<Self> {
+        Self::at(directory, path, AtFlags::empty())
+    }
+
+    fn at(fd: impl AsFd, name: &CStr, flags: AtFlags) -> Result<Self> {
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+        let raw = rustix::fs::statx(fd, name, flags | AtFlags::NO_AUTOMOUNT, mask)?;
+        let kind = match FileType::from_raw_mode(raw.stx_mode.into()) {
+            FileType::Directory => Kind::Directory,
+            FileType::RegularFile => Kind::Regular,
+            FileType::Symlink => Kind::Symlink,
+            _ => Kind::Special,
+        };
+        let has_mount = raw.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        Ok(Self {
+            device: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+            mount: if has_mount { raw.stx_mnt_id } else { 0 },
+            kind,
+            raw,
+        })
+    }
+
+    /// When it was created, where the host's file system records that.
+    pub(super) fn birth(&self) -> Option<(i64, u32)> {
+        (self.raw.stx_mask & StatxFlags::BTIME.bits() != 0)
+            .then_some((self.raw.stx_btime.tv_sec, self.raw.stx_btime.tv_nsec))
+    }
+
+    /// What tells the node from every other one there is or was.
+    pub(super) fn identity(&self, mount: &Mount) -> Identity {
+        Identity {
+            device: self.device,
+            mount: self.mount,
+            ino: self.raw.stx_ino,
+            birth: self.birth().filter(|_| mount.stable_birth),
+            kind: self.kind,
+        }
+    }
+}
+
+/// What tells a node from every other one. The creation time is part of it
+/// because file systems use inode numbers again, and a node held by address
+/// only does not keep its number from being used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) mount: u64,
+    pub(super) ino: u64,
+    birth: Option<(i64, u32)>,
+    /// Where no creation time is recorded, at least a directory is never
+    /// taken for the file that had its number.
+    kind: Kind,
+}
