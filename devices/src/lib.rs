@@ -13,7 +13,6 @@
 //! for the guest to switch off and reset ([`power`], [`i8042`]).
 
 pub mod bus;
-mod export;
 pub mod filesystem;
 pub mod fuse;
 pub mod i8042;

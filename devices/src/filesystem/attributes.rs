@@ -1,5 +1,45 @@
 //! Attributes of nodes, and of the whole file system.
 
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::request::{Handle, Request, Result};
+
+/// GETATTR, SETATTR, ACCESS and STATFS.
+#[allow(unused_variables)]
+pub trait AttributeOperations {
+    /// The attributes, and how long the guest may trust them. `handle` is the
+    /// open file they are asked of, if any.
+    fn getattr(
+        &self,
+        request: &Request<'_>,
+        handle: Option<Handle>,
+    ) -> Result<(Attributes, Duration)> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Makes `changes` and answers as [`getattr`](Self::getattr).
+    fn setattr(
+        &self,
+        request: &Request<'_>,
+        handle: Option<Handle>,
+        changes: &SetAttributes,
+    ) -> Result<(Attributes, Duration)> {
+        Err(Errno::NOSYS)
+    }
+
+    /// `mask` as with `access(2)`.
+    fn access(&self, request: &Request<'_>, mask: u32) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// The status of the whole file system.
+    fn statfs(&self, request: &Request<'_>) -> Result<Statistics> {
+        Err(Errno::NOSYS)
+    }
+}
+
 /// A point in time, in the form `statx` gives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timestamp {

@@ -1,6 +1,40 @@
 //! Directory listings.
 
+use rustix::io::Errno;
+
+use super::files::Opened;
 use super::lookup::Entry;
+use super::request::{Handle, Request, Result};
+
+/// OPENDIR, READDIR, READDIRPLUS, RELEASEDIR and FSYNCDIR.
+#[allow(unused_variables)]
+pub trait DirectoryOperations {
+    /// Opens a directory.
+    fn opendir(&self, request: &Request<'_>) -> Result<Opened> {
+        Err(Errno::NOSYS)
+    }
+
+    /// READDIR and READDIRPLUS: pushes the entries that follow `offset`.
+    fn readdir(
+        &self,
+        request: &Request<'_>,
+        handle: Handle,
+        offset: u64,
+        listing: &mut dyn Listing,
+    ) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// The last descriptor of the directory was closed.
+    fn releasedir(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// `data_only` as with `fdatasync(2)`.
+    fn fsyncdir(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+}
 
 /// One entry of a directory listing.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,130 @@
 
 use std::fs::File;
 
-use super::request::{Handle, Result};
+use rustix::io::Errno;
+
+use super::request::{Handle, Request, Result};
+
+/// OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE and LSEEK.
+#[allow(unused_variables)]
+pub trait FileOperations {
+    /// Opens a file.
+    fn open(&self, request: &Request<'_>, args: OpenArgs) -> Result<Opened> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Reads up to `args.size` bytes, for which `data` has room, and says how
+    /// many. Fewer mean the end of the file.
+    fn read(
+        &self,
+        request: &Request<'_>,
+        args: &ReadArgs,
+        data: &mut dyn ReplyData,
+    ) -> Result<usize> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Writes `args.size` bytes of `data` and says how many.
+    fn write(
+        &self,
+        request: &Request<'_>,
+        args: &WriteArgs,
+        data: &mut dyn RequestData,
+    ) -> Result<usize> {
+        Err(Errno::NOSYS)
+    }
+
+    /// A descriptor of the file was closed; there may be more.
+    fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// The last descriptor of the file was closed.
+    fn release(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// `data_only` as with `fdatasync(2)`.
+    fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Allocates or deallocates a part of the file.
+    fn fallocate(&self, request: &Request<'_>, args: &FallocateArgs) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// The position of the next data or hole.
+    fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
+        Err(Errno::NOSYS)
+    }
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenArgs {
+    /// The flags of `open(2)`.
+    pub flags: u32,
+    /// Clear set-user-ID, set-group-ID and file capabilities if `O_TRUNC` is
+    /// among the flags (`FUSE_OPEN_KILL_SUIDGID`).
+    pub kill_privileges: bool,
+}
+
+/// What READ asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadArgs {
+    /// The open file.
+    pub handle: Handle,
+    /// Number of bytes.
+    pub size: u32,
+    /// Position in the file.
+    pub offset: u64,
+    /// `open(2)` flags the file has now; `F_SETFL` can change them.
+    pub flags: u32,
+}
+
+/// What WRITE asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteArgs {
+    /// The open file.
+    pub handle: Handle,
+    /// Number of bytes.
+    pub size: u32,
+    /// Position in the file.
+    pub offset: u64,
+    /// `open(2)` flags the file has now; `F_SETFL` can change them.
+    pub flags: u32,
+    /// The data comes from the guest's page cache (`FUSE_WRITE_CACHE`): the
+    /// caller in the header is then not the one who wrote it.
+    pub from_cache: bool,
+    /// Clear set-user-ID, set-group-ID and file capabilities
+    /// (`FUSE_WRITE_KILL_SUIDGID`).
+    pub kill_privileges: bool,
+}
+
+/// What FALLOCATE asks for, as `fallocate(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FallocateArgs {
+    /// The open file.
+    pub handle: Handle,
+    /// `FALLOC_FL_*`.
+    pub mode: u32,
+    /// Where the part begins, in bytes.
+    pub offset: u64,
+    /// Length of the part in bytes.
+    pub length: u64,
+}
+
+/// What LSEEK asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LseekArgs {
+    /// The open file.
+    pub handle: Handle,
+    /// Where the search begins, in bytes.
+    pub offset: u64,
+    /// `SEEK_DATA` or `SEEK_HOLE`, as with `lseek(2)`.
+    pub whence: u32,
+}
 
 /// How the guest's kernel shall treat a file it opened (`FOPEN_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,23 +152,6 @@ pub struct Opened {
     pub handle: Handle,
     /// How to treat the open file.
     pub behaviour: OpenBehaviour,
-}
-
-/// What WRITE carries beside the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteRequest {
-    /// Number of bytes to write.
-    pub size: u32,
-    /// Position in the file.
-    pub offset: u64,
-    /// `open(2)` flags the file has now; `F_SETFL` can change them.
-    pub flags: u32,
-    /// The data comes from the guest's page cache (`FUSE_WRITE_CACHE`): the
-    /// caller in the header is then not the one who wrote it.
-    pub from_cache: bool,
-    /// Clear set-user-ID, set-group-ID and file capabilities
-    /// (`FUSE_WRITE_KILL_SUIDGID`).
-    pub kill_privileges: bool,
 }
 
 /// Where in a file data is read from or written to.

@@ -1,9 +1,29 @@
 //! From names to nodes.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::attributes::Attributes;
-use super::request::NodeId;
+use super::request::{NodeId, Request, Result};
+
+/// LOOKUP, FORGET and READLINK.
+#[allow(unused_variables)]
+pub trait LookupOperations {
+    /// The node that `name` leads to, with a reference for the guest.
+    fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
+        Err(Errno::NOSYS)
+    }
+
+    /// The guest drops `count` references to `node`.
+    fn forget(&self, node: NodeId, count: u64) {}
+
+    /// The target of a symbolic link, without a terminating NUL.
+    fn readlink(&self, request: &Request<'_>) -> Result<Vec<u8>> {
+        Err(Errno::NOSYS)
+    }
+}
 
 /// A node that a name led to; the guest now holds one reference to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

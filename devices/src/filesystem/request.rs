@@ -2,6 +2,8 @@
 
 use rustix::io::Errno;
 
+use super::waiters::{Waiter, Waiters};
+
 /// What a file system answers: a value, or the errno the guest sees.
 pub type Result<T> = std::result::Result<T, Errno>;
 
@@ -27,4 +29,36 @@ pub struct Caller {
     /// (`FUSE_EXT_GROUPS`): the group of the parent directory, when the
     /// caller is a member of it.
     pub supplementary_gid: Option<u32>,
+}
+
+/// What every request says, whatever it asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'s> {
+    /// Tells the request from all others under way.
+    pub unique: u64,
+    /// The node it is about: for an operation on a name, the directory the
+    /// name is in.
+    pub node: NodeId,
+    /// Who asks.
+    pub caller: Caller,
+    waiters: &'s Waiters,
+}
+
+impl<'s> Request<'s> {
+    /// A request that is woken by way of `waiters` if it waits.
+    #[must_use]
+    pub fn new(unique: u64, node: NodeId, caller: Caller, waiters: &'s Waiters) -> Self {
+        Self {
+            unique,
+            node,
+            caller,
+            waiters,
+        }
+    }
+
+    /// Lets the request be interrupted, which an operation asks for before it
+    /// waits for anything but its own work.
+    pub fn waiter(&self) -> Result<Waiter<'s>> {
+        self.waiters.enter(self.unique)
+    }
 }

@@ -6,9 +6,10 @@
 //!
 //! | where | what |
 //! | --- | --- |
-//! | `request` | the header and its lengths; `opcode` names what it asks for |
+//! | `request` | the header and its lengths |
+//! | `opcode` | what is known of each operation, and which function serves it |
 //! | `negotiation` | INIT: what is agreed on decides the layout of the rest |
-//! | `dispatch` | one function per operation: decode, call, answer |
+//! | `dispatch` | these functions: decode, call the file system, answer |
 //! | `name`, `extensions` | parts of a body with rules of their own |
 //! | `data`, `listing`, `encoding` | what a file system answers, as the guest wants it |
 //! | `reply` | the room for an answer, and the header, written last |
@@ -21,6 +22,7 @@ mod dispatch;
 mod encoding;
 mod extensions;
 mod flags;
+mod limits;
 mod listing;
 mod metrics;
 mod name;
@@ -41,14 +43,18 @@ use fuse_backend_rs::abi::fuse_abi::InitOut;
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use rustix::io::Errno;
 
+use self::dispatch::Call;
 use self::flags::InitFlags;
+use self::limits::{MAX_REPLY, MAX_REQUEST};
 pub use self::metrics::{LATENCY_BUCKETS, MetricsSnapshot, OperationMetrics};
 use self::metrics::{Metrics, Served};
 use self::negotiation::{OUR_VERSION, Offer};
 pub use self::opcode::Opcode;
+use self::opcode::Wait;
 use self::reply::Reply;
-use self::request::{Body, Request};
-use crate::filesystem::{FileSystem, Result};
+use self::request::{Body, Header, RawRequest};
+use crate::filesystem::{Caller, FileSystem, Request, Result, Waiters};
+use crate::virtio::fs::RequestServer;
 
 /// Serves one file system to one guest.
 ///
@@ -60,6 +66,8 @@ pub struct Server {
     /// Held while a session begins or ends, so that the file system is told
     /// of one thing at a time whatever the guest's queues send.
     transition: Mutex<()>,
+    /// The requests that wait.
+    waiters: Waiters,
     metrics: Metrics,
 }
 
@@ -76,60 +84,9 @@ impl Server {
             fs,
             session: AtomicU64::new(0),
             transition: Mutex::new(()),
+            waiters: Waiters::new(),
             metrics: Metrics::new(),
         }
-    }
-
-    /// Whether `request` may take so long that the others of its queue should
-    /// not wait for it. Leaves the request as it is.
-    ///
-    /// The guest can change a request after this looked at it. It then waits
-    /// for itself, and nobody else does.
-    #[must_use]
-    pub fn may_block(&self, request: &Reader<'_>) -> bool {
-        request::peek_header(request)
-            .is_some_and(|header| self.fs.may_block(header.opcode.0, header.inode))
-    }
-
-    /// Executes `request` and writes its answer to `reply`. Returns the
-    /// length of the answer in bytes, which is what the device reports as
-    /// used: 0 for a request without an answer (FORGET, BATCH_FORGET), and
-    /// for one that left no room for the 16 bytes of a header.
-    pub fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
-        let begun = Instant::now();
-        let mut reply = Reply::new(reply);
-        let (opcode, unique, outcome) = match Request::decode(request) {
-            Ok(request) => {
-                let header = request.header;
-                let outcome = self.execute(request, &mut reply);
-                (header.opcode, header.unique, outcome)
-            }
-            Err(malformed) => (malformed.opcode, malformed.unique, Err(Errno::INVAL)),
-        };
-        let length = if opcode.is_silent() {
-            0
-        } else {
-            reply.finish(unique, outcome)
-        };
-        self.metrics.record(Served {
-            opcode,
-            failed: outcome.is_err(),
-            bytes_read: reply.len(),
-            bytes_written: reply.accepted(),
-            duration: begun.elapsed(),
-        });
-        length
-    }
-
-    /// The device was reset: the session ends without DESTROY, and the next
-    /// request has to be INIT. The file system is told even where there is no
-    /// session any more: a request that was slow when the device was first
-    /// reset may have opened something since.
-    pub fn reset(&self) {
-        let transition = self.transition.lock();
-        let _transition = transition.unwrap_or_else(PoisonError::into_inner);
-        self.session.store(0, Ordering::Release);
-        self.fs.destroy();
     }
 
     /// What was served since the server was made, sessions before a reset
@@ -139,19 +96,53 @@ impl Server {
         self.metrics.snapshot()
     }
 
-    fn execute(&self, mut request: Request<'_>, reply: &mut Reply<'_>) -> Result<()> {
-        let opcode = request.header.opcode;
+    fn execute<'a>(&self, request: RawRequest<'a>, reply: &mut Reply<'a>) -> Result<()> {
+        let RawRequest {
+            header,
+            mut body,
+            mut extensions,
+        } = request;
+        let opcode = Opcode(header.opcode);
         if !reply.has_room() && !opcode.needs_no_reply() {
             return Err(Errno::IO);
         }
-        match (opcode, self.session.load(Ordering::Acquire)) {
-            (Opcode::INIT, _) => self.init(&mut request.body, reply),
+        let session = match (opcode, self.session.load(Ordering::Acquire)) {
+            (Opcode::INIT, _) => return self.init(&mut body, reply),
             (Opcode::DESTROY, _) => {
                 self.end_session();
-                Ok(())
+                return Ok(());
             }
-            (_, 0) => Err(Errno::IO),
-            (_, session) => dispatch::execute(&*self.fs, InitFlags(session), request, reply),
+            (_, 0) => return Err(Errno::IO),
+            (_, session) => InitFlags(session),
+        };
+        let caller = caller(&header, session, &mut extensions)?;
+        if body.remaining() < opcode.smallest_body() {
+            return Err(Errno::INVAL);
+        }
+        if opcode == Opcode::INTERRUPT {
+            return self.interrupt(&mut body);
+        }
+        let operation = opcode.operation().ok_or(Errno::NOSYS)?;
+        operation(&mut Call {
+            fs: &*self.fs,
+            request: Request::new(header.unique, header.node, caller, &self.waiters),
+            body,
+            reply,
+            agreed: session,
+        })
+    }
+
+    /// INTERRUPT names a request under way; that request is answered with
+    /// `EINTR` if it is cut short. `EAGAIN` says that it was not found, because
+    /// it is not yet read or is already answered, and the guest may ask again
+    /// (Documentation/filesystems/fuse.rst, "Interrupting filesystem
+    /// operations").
+    fn interrupt(&self, body: &mut Body<'_>) -> Result<()> {
+        let unique = body.object::<u64>()?;
+        if self.waiters.interrupt(unique) {
+            Ok(())
+        } else {
+            Err(Errno::AGAIN)
         }
     }
 
@@ -170,7 +161,7 @@ impl Server {
         let transition = self.transition.lock();
         let _transition = transition.unwrap_or_else(PoisonError::into_inner);
         if self.session.swap(0, Ordering::AcqRel) != 0 {
-            self.fs.destroy();
+            self.forget_guest();
         }
         self.fs.init(negotiation::agreement(agreed));
         self.session
@@ -182,9 +173,92 @@ impl Server {
         let transition = self.transition.lock();
         let _transition = transition.unwrap_or_else(PoisonError::into_inner);
         if self.session.swap(0, Ordering::AcqRel) != 0 {
-            self.fs.destroy();
+            self.forget_guest();
         }
     }
+
+    /// Nobody waits for an answer any more.
+    fn forget_guest(&self) {
+        self.waiters.interrupt_all();
+        self.fs.destroy();
+    }
+}
+
+impl RequestServer for Server {
+    fn longest_request(&self) -> usize {
+        MAX_REQUEST
+    }
+
+    fn longest_reply(&self) -> usize {
+        MAX_REPLY
+    }
+
+    /// The guest can change a request after this looked at it. It then waits
+    /// for itself, and nobody else does.
+    fn may_block(&self, request: &Reader<'_>) -> bool {
+        request::peek_header(request).is_some_and(|header| match Opcode(header.opcode).wait() {
+            Wait::No => false,
+            Wait::Yes => true,
+            Wait::ByNode => self.fs.is_stream(header.node),
+        })
+    }
+
+    /// Executes `request` and writes its answer to `reply`. Returns the
+    /// length of the answer in bytes, which is what the device reports as
+    /// used: 0 for a request without an answer (FORGET, BATCH_FORGET), and
+    /// for one that left no room for the 16 bytes of a header.
+    fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
+        let begun = Instant::now();
+        let mut reply = Reply::new(reply);
+        let (opcode, unique, outcome) = match RawRequest::decode(request) {
+            Ok(request) => {
+                let Header { opcode, unique, .. } = request.header;
+                (opcode, unique, self.execute(request, &mut reply))
+            }
+            Err(malformed) => (malformed.opcode, malformed.unique, Err(Errno::INVAL)),
+        };
+        let opcode = Opcode(opcode);
+        let length = if opcode.is_silent() {
+            0
+        } else {
+            reply.finish(unique, outcome)
+        };
+        self.metrics.record(Served {
+            opcode,
+            failed: outcome.is_err(),
+            bytes_read: reply.len(),
+            bytes_written: reply.accepted(),
+            duration: begun.elapsed(),
+        });
+        length
+    }
+
+    /// The session ends without DESTROY, and the next request has to be INIT.
+    /// The file system is told even where there is no session any more: a
+    /// request that was slow when the device was first reset may have opened
+    /// something since.
+    fn reset(&self) {
+        let transition = self.transition.lock();
+        let _transition = transition.unwrap_or_else(PoisonError::into_inner);
+        self.session.store(0, Ordering::Release);
+        self.forget_guest();
+    }
+}
+
+fn caller(header: &Header, agreed: InitFlags, extensions: &mut Body<'_>) -> Result<Caller> {
+    let supplementary_gid = if header.extensions_len == 0 {
+        None
+    } else if agreed.contains(InitFlags::CREATE_SUPP_GROUP) {
+        extensions::supplementary_gid(extensions)?
+    } else {
+        return Err(Errno::INVAL);
+    };
+    Ok(Caller {
+        uid: header.uid,
+        gid: header.gid,
+        pid: header.pid,
+        supplementary_gid,
+    })
 }
 
 impl fmt::Debug for Server {

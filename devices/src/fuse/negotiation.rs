@@ -8,6 +8,7 @@ use fuse_backend_rs::abi::fuse_abi::InitOut;
 use rustix::io::Errno;
 
 use super::flags::InitFlags;
+use super::limits::MAX_WRITE;
 use super::request::Body;
 use crate::filesystem::{Agreement, Result, Wishes};
 
@@ -21,15 +22,6 @@ const MINOR: u32 = 38;
 /// The oldest minor version that is served. Older ones lay structures out
 /// differently; the first Linux with virtio-fs, 5.4, has 7.31.
 const OLDEST_MINOR: u32 = 27;
-
-/// Most bytes of data in one WRITE.
-pub(super) const MAX_WRITE: u32 = 1 << 20;
-
-/// Most bytes of data in one READ. INIT has no word for it, and virtiofs no mount
-/// option: Linux before 6.12.2 reads a module or a firmware with one request as
-/// long as the file, up to the longest `kmalloc()`, 4 MiB. A limit there must be,
-/// since a chain can name the same guest page over and over.
-pub(super) const MAX_READ: u32 = 4 << 20;
 
 /// `MAX_WRITE` in pages of 4096 bytes.
 const MAX_PAGES: u16 = 256;

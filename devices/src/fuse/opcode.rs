@@ -1,106 +1,190 @@
-//! The opcodes of the protocol (`enum fuse_opcode` in `linux/fuse.h`).
+//! The operations of the protocol (`enum fuse_opcode` in `linux/fuse.h`), and
+//! all that is to be known of each, in one table.
 //!
-//! A number from the guest stays a number here: [`Opcode`] holds any `u32`,
-//! so that one which the protocol does not define is an ordinary value to be
-//! answered with `ENOSYS`. Used by the dispatcher to choose what to do and by
-//! the metrics to name what was done.
+//! A number from the guest stays a number here: [`Opcode`] holds any `u32`, so
+//! that one which the protocol does not define is an ordinary value to be
+//! answered with `ENOSYS`.
+
+use std::mem::size_of;
+
+use fuse_backend_rs::abi::fuse_abi::{
+    AccessIn, BatchForgetIn, CreateIn, FallocateIn, FlushIn, ForgetIn, FsyncIn, GetattrIn,
+    GetxattrIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn, Rename2In, RenameIn,
+    SetattrIn, SetxattrIn, WriteIn,
+};
+
+use self::Answer::{Always, Never, Perhaps};
+use self::Wait::{ByNode, No, Yes};
+use super::dispatch::{Operation, attributes, create, directories, files, lookup, remove, xattrs};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Opcode(pub u32);
 
+/// Whether a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It is, and not executed when the driver left no room for the header.
+    Always,
+    /// If there is room. INTERRUPT has a reply in some cases only, and DESTROY
+    /// ends a session that nobody waits for any more.
+    Perhaps,
+    /// Not even with an error ("no reply" in `linux/fuse.h`).
+    Never,
+}
+
+/// Whether a request may wait for the host's disk or for someone else, and
+/// must not keep its queue from going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    No,
+    Yes,
+    /// If the node is a stream.
+    ByNode,
+}
+
+/// A line of the table.
+#[derive(Clone, Copy)]
+struct Facts {
+    name: &'static str,
+    answer: Answer,
+    wait: Wait,
+    /// Fewest bytes that follow the header.
+    body: usize,
+    /// Decodes and executes it; `None` if it is not served, or is about the
+    /// session and not the file system.
+    operation: Option<Operation>,
+}
+
+/// The shortest name in a directory, with its NUL.
+const NAME: usize = 2;
+
+/// The shortest of other strings: the target of a symbolic link, and the name
+/// of an extended attribute, which is `ERANGE`.
+const STRING: usize = 1;
+
 macro_rules! opcodes {
-    ($($name:ident = $number:literal,)*) => {
+    ($($name:ident $number:literal $answer:ident $wait:ident $body:expr, $operation:expr;)*) => {
         #[allow(missing_docs)]
         impl Opcode {
             $(pub const $name: Opcode = Opcode($number);)*
+        }
 
-            /// The name in the protocol's header file without the prefix
-            /// `FUSE_`, or `"UNKNOWN"`.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self.0 {
-                    $($number => stringify!($name),)*
-                    _ => "UNKNOWN",
-                }
-            }
-
-            /// Whether the protocol defines it.
-            pub(super) const fn is_defined(self) -> bool {
-                matches!(self.0, $($number)|*)
-            }
+        const fn table() -> [Option<Facts>; Opcode::COUNT] {
+            let mut table = [None; Opcode::COUNT];
+            $(table[$number] = Some(Facts {
+                name: stringify!($name),
+                answer: $answer,
+                wait: $wait,
+                body: $body,
+                operation: $operation,
+            });)*
+            table
         }
     };
 }
 
+static TABLE: [Option<Facts>; Opcode::COUNT] = table();
+
+// Name, number, is it answered, may it wait, shortest body, what decodes it.
+#[rustfmt::skip]
 opcodes! {
-    LOOKUP = 1,
-    FORGET = 2,
-    GETATTR = 3,
-    SETATTR = 4,
-    READLINK = 5,
-    SYMLINK = 6,
-    MKNOD = 8,
-    MKDIR = 9,
-    UNLINK = 10,
-    RMDIR = 11,
-    RENAME = 12,
-    LINK = 13,
-    OPEN = 14,
-    READ = 15,
-    WRITE = 16,
-    STATFS = 17,
-    RELEASE = 18,
-    FSYNC = 20,
-    SETXATTR = 21,
-    GETXATTR = 22,
-    LISTXATTR = 23,
-    REMOVEXATTR = 24,
-    FLUSH = 25,
-    INIT = 26,
-    OPENDIR = 27,
-    READDIR = 28,
-    RELEASEDIR = 29,
-    FSYNCDIR = 30,
-    GETLK = 31,
-    SETLK = 32,
-    SETLKW = 33,
-    ACCESS = 34,
-    CREATE = 35,
-    INTERRUPT = 36,
-    BMAP = 37,
-    DESTROY = 38,
-    IOCTL = 39,
-    POLL = 40,
-    NOTIFY_REPLY = 41,
-    BATCH_FORGET = 42,
-    FALLOCATE = 43,
-    READDIRPLUS = 44,
-    RENAME2 = 45,
-    LSEEK = 46,
-    COPY_FILE_RANGE = 47,
-    SETUPMAPPING = 48,
-    REMOVEMAPPING = 49,
-    SYNCFS = 50,
-    TMPFILE = 51,
-    STATX = 52,
-    COPY_FILE_RANGE_64 = 53,
+    LOOKUP          1  Always  No     NAME, Some(lookup::lookup);
+    FORGET          2  Never   No     size_of::<ForgetIn>(), Some(lookup::forget);
+    GETATTR         3  Always  No     size_of::<GetattrIn>(), Some(attributes::getattr);
+    SETATTR         4  Always  No     size_of::<SetattrIn>(), Some(attributes::setattr);
+    READLINK        5  Always  No     0, Some(lookup::readlink);
+    SYMLINK         6  Always  No     NAME + STRING, Some(create::symlink);
+    MKNOD           8  Always  No     size_of::<MknodIn>() + NAME, Some(create::mknod);
+    MKDIR           9  Always  No     size_of::<MkdirIn>() + NAME, Some(create::mkdir);
+    UNLINK          10 Always  No     NAME, Some(remove::unlink);
+    RMDIR           11 Always  No     NAME, Some(remove::rmdir);
+    RENAME          12 Always  No     size_of::<RenameIn>() + 2 * NAME, Some(remove::rename);
+    LINK            13 Always  No     size_of::<LinkIn>() + NAME, Some(create::link);
+    OPEN            14 Always  No     size_of::<OpenIn>(), Some(files::open);
+    READ            15 Always  ByNode size_of::<ReadIn>(), Some(files::read);
+    WRITE           16 Always  ByNode size_of::<WriteIn>(), Some(files::write);
+    STATFS          17 Always  No     0, Some(attributes::statfs);
+    RELEASE         18 Always  No     size_of::<ReleaseIn>(), Some(files::release);
+    FSYNC           20 Always  Yes    size_of::<FsyncIn>(), Some(files::fsync);
+    SETXATTR        21 Always  No     size_of::<SetxattrIn>() + STRING, Some(xattrs::setxattr);
+    GETXATTR        22 Always  No     size_of::<GetxattrIn>() + STRING, Some(xattrs::getxattr);
+    LISTXATTR       23 Always  No     size_of::<GetxattrIn>(), Some(xattrs::listxattr);
+    REMOVEXATTR     24 Always  No     STRING, Some(xattrs::removexattr);
+    FLUSH           25 Always  No     size_of::<FlushIn>(), Some(files::flush);
+    INIT            26 Always  No     8, None;
+    OPENDIR         27 Always  No     size_of::<OpenIn>(), Some(directories::opendir);
+    READDIR         28 Always  No     size_of::<ReadIn>(), Some(directories::readdir);
+    RELEASEDIR      29 Always  No     size_of::<ReleaseIn>(), Some(directories::releasedir);
+    FSYNCDIR        30 Always  Yes    size_of::<FsyncIn>(), Some(directories::fsyncdir);
+    GETLK           31 Always  No     0, None;
+    SETLK           32 Always  No     0, None;
+    SETLKW          33 Always  Yes    0, None;
+    ACCESS          34 Always  No     size_of::<AccessIn>(), Some(attributes::access);
+    CREATE          35 Always  No     size_of::<CreateIn>() + NAME, Some(create::create);
+    INTERRUPT       36 Perhaps No     8, None;
+    BMAP            37 Always  No     0, None;
+    DESTROY         38 Perhaps No     0, None;
+    IOCTL           39 Always  No     0, None;
+    POLL            40 Always  No     0, None;
+    NOTIFY_REPLY    41 Always  No     0, None;
+    BATCH_FORGET    42 Never   No     size_of::<BatchForgetIn>(), Some(lookup::batch_forget);
+    FALLOCATE       43 Always  Yes    size_of::<FallocateIn>(), Some(files::fallocate);
+    READDIRPLUS     44 Always  No     size_of::<ReadIn>(), Some(directories::readdirplus);
+    RENAME2         45 Always  No     size_of::<Rename2In>() + 2 * NAME, Some(remove::rename2);
+    LSEEK           46 Always  No     size_of::<LseekIn>(), Some(files::lseek);
+    COPY_FILE_RANGE 47 Always  No     0, None;
+    SETUPMAPPING    48 Always  No     0, None;
+    REMOVEMAPPING   49 Always  No     0, None;
+    SYNCFS          50 Always  Yes    0, None;
+    TMPFILE         51 Always  No     0, None;
+    STATX           52 Always  No     0, None;
+    COPY_FILE_RANGE_64 53 Always No   0, None;
 }
 
 impl Opcode {
     /// One more than the largest number the protocol defines.
     pub const COUNT: usize = 54;
 
-    /// Whether the protocol has no reply to it, not even an error
-    /// ("no reply" in `linux/fuse.h`).
-    pub(super) const fn is_silent(self) -> bool {
-        matches!(self, Opcode::FORGET | Opcode::BATCH_FORGET)
+    fn facts(self) -> Option<&'static Facts> {
+        TABLE.get(usize::try_from(self.0).ok()?)?.as_ref()
+    }
+
+    /// The name in the protocol's header file without the prefix `FUSE_`, or
+    /// `"UNKNOWN"`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.facts().map_or("UNKNOWN", |facts| facts.name)
+    }
+
+    /// Whether the protocol defines it.
+    pub(super) fn is_defined(self) -> bool {
+        self.facts().is_some()
+    }
+
+    /// Whether the protocol has no reply to it, not even an error.
+    pub(super) fn is_silent(self) -> bool {
+        self.facts().is_some_and(|facts| facts.answer == Never)
     }
 
     /// Whether it takes effect even when the driver left no room for an
-    /// answer. INTERRUPT has a reply in some cases only, and DESTROY ends a
-    /// session that nobody waits for any more.
-    pub(super) const fn needs_no_reply(self) -> bool {
-        matches!(self, Opcode::INTERRUPT | Opcode::DESTROY) || self.is_silent()
+    /// answer.
+    pub(super) fn needs_no_reply(self) -> bool {
+        self.facts().is_some_and(|facts| facts.answer != Always)
+    }
+
+    /// Whether it may wait.
+    pub(super) fn wait(self) -> Wait {
+        self.facts().map_or(No, |facts| facts.wait)
+    }
+
+    /// Fewest bytes that follow the header.
+    pub(super) fn smallest_body(self) -> usize {
+        self.facts().map_or(0, |facts| facts.body)
+    }
+
+    /// What decodes and executes it.
+    pub(super) fn operation(self) -> Option<Operation> {
+        self.facts().and_then(|facts| facts.operation)
     }
 }

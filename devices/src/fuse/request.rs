@@ -13,25 +13,19 @@ use fuse_backend_rs::transport::Reader;
 use rustix::io::Errno;
 use vm_memory::ByteValued;
 
-use super::negotiation::MAX_WRITE;
-use super::opcode::Opcode;
+use super::limits::MAX_REQUEST;
 use crate::filesystem::{NodeId, Result};
-
-/// The longest request that is looked at, in bytes: the largest write, and a
-/// page for headers, names and extensions. It bounds the work one request can
-/// cause.
-pub(super) const MAX_REQUEST: usize = MAX_WRITE as usize + 4096;
 
 /// `struct fuse_in_header`, 40 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// Length of the whole request in bytes, this header included.
     pub(super) len: u32,
-    pub(super) opcode: Opcode,
+    pub(super) opcode: u32,
     /// Names the request in its reply and in INTERRUPT.
     pub(super) unique: u64,
     /// The node the request is about.
-    pub(super) inode: NodeId,
+    pub(super) node: NodeId,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) pid: u32,
@@ -44,9 +38,9 @@ impl From<InHeader> for Header {
     fn from(header: InHeader) -> Self {
         Self {
             len: header.len,
-            opcode: Opcode(header.opcode),
+            opcode: header.opcode,
             unique: header.unique,
-            inode: header.nodeid,
+            node: header.nodeid,
             uid: header.uid,
             gid: header.gid,
             pid: header.pid,
@@ -60,20 +54,20 @@ impl From<InHeader> for Header {
 /// A request that cannot be executed, and what is known of it nevertheless.
 #[derive(Debug)]
 pub(super) struct Malformed {
-    pub(super) opcode: Opcode,
+    pub(super) opcode: u32,
     /// 0 when the request ended before it.
     pub(super) unique: u64,
 }
 
 /// A request with a sound header.
-pub(super) struct Request<'a> {
+pub(super) struct RawRequest<'a> {
     pub(super) header: Header,
     pub(super) body: Body<'a>,
     /// The extensions, `header.extensions_len` bytes.
     pub(super) extensions: Body<'a>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> RawRequest<'a> {
     /// Reads the header and checks every length in it against the chain.
     pub(super) fn decode(mut reader: Reader<'a>) -> std::result::Result<Self, Malformed> {
         let length = reader.available_bytes();

@@ -16,26 +16,27 @@ use super::inode::{Descriptor, Inode};
 use super::root::FdName;
 use super::stat::{Kind, Status};
 use crate::filesystem::{
-    Attributes, Caller, Handle, NodeId, Result, SetAttributes, SetTime, Statistics, Timestamp,
+    AttributeOperations, Attributes, Handle, Request, Result, SetAttributes, SetTime, Statistics,
+    Timestamp,
 };
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o0010;
 
-impl Passthrough {
-    pub(super) fn do_getattr(
+impl AttributeOperations for Passthrough {
+    fn getattr(
         &self,
-        number: NodeId,
+        request: &Request<'_>,
         handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
         // A handle that is just being closed does no harm: the inode is
         // still there.
-        let open = handle.and_then(|handle| self.handles.get(number, handle).ok());
+        let open = handle.and_then(|handle| self.handles.get(request.node, handle).ok());
         let (inode, status) = match &open {
             Some(open) => (Arc::clone(&open.inode), Status::of(open.host())?),
             None => {
-                let inode = self.inodes.get(number)?;
+                let inode = self.inodes.get(request.node)?;
                 let status = Status::of(&*self.descriptor(&inode)?)?;
                 (inode, status)
             }
@@ -47,14 +48,14 @@ impl Passthrough {
     /// The order matters: the size before the owner and mode, which may take
     /// our own right to change it away; the mode after size and owner, which
     /// clear set-ID bits; times last, because all of these touch them.
-    pub(super) fn do_setattr(
+    fn setattr(
         &self,
-        number: NodeId,
+        request: &Request<'_>,
         handle: Option<Handle>,
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
         self.writable()?;
-        let inode = self.inodes.get(number)?;
+        let inode = self.inodes.get(request.node)?;
         let descriptor = self.descriptor(&inode)?;
         if changes.kill_privileges && changes.mode.is_none() {
             self.drop_privileges(&inode, &descriptor)?;
@@ -88,6 +89,37 @@ impl Passthrough {
         Ok((self.attributes(&inode, &status), timeout))
     }
 
+    fn access(&self, request: &Request<'_>, mask: u32) -> Result<()> {
+        let inode = self.inodes.get(request.node)?;
+        let access = Access::from_bits(mask).ok_or(Errno::INVAL)?;
+        if access.contains(Access::WRITE_OK) && inode.kind != Kind::Special {
+            self.writable()?;
+        }
+        let descriptor = self.descriptor(&inode)?;
+        let name = FdName::of(&*descriptor);
+        let _caller = self.privileges.assume(&request.caller, Power::Plain)?;
+        // EACCESS: ask for the identity assumed, which is the effective one.
+        rustix::fs::accessat(self.root.proc(), name.as_c_str(), access, AtFlags::EACCESS)
+    }
+
+    fn statfs(&self, request: &Request<'_>) -> Result<Statistics> {
+        let inode = self.inodes.get(request.node)?;
+        let status = rustix::fs::fstatvfs(&*self.descriptor(&inode)?)?;
+        let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Ok(Statistics {
+            blocks: status.f_blocks,
+            blocks_free: status.f_bfree,
+            blocks_available: status.f_bavail,
+            files: status.f_files,
+            files_free: status.f_ffree,
+            block_size: narrow(status.f_bsize),
+            name_max: narrow(status.f_namemax),
+            fragment_size: narrow(status.f_frsize),
+        })
+    }
+}
+
+impl Passthrough {
     fn set_size(
         &self,
         inode: &Inode,
@@ -139,35 +171,6 @@ impl Passthrough {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    pub(super) fn do_access(&self, caller: &Caller, number: NodeId, mask: u32) -> Result<()> {
-        let inode = self.inodes.get(number)?;
-        let access = Access::from_bits(mask).ok_or(Errno::INVAL)?;
-        if access.contains(Access::WRITE_OK) && inode.kind != Kind::Special {
-            self.writable()?;
-        }
-        let descriptor = self.descriptor(&inode)?;
-        let name = FdName::of(&*descriptor);
-        let _caller = self.privileges.assume(caller, Power::Plain)?;
-        // EACCESS: ask for the identity assumed, which is the effective one.
-        rustix::fs::accessat(self.root.proc(), name.as_c_str(), access, AtFlags::EACCESS)
-    }
-
-    pub(super) fn do_statfs(&self, number: NodeId) -> Result<Statistics> {
-        let inode = self.inodes.get(number)?;
-        let status = rustix::fs::fstatvfs(&*self.descriptor(&inode)?)?;
-        let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        Ok(Statistics {
-            blocks: status.f_blocks,
-            blocks_free: status.f_bfree,
-            blocks_available: status.f_bavail,
-            files: status.f_files,
-            files_free: status.f_ffree,
-            block_size: narrow(status.f_bsize),
-            name_max: narrow(status.f_namemax),
-            fragment_size: narrow(status.f_frsize),
-        })
     }
 
     /// The attributes of a node in the guest's terms.

@@ -12,75 +12,54 @@ use super::credentials::{Power, Umask, set_thread_apart};
 use super::inode::{Descriptor, Inode};
 use super::root::{FdName, one_component};
 use super::stat::{Kind, Status};
-use crate::filesystem::{Caller, Entry, NewNode, NodeId, Opened, Result};
+use crate::filesystem::{
+    CreateOperations, Entry, NewNode, NodeId, OpenArgs, Opened, Request, Result,
+};
 
 /// How often CREATE tries again when the name comes and goes on the host.
 const RACES: usize = 8;
 
-impl Passthrough {
-    pub(super) fn do_mkdir(
-        &self,
-        caller: &Caller,
-        parent: NodeId,
-        name: &CStr,
-        node: NewNode,
-    ) -> Result<Entry> {
-        let mode = Mode::from_raw_mode(node.mode & 0o7777);
-        self.make(caller, parent, name, node.umask, |directory| {
+impl CreateOperations for Passthrough {
+    fn mkdir(&self, request: &Request<'_>, name: &CStr, new: &NewNode) -> Result<Entry> {
+        let mode = Mode::from_raw_mode(new.mode & 0o7777);
+        self.make(request, name, new.umask, |directory| {
             rustix::fs::mkdirat(directory, name, mode)
         })
     }
 
-    pub(super) fn do_mknod(
-        &self,
-        caller: &Caller,
-        parent: NodeId,
-        name: &CStr,
-        node: NewNode,
-    ) -> Result<Entry> {
-        let kind = match FileType::from_raw_mode(node.mode) {
+    fn mknod(&self, request: &Request<'_>, name: &CStr, new: &NewNode) -> Result<Entry> {
+        let kind = match FileType::from_raw_mode(new.mode) {
             FileType::Directory => return Err(Errno::PERM),
             // mknod(2): no type means a regular file.
-            _ if node.mode & libc::S_IFMT == 0 => FileType::RegularFile,
+            _ if new.mode & libc::S_IFMT == 0 => FileType::RegularFile,
             FileType::Symlink | FileType::Unknown => return Err(Errno::INVAL),
             kind => kind,
         };
-        let mode = Mode::from_raw_mode(node.mode & 0o7777);
+        let mode = Mode::from_raw_mode(new.mode & 0o7777);
         let device = match kind {
-            FileType::CharacterDevice | FileType::BlockDevice => decode_device(node.rdev),
+            FileType::CharacterDevice | FileType::BlockDevice => decode_device(new.rdev),
             _ => 0,
         };
-        self.make(caller, parent, name, node.umask, |directory| {
+        self.make(request, name, new.umask, |directory| {
             rustix::fs::mknodat(directory, name, kind, mode, device)
         })
     }
 
-    pub(super) fn do_symlink(
-        &self,
-        caller: &Caller,
-        target: &CStr,
-        parent: NodeId,
-        name: &CStr,
-    ) -> Result<Entry> {
+    fn symlink(&self, request: &Request<'_>, name: &CStr, target: &CStr) -> Result<Entry> {
         // The target is the guest's business: nothing here follows it.
-        self.make(caller, parent, name, 0, |directory| {
+        self.make(request, name, 0, |directory| {
             rustix::fs::symlinkat(target, directory, name)
         })
     }
 
-    pub(super) fn do_link(
-        &self,
-        number: NodeId,
-        new_parent: NodeId,
-        new_name: &CStr,
-    ) -> Result<Entry> {
+    fn link(&self, request: &Request<'_>, name: &CStr, node: NodeId) -> Result<Entry> {
         self.writable()?;
-        one_component(new_name)?;
-        let inode = self.inodes.get(number)?;
+        one_component(name)?;
+        let inode = self.inodes.get(node)?;
         if inode.kind == Kind::Directory {
             return Err(Errno::PERM);
         }
-        let (new_parent, directory) = self.directory(new_parent)?;
+        let (parent, directory) = self.directory(request.node)?;
         let descriptor = self.descriptor(&inode)?;
         // Through /proc, because linking an empty path needs a capability.
         // The link followed is the one in /proc; the node is linked itself.
@@ -88,34 +67,32 @@ impl Passthrough {
             self.root.proc(),
             FdName::of(&*descriptor).as_c_str(),
             &*directory,
-            new_name,
+            name,
             AtFlags::SYMLINK_FOLLOW,
         )?;
-        let (inode, status) = self.child(&new_parent, &*directory, new_name)?;
+        let (inode, status) = self.child(&parent, &*directory, name)?;
         Ok(self.entry(&inode, &status))
     }
 
     /// A file that is there already is opened as OPEN would, unless `O_EXCL`
     /// forbids; only a file made here is ever opened by name, so that nothing
     /// the host put there in the meantime is followed or blocks.
-    pub(super) fn do_create(
+    fn create(
         &self,
-        caller: &Caller,
-        parent: NodeId,
+        request: &Request<'_>,
         name: &CStr,
-        node: NewNode,
-        flags: u32,
-        kill_privileges: bool,
+        new: &NewNode,
+        open: OpenArgs,
     ) -> Result<(Entry, Opened)> {
         self.writable()?;
         self.may_open()?;
         one_component(name)?;
-        let (parent, directory) = self.directory(parent)?;
-        let mode = Mode::from_raw_mode(node.mode & 0o7777);
-        let exclusive = OFlags::from_bits_retain(flags).contains(OFlags::EXCL);
+        let (parent, directory) = self.directory(request.node)?;
+        let mode = Mode::from_raw_mode(new.mode & 0o7777);
+        let exclusive = OFlags::from_bits_retain(open.flags).contains(OFlags::EXCL);
         for _ in 0..RACES {
-            let host_flags = self.host_flags(flags)?;
-            let made = self.as_caller(caller, node.umask, || {
+            let host_flags = self.host_flags(open.flags)?;
+            let made = self.as_caller(request, new.umask, || {
                 let flags =
                     host_flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 self.with_descriptors(|| rustix::fs::openat(&*directory, name, flags, mode))
@@ -127,7 +104,7 @@ impl Passthrough {
             }
             match self.child(&parent, &*directory, name) {
                 Ok((inode, status)) => {
-                    let opened = self.open_inode(&inode, flags, kill_privileges);
+                    let opened = self.open_inode(&inode, open);
                     return match opened {
                         // Opening may have truncated it.
                         Ok(opened) => {
@@ -146,7 +123,9 @@ impl Passthrough {
         }
         Err(Errno::STALE)
     }
+}
 
+impl Passthrough {
     /// The answer to CREATE for a file just made and open as `fd`. The inode
     /// comes from the descriptor and not from the name, which may lead
     /// elsewhere by now.
@@ -173,16 +152,15 @@ impl Passthrough {
     /// Makes a node with `act` in the directory it is handed and looks it up.
     fn make(
         &self,
-        caller: &Caller,
-        parent: NodeId,
+        request: &Request<'_>,
         name: &CStr,
         umask: u32,
         act: impl Fn(&Descriptor) -> Result<()>,
     ) -> Result<Entry> {
         self.writable()?;
         one_component(name)?;
-        let (parent, directory) = self.directory(parent)?;
-        self.as_caller(caller, umask, || act(&directory))?;
+        let (parent, directory) = self.directory(request.node)?;
+        self.as_caller(request, umask, || act(&directory))?;
         let (inode, status) = self.child(&parent, &*directory, name)?;
         Ok(self.entry(&inode, &status))
     }
@@ -194,14 +172,14 @@ impl Passthrough {
     /// process's own must never count.
     fn as_caller<T>(
         &self,
-        caller: &Caller,
+        request: &Request<'_>,
         umask: u32,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         set_thread_apart(self.root.proc().as_fd())?;
         let umask = if self.agreement().dont_mask { umask } else { 0 };
         let _umask = Umask::set(umask);
-        let _caller = self.privileges.assume(caller, Power::Override)?;
+        let _caller = self.privileges.assume(&request.caller, Power::Override)?;
         act()
     }
 }

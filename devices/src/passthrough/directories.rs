@@ -13,11 +13,13 @@ use super::Passthrough;
 use super::cursor::Record;
 use super::handle::{Node, OpenDirectory};
 use super::inode::Inode;
-use crate::filesystem::{DirectoryEntry, Handle, Listing, NodeId, Opened, ROOT, Result};
+use crate::filesystem::{
+    DirectoryEntry, DirectoryOperations, Handle, Listing, Opened, ROOT, Request, Result,
+};
 
-impl Passthrough {
-    pub(super) fn do_opendir(&self, number: NodeId) -> Result<Opened> {
-        let (inode, descriptor) = self.directory(number)?;
+impl DirectoryOperations for Passthrough {
+    fn opendir(&self, request: &Request<'_>) -> Result<Opened> {
+        let (inode, descriptor) = self.directory(request.node)?;
         self.may_open()?;
         let mut flags = OFlags::RDONLY | OFlags::DIRECTORY;
         if self.config.read_only {
@@ -34,14 +36,14 @@ impl Passthrough {
         })
     }
 
-    pub(super) fn do_readdir(
+    fn readdir(
         &self,
-        number: NodeId,
+        request: &Request<'_>,
         handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,
     ) -> Result<()> {
-        let open = self.handles.get(number, handle)?;
+        let open = self.handles.get(request.node, handle)?;
         let directory = open.directory()?;
         self.confine(&open.inode, &directory.file)?;
         let mut guard = directory
@@ -72,6 +74,16 @@ impl Passthrough {
         }
     }
 
+    fn releasedir(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        self.handles.remove(request.node, handle).map(drop)
+    }
+
+    fn fsyncdir(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        self.sync(request.node, handle, data_only)
+    }
+}
+
+impl Passthrough {
     /// Adds one record to the listing; false when it does not fit.
     fn tell(
         &self,

@@ -15,36 +15,30 @@ use super::handle::Open;
 use super::stat::Kind;
 use super::sys;
 use crate::filesystem::{
-    Handle, NodeId, Opened, Position, ReplyData, RequestData, Result, WriteRequest,
+    FallocateArgs, FileOperations, Handle, LseekArgs, NodeId, OpenArgs, Opened, Position, ReadArgs,
+    ReplyData, Request, RequestData, Result, WriteArgs,
 };
 
-impl Passthrough {
-    pub(super) fn do_open(
-        &self,
-        number: NodeId,
-        flags: u32,
-        kill_privileges: bool,
-    ) -> Result<Opened> {
-        let inode = self.inodes.get(number)?;
-        self.open_inode(&inode, flags, kill_privileges)
+impl FileOperations for Passthrough {
+    fn open(&self, request: &Request<'_>, args: OpenArgs) -> Result<Opened> {
+        let inode = self.inodes.get(request.node)?;
+        self.open_inode(&inode, args)
     }
 
-    pub(super) fn do_read(
+    fn read(
         &self,
-        number: NodeId,
-        handle: Handle,
+        request: &Request<'_>,
+        args: &ReadArgs,
         data: &mut dyn ReplyData,
-        size: u32,
-        offset: u64,
     ) -> Result<usize> {
-        let open = self.handles.get(number, handle)?;
+        let open = self.handles.get(request.node, args.handle)?;
         let file = &open.file()?.file;
-        let wanted = usize::try_from(size).map_err(|_| Errno::INVAL)?;
+        let wanted = usize::try_from(args.size).map_err(|_| Errno::INVAL)?;
         let mut done = 0;
         // Once more after a short read: the guest takes one for the end of
         // the file and would show zeros in place of an error half way.
         while done < wanted {
-            match data.fill_from(file, wanted - done, position(offset, done)?) {
+            match data.fill_from(file, wanted - done, position(args.offset, done)?) {
                 Ok(0) => break,
                 Ok(count) => done = done.saturating_add(count),
                 Err(Errno::INTR) => {}
@@ -54,24 +48,23 @@ impl Passthrough {
         Ok(done)
     }
 
-    pub(super) fn do_write(
+    fn write(
         &self,
-        number: NodeId,
-        handle: Handle,
+        request: &Request<'_>,
+        args: &WriteArgs,
         data: &mut dyn RequestData,
-        request: &WriteRequest,
     ) -> Result<usize> {
         self.writable()?;
-        let open = self.handles.get(number, handle)?;
-        let file = self.appending_as_asked(&open, request.flags)?;
-        if request.kill_privileges {
+        let open = self.handles.get(request.node, args.handle)?;
+        let file = self.appending_as_asked(&open, args.flags)?;
+        if args.kill_privileges {
             clear_set_id(file)?;
         }
-        let wanted = usize::try_from(request.size).map_err(|_| Errno::INVAL)?;
+        let wanted = usize::try_from(args.size).map_err(|_| Errno::INVAL)?;
         let mut done = 0;
         while done < wanted {
             // On a file opened with O_APPEND the host ignores the position.
-            let at = position(request.offset, done)?;
+            let at = position(args.offset, done)?;
             match data.drain_to(file, wanted - done, at) {
                 Ok(0) => break,
                 Ok(count) => done = done.saturating_add(count),
@@ -82,7 +75,7 @@ impl Passthrough {
             }
         }
         if done > 0 {
-            match durability(request.flags, open.file()?.flags) {
+            match durability(args.flags, open.file()?.flags) {
                 None => {}
                 Some(Durability::Data) => rustix::fs::fdatasync(file)?,
                 Some(Durability::All) => rustix::fs::fsync(file)?,
@@ -91,6 +84,52 @@ impl Passthrough {
         Ok(done)
     }
 
+    fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        let open = self.handles.get(request.node, handle)?;
+        // Only a close makes file systems like NFS tell of failed writes.
+        match self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(open.host(), 0)) {
+            Ok(copy) => sys::close(copy),
+            // A close must not fail for want of descriptors; fsync tells.
+            Err(Errno::MFILE | Errno::NFILE) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn release(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        self.handles.remove(request.node, handle).map(drop)
+    }
+
+    fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        self.sync(request.node, handle, data_only)
+    }
+
+    fn fallocate(&self, request: &Request<'_>, args: &FallocateArgs) -> Result<()> {
+        self.writable()?;
+        let open = self.handles.get(request.node, args.handle)?;
+        // Modes unknown here are the host's to judge.
+        let mode = FallocateFlags::from_bits_retain(args.mode);
+        rustix::fs::fallocate(&open.file()?.file, mode, args.offset, args.length)
+    }
+
+    fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
+        let open = self.handles.get(request.node, args.handle)?;
+        let file = &open.file()?.file;
+        // Beyond what lseek(2) can say there is certainly neither.
+        if i64::try_from(args.offset).is_err() {
+            return Err(Errno::NXIO);
+        }
+        // The position this leaves behind is used by nothing.
+        const DATA: u32 = libc::SEEK_DATA.cast_unsigned();
+        const HOLE: u32 = libc::SEEK_HOLE.cast_unsigned();
+        match args.whence {
+            DATA => rustix::fs::seek(file, SeekFrom::Data(args.offset)),
+            HOLE => rustix::fs::seek(file, SeekFrom::Hole(args.offset)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
+
+impl Passthrough {
     /// The host's file to write to, in the append mode that the guest's
     /// program has set by now.
     fn appending_as_asked<'a>(&self, open: &'a Open, flags: u32) -> Result<&'a File> {
@@ -107,23 +146,8 @@ impl Passthrough {
         Ok(file.toggled.get_or_init(|| File::from(fd)))
     }
 
-    pub(super) fn do_flush(&self, number: NodeId, handle: Handle) -> Result<()> {
-        let open = self.handles.get(number, handle)?;
-        // Only a close makes file systems like NFS tell of failed writes.
-        match self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(open.host(), 0)) {
-            Ok(copy) => sys::close(copy),
-            // A close must not fail for want of descriptors; fsync tells.
-            Err(Errno::MFILE | Errno::NFILE) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) fn do_release(&self, number: NodeId, handle: Handle) -> Result<()> {
-        self.handles.remove(number, handle).map(drop)
-    }
-
     /// FSYNC and FSYNCDIR.
-    pub(super) fn do_fsync(&self, number: NodeId, handle: Handle, data_only: bool) -> Result<()> {
+    pub(super) fn sync(&self, number: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         let sync = |file: &File| {
             if data_only {
                 rustix::fs::fdatasync(file)
@@ -143,44 +167,6 @@ impl Passthrough {
                 let fd = self.with_descriptors(|| self.root.open_directory(&*descriptor))?;
                 sync(&File::from(fd))
             }
-        }
-    }
-
-    pub(super) fn do_fallocate(
-        &self,
-        number: NodeId,
-        handle: Handle,
-        mode: u32,
-        offset: u64,
-        length: u64,
-    ) -> Result<()> {
-        self.writable()?;
-        let open = self.handles.get(number, handle)?;
-        // Modes unknown here are the host's to judge.
-        let mode = FallocateFlags::from_bits_retain(mode);
-        rustix::fs::fallocate(&open.file()?.file, mode, offset, length)
-    }
-
-    pub(super) fn do_lseek(
-        &self,
-        number: NodeId,
-        handle: Handle,
-        offset: u64,
-        whence: u32,
-    ) -> Result<u64> {
-        let open = self.handles.get(number, handle)?;
-        let file = &open.file()?.file;
-        // Beyond what lseek(2) can say there is certainly neither.
-        if i64::try_from(offset).is_err() {
-            return Err(Errno::NXIO);
-        }
-        // The position this leaves behind is used by nothing.
-        const DATA: u32 = libc::SEEK_DATA.cast_unsigned();
-        const HOLE: u32 = libc::SEEK_HOLE.cast_unsigned();
-        match whence {
-            DATA => rustix::fs::seek(file, SeekFrom::Data(offset)),
-            HOLE => rustix::fs::seek(file, SeekFrom::Hole(offset)),
-            _ => Err(Errno::INVAL),
         }
     }
 }

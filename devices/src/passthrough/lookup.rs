@@ -12,11 +12,11 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::inode::{Descriptor, Inode};
 use super::stat::{Kind, Status};
-use crate::filesystem::{Attributes, Entry, NodeId, ROOT, Result};
+use crate::filesystem::{Attributes, Entry, LookupOperations, NodeId, ROOT, Request, Result};
 
-impl Passthrough {
-    pub(super) fn do_lookup(&self, parent: NodeId, name: &CStr) -> Result<Entry> {
-        let (parent, directory) = self.directory(parent)?;
+impl LookupOperations for Passthrough {
+    fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
+        let (parent, directory) = self.directory(request.node)?;
         match self.known_or_new_child(&parent, &directory, name) {
             Ok((inode, status)) => Ok(self.entry(&inode, &status)),
             Err(Errno::NOENT) => match self.config.cache.negative_timeout() {
@@ -27,6 +27,22 @@ impl Passthrough {
         }
     }
 
+    fn forget(&self, node: NodeId, count: u64) {
+        self.inodes.forget(node, count);
+    }
+
+    fn readlink(&self, request: &Request<'_>) -> Result<Vec<u8>> {
+        let inode = self.inodes.get(request.node)?;
+        if inode.kind != Kind::Symlink {
+            return Err(Errno::INVAL);
+        }
+        let descriptor = self.descriptor(&inode)?;
+        let target = rustix::fs::readlinkat(&*descriptor, c"", Vec::new())?;
+        Ok(target.into_bytes())
+    }
+}
+
+impl Passthrough {
     /// As [`child`](Self::child), with one system call when the guest knows
     /// the node already: most lookups only confirm what it has. A node that
     /// has been let go is opened all the same, because it is about to be used
@@ -112,16 +128,6 @@ impl Passthrough {
             self.settle(&inode, fd);
         }
         Ok((inode, status))
-    }
-
-    pub(super) fn do_readlink(&self, number: NodeId) -> Result<Vec<u8>> {
-        let inode = self.inodes.get(number)?;
-        if inode.kind != Kind::Symlink {
-            return Err(Errno::INVAL);
-        }
-        let descriptor = self.descriptor(&inode)?;
-        let target = rustix::fs::readlinkat(&*descriptor, c"", Vec::new())?;
-        Ok(target.into_bytes())
     }
 
     /// What the guest is told of a node.

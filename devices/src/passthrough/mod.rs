@@ -6,7 +6,6 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `requests` | every request of the guest, and which operation serves it |
 //! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs` | the operations |
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
@@ -69,7 +68,6 @@ mod lookup;
 mod mount;
 mod opening;
 mod remove;
-mod requests;
 mod root;
 mod stat;
 mod sys;
@@ -84,7 +82,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
-use crate::filesystem::{self, Agreement, Result};
+use crate::filesystem::{self, Agreement, FileSystem, Result, Wishes};
 
 pub use config::{CachePolicy, Config};
 pub use error::Error;
@@ -220,5 +218,36 @@ impl Passthrough {
             .agreement
             .write()
             .unwrap_or_else(PoisonError::into_inner) = agreement;
+    }
+}
+
+impl FileSystem for Passthrough {
+    fn wishes(&self) -> Wishes {
+        let cache = self.config.cache;
+        Wishes {
+            agreement: Agreement {
+                writeback_cache: self.config.writeback && !self.config.read_only,
+                kill_privileges: true,
+                dont_mask: self.config.posix_acl,
+                posix_acl: self.config.posix_acl,
+                submounts: self.config.announce_submounts,
+            },
+            // Attributes that may not be trusted are not worth their cost.
+            readdirplus: cache != CachePolicy::Never,
+            readdirplus_auto: cache != CachePolicy::Never,
+            cache_symlinks: cache == CachePolicy::Always,
+            auto_invalidate: cache != CachePolicy::Always,
+        }
+    }
+
+    fn init(&self, agreement: Agreement) {
+        self.destroy();
+        self.agree(agreement);
+    }
+
+    fn destroy(&self) {
+        self.handles.clear();
+        self.inodes.clear();
+        self.agree(Agreement::default());
     }
 }

@@ -13,7 +13,7 @@ use super::attributes::clear_set_id;
 use super::handle::{Node, OpenFile};
 use super::inode::Inode;
 use super::stat::Kind;
-use crate::filesystem::{Opened, Result};
+use crate::filesystem::{OpenArgs, Opened, Result};
 
 /// What of the guest's open flags reaches the host. `O_DIRECT` does not: the
 /// guest's pages need not be aligned as the host's file system wants them,
@@ -31,12 +31,7 @@ const ACCESS_MODE: OFlags = OFlags::RDWR.union(OFlags::WRONLY);
 
 impl Passthrough {
     /// Opens a node that the guest knows.
-    pub(super) fn open_inode(
-        &self,
-        inode: &Arc<Inode>,
-        flags: u32,
-        kill_privileges: bool,
-    ) -> Result<Opened> {
+    pub(super) fn open_inode(&self, inode: &Arc<Inode>, args: OpenArgs) -> Result<Opened> {
         match inode.kind {
             Kind::Regular => {}
             Kind::Directory => return Err(Errno::ISDIR),
@@ -44,17 +39,17 @@ impl Passthrough {
             // The guest's kernel has its own FIFOs, sockets and devices.
             Kind::Special => return Err(Errno::NXIO),
         }
-        let host_flags = self.host_flags(flags)?;
+        let host_flags = self.host_flags(args.flags)?;
         self.may_open()?;
         let descriptor = self.descriptor(inode)?;
         let fd = match self.reopen(&descriptor, host_flags) {
             // What a program may only write, we need not be able to read.
-            Err(Errno::ACCESS) if asked_to_write_only(flags) => {
+            Err(Errno::ACCESS) if asked_to_write_only(args.flags) => {
                 self.reopen(&descriptor, (host_flags - ACCESS_MODE) | OFlags::WRONLY)
             }
             outcome => outcome,
         }?;
-        if kill_privileges && host_flags.contains(OFlags::TRUNC) {
+        if args.kill_privileges && host_flags.contains(OFlags::TRUNC) {
             clear_set_id(&fd)?;
         }
         Ok(self.opened(Arc::clone(inode), fd, host_flags))

@@ -15,7 +15,7 @@ use super::Passthrough;
 use super::inode::{Descriptor, Inode};
 use super::root::one_component;
 use super::stat::Status;
-use crate::filesystem::{NodeId, Result};
+use crate::filesystem::{RemoveOperations, RenameArgs, Request, Result};
 
 /// An inode known to the guest that a name leads to, kept open while the name
 /// changes.
@@ -24,52 +24,55 @@ struct Affected {
     _descriptor: Arc<Descriptor>,
 }
 
-impl Passthrough {
-    pub(super) fn do_remove(&self, parent: NodeId, name: &CStr, flags: AtFlags) -> Result<()> {
-        self.writable()?;
-        one_component(name)?;
-        let (parent, directory) = self.directory(parent)?;
-        let affected = self.affected(&parent, &directory, name);
-        rustix::fs::unlinkat(&*directory, name, flags)?;
-        if let Some(affected) = affected {
-            affected.inode.forget_name(parent.number, name);
-        }
-        Ok(())
+impl RemoveOperations for Passthrough {
+    fn unlink(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
+        self.remove(request, name, AtFlags::empty())
     }
 
-    pub(super) fn do_rename(
-        &self,
-        parent: NodeId,
-        name: &CStr,
-        new_parent: NodeId,
-        new_name: &CStr,
-        flags: u32,
-    ) -> Result<()> {
+    fn rmdir(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
+        self.remove(request, name, AtFlags::REMOVEDIR)
+    }
+
+    fn rename(&self, request: &Request<'_>, name: &CStr, to: RenameArgs<'_>) -> Result<()> {
         self.writable()?;
         one_component(name)?;
-        one_component(new_name)?;
+        one_component(to.name)?;
         let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE | RenameFlags::WHITEOUT;
-        let flags = RenameFlags::from_bits(flags)
+        let flags = RenameFlags::from_bits(to.flags)
             .filter(|flags| known.contains(*flags))
             .ok_or(Errno::INVAL)?;
-        let (parent, from) = self.directory(parent)?;
-        let (new_parent, to) = self.directory(new_parent)?;
-        let moved = self.affected(&parent, &from, name);
-        let replaced = self.affected(&new_parent, &to, new_name);
+        let (parent, directory) = self.directory(request.node)?;
+        let (new_parent, new_directory) = self.directory(to.parent)?;
+        let moved = self.affected(&parent, &directory, name);
+        let replaced = self.affected(&new_parent, &new_directory, to.name);
         if flags.is_empty() {
             // Old network file systems know plain renames only.
-            rustix::fs::renameat(&*from, name, &*to, new_name)?;
+            rustix::fs::renameat(&*directory, name, &*new_directory, to.name)?;
         } else {
-            rustix::fs::renameat_with(&*from, name, &*to, new_name, flags)?;
+            rustix::fs::renameat_with(&*directory, name, &*new_directory, to.name, flags)?;
         }
         if let Some(replaced) = replaced {
-            replaced.inode.forget_name(new_parent.number, new_name);
+            replaced.inode.forget_name(new_parent.number, to.name);
             if flags.contains(RenameFlags::EXCHANGE) {
                 replaced.inode.remember_name(parent.number, name);
             }
         }
         if let Some(moved) = moved {
-            moved.inode.remember_name(new_parent.number, new_name);
+            moved.inode.remember_name(new_parent.number, to.name);
+        }
+        Ok(())
+    }
+}
+
+impl Passthrough {
+    fn remove(&self, request: &Request<'_>, name: &CStr, flags: AtFlags) -> Result<()> {
+        self.writable()?;
+        one_component(name)?;
+        let (parent, directory) = self.directory(request.node)?;
+        let affected = self.affected(&parent, &directory, name);
+        rustix::fs::unlinkat(&*directory, name, flags)?;
+        if let Some(affected) = affected {
+            affected.inode.forget_name(parent.number, name);
         }
         Ok(())
     }

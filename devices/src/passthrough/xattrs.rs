@@ -13,26 +13,19 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::credentials::set_thread_apart;
 use super::root::FdName;
-use crate::filesystem::{NodeId, Result};
+use crate::filesystem::{NodeId, Request, Result, SetXattrArgs, XattrOperations};
 
 /// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, in bytes: Linux has no longer ones.
 const LONGEST: usize = 65_536;
 
-impl Passthrough {
-    pub(super) fn do_setxattr(
-        &self,
-        number: NodeId,
-        name: &CStr,
-        value: &[u8],
-        flags: u32,
-        clear_set_gid: bool,
-    ) -> Result<()> {
+impl XattrOperations for Passthrough {
+    fn setxattr(&self, request: &Request<'_>, name: &CStr, args: &SetXattrArgs<'_>) -> Result<()> {
         self.serves_xattr(name)?;
         self.writable()?;
-        let flags = XattrFlags::from_bits(flags).ok_or(Errno::INVAL)?;
-        self.with_path(number, |path| {
-            rustix::fs::setxattr(path, name, value, flags)?;
-            if clear_set_gid {
+        let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
+        self.with_path(request.node, |path| {
+            rustix::fs::setxattr(path, name, args.value, flags)?;
+            if args.clear_set_gid {
                 // The host sees this process set the ACL, which may keep the
                 // bit; the guest's task may not.
                 let mode = Mode::from_raw_mode(rustix::fs::stat(path)?.st_mode);
@@ -44,9 +37,9 @@ impl Passthrough {
         })
     }
 
-    pub(super) fn do_getxattr(&self, number: NodeId, name: &CStr, size: u32) -> Result<Vec<u8>> {
+    fn getxattr(&self, request: &Request<'_>, name: &CStr, size: u32) -> Result<Vec<u8>> {
         self.serves_xattr(name)?;
-        self.with_path(number, |path| {
+        self.with_path(request.node, |path| {
             if size == 0 {
                 return rustix::fs::getxattr_query(path, name).map(blank);
             }
@@ -57,11 +50,11 @@ impl Passthrough {
         })
     }
 
-    pub(super) fn do_listxattr(&self, number: NodeId, size: u32) -> Result<Vec<u8>> {
+    fn listxattr(&self, request: &Request<'_>, size: u32) -> Result<Vec<u8>> {
         if !self.config.xattr {
             return Err(Errno::NOSYS);
         }
-        self.with_path(number, |path| {
+        self.with_path(request.node, |path| {
             if size == 0 {
                 return rustix::fs::listxattr_query(path).map(blank);
             }
@@ -72,12 +65,14 @@ impl Passthrough {
         })
     }
 
-    pub(super) fn do_removexattr(&self, number: NodeId, name: &CStr) -> Result<()> {
+    fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
         self.serves_xattr(name)?;
         self.writable()?;
-        self.with_path(number, |path| rustix::fs::removexattr(path, name))
+        self.with_path(request.node, |path| rustix::fs::removexattr(path, name))
     }
+}
 
+impl Passthrough {
     /// `ENOSYS` when attributes are off: the guest then stops asking. An ACL
     /// that the guest would not enforce is not shown and not taken.
     fn serves_xattr(&self, name: &CStr) -> Result<()> {

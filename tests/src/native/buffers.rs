@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use devices::fuse::Server;
+use devices::virtio::fs::RequestServer;
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::desc::split::Descriptor;

@@ -14,7 +14,6 @@ mod file;
 mod input;
 mod output;
 mod status;
-mod waiters;
 mod window;
 
 use std::ffi::CStr;
@@ -22,8 +21,10 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use devices::filesystem::{
-    Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Listing, NodeId, OpenBehaviour,
-    Opened, ReplyData, RequestData, Result, SetAttributes, Statistics, WriteRequest,
+    AttributeOperations, Attributes, CreateOperations, DirectoryEntry, DirectoryOperations, Entry,
+    FileOperations, FileSystem, Handle, Listing, LookupOperations, NodeId, OpenArgs, OpenBehaviour,
+    Opened, ReadArgs, RemoveOperations, ReplyData, Request, RequestData, Result, SetAttributes,
+    Statistics, WriteArgs, XattrOperations,
 };
 use guest_init::protocol::{Mark, Plan, Status, WindowSize};
 use rustix::io::Errno;
@@ -32,12 +33,7 @@ use file::Node;
 use input::Input;
 use output::Output;
 use status::StatusReport;
-use waiters::Waiters;
 use window::Window;
-
-/// FUSE opcodes of the requests that may wait (`linux/fuse.h`).
-const FUSE_READ: u32 = 15;
-const FUSE_WRITE: u32 = 16;
 
 /// Nothing about these files changes, but for what direct I/O brings.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
@@ -61,7 +57,6 @@ pub(crate) struct Session {
     stderr: Output,
     status: StatusReport,
     window: Window,
-    waiters: Waiters,
 }
 
 impl std::fmt::Debug for Session {
@@ -85,7 +80,6 @@ impl Session {
             stderr: Output::new(streams.stderr),
             status: StatusReport::new(reported),
             window: Window::new(plan.terminal.unwrap_or_default()),
-            waiters: Waiters::default(),
         })
     }
 
@@ -102,7 +96,6 @@ impl Session {
     /// The host's terminal has another size.
     pub(crate) fn resize(&self, size: WindowSize) {
         self.window.resize(size);
-        self.waiters.wake_all();
     }
 
     fn attributes(&self, node: Node) -> Attributes {
@@ -121,24 +114,17 @@ impl Session {
 }
 
 impl FileSystem for Session {
-    fn destroy(&self) {
-        self.waiters.interrupt_all();
-    }
-
-    fn may_block(&self, opcode: u32, inode: NodeId) -> bool {
+    fn is_stream(&self, node: NodeId) -> bool {
         matches!(
-            (opcode, Node::of(inode)),
-            (FUSE_READ, Some(Node::Stdin | Node::WindowSize))
-                | (FUSE_WRITE, Some(Node::Stdout | Node::Stderr))
+            Node::of(node),
+            Some(Node::Stdin | Node::WindowSize | Node::Stdout | Node::Stderr)
         )
     }
+}
 
-    fn interrupt(&self, unique: u64) -> bool {
-        self.waiters.interrupt(unique)
-    }
-
-    fn lookup(&self, _caller: &Caller, parent: NodeId, name: &CStr) -> Result<Entry> {
-        if Node::of(parent) != Some(Node::Root) {
+impl LookupOperations for Session {
+    fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
+        if Node::of(request.node) != Some(Node::Root) {
             return Err(Errno::NOTDIR);
         }
         let node = Node::named(name.to_bytes()).ok_or(Errno::NOENT)?;
@@ -150,20 +136,20 @@ impl FileSystem for Session {
             entry_timeout: FOR_EVER,
         })
     }
+}
 
+impl AttributeOperations for Session {
     fn getattr(
         &self,
-        _caller: &Caller,
-        inode: NodeId,
+        request: &Request<'_>,
         _handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
-        Ok((self.attributes(node(inode)?), FOR_EVER))
+        Ok((self.attributes(node(request.node)?), FOR_EVER))
     }
 
     fn setattr(
         &self,
-        _caller: &Caller,
-        inode: NodeId,
+        request: &Request<'_>,
         _handle: Option<Handle>,
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
@@ -175,24 +161,33 @@ impl FileSystem for Session {
             kill_privileges: changes.kill_privileges,
             ..SetAttributes::default()
         };
-        let node = node(inode)?;
+        let node = node(request.node)?;
         if *changes != truncate || !node.is_writable() {
             return Err(Errno::PERM);
         }
         Ok((self.attributes(node), FOR_EVER))
     }
 
-    fn open(
-        &self,
-        _caller: &Caller,
-        inode: NodeId,
-        flags: u32,
-        _kill_privileges: bool,
-    ) -> Result<Opened> {
-        let node = node(inode)?;
-        node.check_access(flags)?;
+    fn access(&self, request: &Request<'_>, _mask: u32) -> Result<()> {
+        node(request.node).map(drop)
+    }
+
+    fn statfs(&self, _request: &Request<'_>) -> Result<Statistics> {
+        Ok(Statistics {
+            block_size: 4096,
+            fragment_size: 4096,
+            name_max: 255,
+            ..Statistics::default()
+        })
+    }
+}
+
+impl FileOperations for Session {
+    fn open(&self, request: &Request<'_>, args: OpenArgs) -> Result<Opened> {
+        let node = node(request.node)?;
+        node.check_access(args.flags)?;
         Ok(Opened {
-            handle: inode,
+            handle: request.node,
             behaviour: OpenBehaviour {
                 direct_io: true,
                 stream: node.is_stream(),
@@ -204,27 +199,22 @@ impl FileSystem for Session {
 
     fn read(
         &self,
-        _caller: &Caller,
-        unique: u64,
-        inode: NodeId,
-        _handle: Handle,
+        request: &Request<'_>,
+        args: &ReadArgs,
         data: &mut dyn ReplyData,
-        size: u32,
-        offset: u64,
-        _flags: u32,
     ) -> Result<usize> {
-        let size = data.space().min(size as usize);
-        match node(inode)? {
+        let size = data.space().min(args.size as usize);
+        match node(request.node)? {
             Node::Plan => {
-                let start = usize::try_from(offset).map_err(|_| Errno::INVAL)?;
+                let start = usize::try_from(args.offset).map_err(|_| Errno::INVAL)?;
                 let rest = self.plan.get(start..).unwrap_or_default();
                 let part = rest.get(..size).unwrap_or(rest);
                 data.put(part)?;
                 Ok(part.len())
             }
-            Node::Stdin => self.input.read(&self.waiters.enter(unique)?, data, size),
+            Node::Stdin => self.input.read(request, data, size),
             Node::WindowSize => {
-                let size = self.window.next(&self.waiters.enter(unique)?)?;
+                let size = self.window.next(request)?;
                 let json = serde_json::to_vec(&size).map_err(|_| Errno::IO)?;
                 data.put(&json)?;
                 Ok(json.len())
@@ -236,16 +226,14 @@ impl FileSystem for Session {
 
     fn write(
         &self,
-        _caller: &Caller,
-        inode: NodeId,
-        _handle: Handle,
+        request: &Request<'_>,
+        args: &WriteArgs,
         data: &mut dyn RequestData,
-        request: &WriteRequest,
     ) -> Result<usize> {
-        let size = request.size as usize;
-        match node(inode)? {
-            Node::Stdout => self.stdout.write(data, size),
-            Node::Stderr => self.stderr.write(data, size),
+        let size = args.size as usize;
+        match node(request.node)? {
+            Node::Stdout => self.stdout.write(request, data, size),
+            Node::Stderr => self.stderr.write(request, data, size),
             Node::Status => self.status.write_status(data, size),
             Node::Mark => self.status.write_mark(data, size),
             Node::Root => Err(Errno::ISDIR),
@@ -253,23 +241,16 @@ impl FileSystem for Session {
         }
     }
 
-    fn statfs(&self, _caller: &Caller, _inode: NodeId) -> Result<Statistics> {
-        Ok(Statistics {
-            block_size: 4096,
-            fragment_size: 4096,
-            name_max: 255,
-            ..Statistics::default()
-        })
-    }
-
-    fn release(&self, _caller: &Caller, _inode: NodeId, _handle: Handle) -> Result<()> {
+    fn release(&self, _request: &Request<'_>, _handle: Handle) -> Result<()> {
         Ok(())
     }
+}
 
-    fn opendir(&self, _caller: &Caller, inode: NodeId, _flags: u32) -> Result<Opened> {
-        match node(inode)? {
+impl DirectoryOperations for Session {
+    fn opendir(&self, request: &Request<'_>) -> Result<Opened> {
+        match node(request.node)? {
             Node::Root => Ok(Opened {
-                handle: inode,
+                handle: request.node,
                 behaviour: OpenBehaviour::default(),
             }),
             _ => Err(Errno::NOTDIR),
@@ -278,13 +259,12 @@ impl FileSystem for Session {
 
     fn readdir(
         &self,
-        _caller: &Caller,
-        inode: NodeId,
+        request: &Request<'_>,
         _handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,
     ) -> Result<()> {
-        if node(inode)? != Node::Root {
+        if node(request.node)? != Node::Root {
             return Err(Errno::NOTDIR);
         }
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -302,14 +282,16 @@ impl FileSystem for Session {
         Ok(())
     }
 
-    fn releasedir(&self, _caller: &Caller, _inode: NodeId, _handle: Handle) -> Result<()> {
+    fn releasedir(&self, _request: &Request<'_>, _handle: Handle) -> Result<()> {
         Ok(())
     }
-
-    fn access(&self, _caller: &Caller, inode: NodeId, _mask: u32) -> Result<()> {
-        node(inode).map(drop)
-    }
 }
+
+impl CreateOperations for Session {}
+
+impl RemoveOperations for Session {}
+
+impl XattrOperations for Session {}
 
 fn node(inode: NodeId) -> Result<Node> {
     Node::of(inode).ok_or(Errno::STALE)

@@ -1,19 +1,43 @@
 //! The command's standard output and standard error.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 
-use devices::filesystem::{Position, RequestData, Result};
-use rustix::event::{PollFd, PollFlags};
+use devices::filesystem::{Position, Request, RequestData, Result, Waiter};
+use rustix::event::PollFlags;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+/// What a stream that is ready for writing takes without waiting (`PIPE_BUF`).
+const READY: usize = 4096;
 
 /// Where the command's output goes: straight from the guest's pages into the
 /// host's file.
 #[derive(Debug)]
-pub(super) struct Output(File);
+pub(super) struct Output {
+    file: File,
+    /// A write may wait, and cannot be woken then.
+    blocks: bool,
+}
 
 impl Output {
+    /// A pipe or terminal is opened once more, without blocking: the
+    /// descriptor we were given shares its flags with whoever gave it.
     pub(super) fn new(file: File) -> Self {
-        Self(file)
+        if !may_wait(&file) {
+            let blocks = false;
+            return Self { file, blocks };
+        }
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(again) => Self {
+                file: again.into(),
+                blocks: false,
+            },
+            // A socket, or one that another user made.
+            Err(_) => Self { file, blocks: true },
+        }
     }
 
     /// Writes `size` bytes, waiting for whoever reads them. `EPIPE` when
@@ -21,19 +45,22 @@ impl Output {
     ///
     /// The bytes written so far are reported when a later part fails, so that
     /// the guest neither loses nor repeats any.
-    pub(super) fn write(&self, data: &mut dyn RequestData, size: usize) -> Result<usize> {
+    pub(super) fn write(
+        &self,
+        request: &Request<'_>,
+        data: &mut dyn RequestData,
+        size: usize,
+    ) -> Result<usize> {
         let mut left = size.min(data.remaining());
         let mut written = 0_usize;
+        let mut waiter = None;
         while left > 0 {
-            match data.drain_to(&self.0, left, Position::Current) {
+            match self.write_part(request, &mut waiter, data, left) {
                 Ok(0) => break,
                 Ok(count) => {
                     written = written.saturating_add(count);
                     left = left.saturating_sub(count);
                 }
-                Err(Errno::INTR) => {}
-                // Whoever gave us the stream made it non-blocking.
-                Err(Errno::AGAIN) => self.wait(),
                 Err(error) if written == 0 => return Err(error),
                 Err(_) => break,
             }
@@ -41,7 +68,40 @@ impl Output {
         Ok(written)
     }
 
-    fn wait(&self) {
-        let _ = rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None);
+    fn write_part<'s>(
+        &self,
+        request: &Request<'s>,
+        waiter: &mut Option<Waiter<'s>>,
+        data: &mut dyn RequestData,
+        left: usize,
+    ) -> Result<usize> {
+        if self.blocks {
+            self.wait(request, waiter)?;
+        }
+        let part = if self.blocks { left.min(READY) } else { left };
+        loop {
+            match data.drain_to(&self.file, part, Position::Current) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait(request, waiter)?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn wait<'s>(&self, request: &Request<'s>, waiter: &mut Option<Waiter<'s>>) -> Result<()> {
+        let waiter = match waiter {
+            Some(waiter) => waiter,
+            None => waiter.insert(request.waiter()?),
+        };
+        waiter.wait(&self.file, PollFlags::OUT)
+    }
+}
+
+/// Whether a write waits for whoever reads.
+fn may_wait(file: &File) -> bool {
+    match rustix::fs::fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::RegularFile | FileType::BlockDevice) => false,
+        Ok(FileType::CharacterDevice) => rustix::termios::isatty(file),
+        _ => true,
     }
 }

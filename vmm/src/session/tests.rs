@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use devices::filesystem::{Position, ROOT};
+use devices::filesystem::{Caller, Position, ROOT, Waiters};
 use guest_init::protocol;
 
 use super::*;
@@ -18,6 +18,13 @@ const CALLER: Caller = Caller {
     pid: 1,
     supplementary_gid: None,
 };
+
+/// The requests of a test.
+static WAITERS: Waiters = Waiters::new();
+
+fn request(unique: u64, node: NodeId) -> Request<'static> {
+    Request::new(unique, node, CALLER, &WAITERS)
+}
 
 /// The space of a READ reply, in memory of the test.
 struct Space {
@@ -105,30 +112,52 @@ fn session() -> Session {
 }
 
 fn inode(session: &Session, name: &CStr) -> NodeId {
-    session.lookup(&CALLER, ROOT, name).unwrap().inode
+    session.lookup(&request(1, ROOT), name).unwrap().inode
 }
 
 fn read(session: &Session, unique: u64, name: &CStr, size: u32, offset: u64) -> Result<Vec<u8>> {
-    let inode = inode(session, name);
+    let request = request(unique, inode(session, name));
+    read_as(session, &request, size, offset)
+}
+
+fn read_as(session: &Session, request: &Request<'_>, size: u32, offset: u64) -> Result<Vec<u8>> {
     let mut space = Space {
         bytes: Vec::new(),
         left: size as usize,
     };
-    let count = session.read(&CALLER, unique, inode, inode, &mut space, size, offset, 0)?;
+    let args = ReadArgs {
+        handle: request.node,
+        size,
+        offset,
+        flags: 0,
+    };
+    let count = session.read(request, &args, &mut space)?;
     assert_eq!(count, space.bytes.len());
     Ok(space.bytes)
 }
 
 fn write(session: &Session, name: &CStr, bytes: &[u8]) -> Result<usize> {
-    let inode = inode(session, name);
-    let request = WriteRequest {
+    write_as(session, &request(1, inode(session, name)), bytes)
+}
+
+fn write_as(session: &Session, request: &Request<'_>, bytes: &[u8]) -> Result<usize> {
+    let args = WriteArgs {
+        handle: request.node,
         size: u32::try_from(bytes.len()).unwrap(),
         offset: 0,
         flags: 1,
         from_cache: false,
         kill_privileges: false,
     };
-    session.write(&CALLER, inode, inode, &mut Data(bytes), &request)
+    session.write(request, &args, &mut Data(bytes))
+}
+
+fn open(session: &Session, node: NodeId, flags: u32) -> Result<Opened> {
+    let args = OpenArgs {
+        flags,
+        kill_privileges: false,
+    };
+    session.open(&request(1, node), args)
 }
 
 fn pipe() -> (File, File) {
@@ -166,13 +195,10 @@ fn every_file_is_found_listed_and_opened_for_its_one_purpose() {
         let node = Node::named(name.as_bytes()).unwrap();
         assert_eq!(Node::of(node.inode()), Some(node));
         let (right, wrong) = if node.is_writable() { (1, 0) } else { (0, 1) };
-        let opened = session.open(&CALLER, node.inode(), right, false).unwrap();
+        let opened = open(&session, node.inode(), right).unwrap();
         assert!(opened.behaviour.direct_io);
         for flags in [wrong, 2] {
-            assert_eq!(
-                session.open(&CALLER, node.inode(), flags, false),
-                Err(Errno::ACCESS)
-            );
+            assert_eq!(open(&session, node.inode(), flags), Err(Errno::ACCESS));
         }
     }
 }
@@ -180,11 +206,14 @@ fn every_file_is_found_listed_and_opened_for_its_one_purpose() {
 #[test]
 fn unknown_names_and_inodes_get_an_errno() {
     let session = session();
-    assert_eq!(session.lookup(&CALLER, ROOT, c"other"), Err(Errno::NOENT));
-    assert_eq!(session.lookup(&CALLER, 2, c"plan"), Err(Errno::NOTDIR));
+    assert_eq!(
+        session.lookup(&request(1, ROOT), c"other"),
+        Err(Errno::NOENT)
+    );
+    assert_eq!(session.lookup(&request(1, 2), c"plan"), Err(Errno::NOTDIR));
     for inode in [0, 9, u64::MAX] {
         assert_eq!(
-            session.getattr(&CALLER, inode, None).map(drop),
+            session.getattr(&request(1, inode), None).map(drop),
             Err(Errno::STALE)
         );
     }
@@ -219,26 +248,31 @@ fn files_and_the_null_device_are_input_too() {
 fn a_read_that_waits_for_input_can_be_interrupted() {
     let (stdin, _host) = pipe();
     let session = session_on(Some(stdin), tempfile::tempfile().unwrap());
-    assert!(!session.interrupt(7));
+    let waiters = Waiters::new();
+    let request = Request::new(7, inode(&session, c"stdin"), CALLER, &waiters);
+    assert!(!waiters.interrupt(7));
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| read(&session, 7, c"stdin", 1, 0));
-        while !session.interrupt(7) {
+        let waiting = scope.spawn(|| read_as(&session, &request, 1, 0));
+        while !waiters.interrupt(7) {
             thread::yield_now();
         }
         assert_eq!(waiting.join().unwrap(), Err(Errno::INTR));
     });
-    assert!(!session.interrupt(7));
+    assert!(!waiters.interrupt(7));
 }
 
 #[test]
 fn a_reset_ends_every_read_that_waits() {
+    let waiters = Waiters::new();
     let (stdin, _host) = pipe();
     let session = session_on(Some(stdin), tempfile::tempfile().unwrap());
+    let request = |unique, name| Request::new(unique, inode(&session, name), CALLER, &waiters);
+    let (input, size) = (request(1, c"stdin"), request(2, c"winsize"));
     thread::scope(|scope| {
-        let input = scope.spawn(|| read(&session, 1, c"stdin", 1, 0));
-        let size = scope.spawn(|| read(&session, 2, c"winsize", 99, 0));
+        let input = scope.spawn(|| read_as(&session, &input, 1, 0));
+        let size = scope.spawn(|| read_as(&session, &size, 99, 0));
         while !(input.is_finished() && size.is_finished()) {
-            session.destroy();
+            waiters.interrupt_all();
             thread::yield_now();
         }
         assert_eq!(input.join().unwrap(), Err(Errno::INTR));
@@ -296,16 +330,64 @@ fn a_stream_that_does_not_block_loses_nothing() {
     });
 }
 
+/// Writes until `interrupted` says so, to a stream that nobody reads.
+#[track_caller]
+fn assert_output_can_be_interrupted(stdout: File) {
+    let session = session_on(None, stdout);
+    let waiters = Waiters::new();
+    let request = Request::new(7, inode(&session, c"stdout"), CALLER, &waiters);
+    let interrupted = || {
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| write_as(&session, &request, &vec![7; 1 << 20]));
+            while !waiting.is_finished() {
+                waiters.interrupt(7);
+                thread::yield_now();
+            }
+            waiting.join().unwrap()
+        })
+    };
+    let written = interrupted().unwrap();
+    assert!(written > 0 && written < 1 << 20, "{written}");
+    assert_eq!(interrupted(), Err(Errno::INTR));
+}
+
+#[test]
+fn a_write_that_nobody_reads_can_be_interrupted() {
+    let (_host, stdout) = pipe();
+    assert_output_can_be_interrupted(stdout);
+}
+
+#[test]
+fn a_write_to_a_socket_that_nobody_reads_can_be_interrupted() {
+    let (_host, stdout) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert_output_can_be_interrupted(OwnedFd::from(stdout).into());
+}
+
+#[test]
+fn the_flags_of_the_hosts_stream_stay_as_they_are() {
+    let (mut host, stdout) = pipe();
+    let given = stdout.try_clone().unwrap();
+    let before = rustix::fs::fcntl_getfl(&given).unwrap();
+    let session = session_on(None, stdout);
+    assert_eq!(write(&session, c"stdout", b"text"), Ok(4));
+    assert_eq!(rustix::fs::fcntl_getfl(&given).unwrap(), before);
+    // The session keeps the pipe open no longer than it lives.
+    drop((session, given));
+    let mut all = Vec::new();
+    host.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"text");
+}
+
 #[test]
 fn only_what_waits_for_the_host_is_said_to_block() {
     let session = session();
-    let node = |name| inode(&session, name);
-    assert!(session.may_block(FUSE_READ, node(c"stdin")));
-    assert!(session.may_block(FUSE_READ, node(c"winsize")));
-    assert!(session.may_block(FUSE_WRITE, node(c"stdout")));
-    assert!(!session.may_block(FUSE_READ, node(c"plan")));
-    assert!(!session.may_block(FUSE_WRITE, node(c"status")));
-    assert!(!session.may_block(FUSE_READ, u64::MAX));
+    let is_stream = |name| session.is_stream(inode(&session, name));
+    assert!(is_stream(c"stdin"));
+    assert!(is_stream(c"winsize"));
+    assert!(is_stream(c"stdout"));
+    assert!(!is_stream(c"plan"));
+    assert!(!is_stream(c"status"));
+    assert!(!session.is_stream(u64::MAX));
 }
 
 #[test]
@@ -352,8 +434,9 @@ fn a_status_that_is_wrong_or_too_long_is_refused() {
 #[test]
 fn a_write_that_claims_more_than_it_has_is_refused() {
     let session = session();
-    let status = inode(&session, c"status");
-    let request = WriteRequest {
+    let request = request(1, inode(&session, c"status"));
+    let args = WriteArgs {
+        handle: request.node,
         size: 100,
         offset: 0,
         flags: 1,
@@ -361,7 +444,7 @@ fn a_write_that_claims_more_than_it_has_is_refused() {
         kill_privileges: false,
     };
     assert_eq!(
-        session.write(&CALLER, status, status, &mut Data(b"{}"), &request),
+        session.write(&request, &args, &mut Data(b"{}")),
         Err(Errno::IO)
     );
 }

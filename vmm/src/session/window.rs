@@ -1,11 +1,11 @@
 //! The size of the host's terminal, for the pseudo-terminal in the guest.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use devices::filesystem::Result;
+use devices::filesystem::{Request, Result};
 use guest_init::protocol::WindowSize;
-
-use super::waiters::Waiter;
+use rustix::event::{EventfdFlags, PollFlags};
 
 /// The size now, and the one that the guest knows.
 #[derive(Debug)]
@@ -15,6 +15,9 @@ pub(super) struct Window(Mutex<Sizes>);
 struct Sizes {
     now: WindowSize,
     told: WindowSize,
+    /// An eventfd that is ready when there may be another size; made for the
+    /// first request that waits for one.
+    changed: Option<Arc<OwnedFd>>,
 }
 
 impl Window {
@@ -23,28 +26,54 @@ impl Window {
         Self(Mutex::new(Sizes {
             now: size,
             told: size,
+            changed: None,
         }))
     }
 
-    /// Whoever calls it has to wake the requests that wait.
+    /// The terminal has another size.
     pub(super) fn resize(&self, size: WindowSize) {
-        self.lock().now = size;
+        let mut sizes = self.lock();
+        sizes.now = size;
+        if let Some(changed) = &sizes.changed {
+            // Full only if it is ready already.
+            let _ = rustix::io::write(changed, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Waits for a size that the guest does not know.
-    pub(super) fn next(&self, waiter: &Waiter<'_>) -> Result<WindowSize> {
+    pub(super) fn next(&self, request: &Request<'_>) -> Result<WindowSize> {
+        let waiter = request.waiter()?;
         loop {
-            let mut sizes = self.lock();
-            if sizes.now != sizes.told {
-                sizes.told = sizes.now;
-                return Ok(sizes.now);
-            }
-            drop(sizes);
-            waiter.wait(None)?;
+            let changed = {
+                let mut sizes = self.lock();
+                if sizes.now != sizes.told {
+                    sizes.told = sizes.now;
+                    return Ok(sizes.now);
+                }
+                let changed = sizes.changed()?;
+                // Whatever it says is known by now.
+                let _ = rustix::io::read(&changed, &mut [0; 8]);
+                changed
+            };
+            waiter.wait(&changed, PollFlags::IN)?;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sizes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sizes {
+    fn changed(&mut self) -> Result<Arc<OwnedFd>> {
+        let changed = match &self.changed {
+            Some(changed) => changed,
+            None => {
+                let flags = EventfdFlags::CLOEXEC.union(EventfdFlags::NONBLOCK);
+                let event = rustix::event::eventfd(0, flags)?;
+                self.changed.insert(Arc::new(event))
+            }
+        };
+        Ok(Arc::clone(changed))
     }
 }

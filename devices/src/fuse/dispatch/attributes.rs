@@ -5,42 +5,26 @@ use std::mem::size_of;
 use fuse_backend_rs::abi::fuse_abi::{AccessIn, AttrOut, GetattrIn, SetattrIn, StatfsOut};
 use rustix::io::Errno;
 
-use super::Context;
+use super::Call;
 use crate::filesystem::{Result, SetAttributes, SetTime, Timestamp};
 use crate::fuse::encoding::{attr_out, statfs_out};
 use crate::fuse::flags::{GETATTR_FH, setattr as valid};
-use crate::fuse::reply::Reply;
-use crate::fuse::request::Body;
 
-pub(super) fn getattr(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let input: GetattrIn = body.object()?;
-    reply.ensure(size_of::<AttrOut>())?;
+pub(in crate::fuse) fn getattr(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: GetattrIn = call.body.object()?;
+    call.reply.ensure(size_of::<AttrOut>())?;
     let handle = (input.flags & GETATTR_FH != 0).then_some(input.fh);
-    let (attributes, timeout) =
-        context
-            .fs
-            .getattr(&context.caller, context.header.inode, handle)?;
-    reply.put(&attr_out(&attributes, timeout, context.agreed))
+    let (attributes, timeout) = call.fs.getattr(&call.request, handle)?;
+    call.reply.put(&attr_out(&attributes, timeout, call.agreed))
 }
 
-pub(super) fn setattr(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let input: SetattrIn = body.object()?;
+pub(in crate::fuse) fn setattr(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: SetattrIn = call.body.object()?;
     let changes = changes(&input)?;
-    reply.ensure(size_of::<AttrOut>())?;
+    call.reply.ensure(size_of::<AttrOut>())?;
     let handle = (input.valid & valid::FH != 0).then_some(input.fh);
-    let (attributes, timeout) =
-        context
-            .fs
-            .setattr(&context.caller, context.header.inode, handle, &changes)?;
-    reply.put(&attr_out(&attributes, timeout, context.agreed))
+    let (attributes, timeout) = call.fs.setattr(&call.request, handle, &changes)?;
+    call.reply.put(&attr_out(&attributes, timeout, call.agreed))
 }
 
 fn changes(input: &SetattrIn) -> Result<SetAttributes> {
@@ -77,15 +61,13 @@ fn timestamp(seconds: u64, nanoseconds: u32) -> Result<Timestamp> {
     })
 }
 
-pub(super) fn access(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: AccessIn = body.object()?;
-    context
-        .fs
-        .access(&context.caller, context.header.inode, input.mask)
+pub(in crate::fuse) fn access(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: AccessIn = call.body.object()?;
+    call.fs.access(&call.request, input.mask)
 }
 
-pub(super) fn statfs(context: &Context<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    reply.ensure(size_of::<StatfsOut>())?;
-    let statistics = context.fs.statfs(&context.caller, context.header.inode)?;
-    reply.put(&statfs_out(&statistics))
+pub(in crate::fuse) fn statfs(call: &mut Call<'_, '_>) -> Result<()> {
+    call.reply.ensure(size_of::<StatfsOut>())?;
+    let statistics = call.fs.statfs(&call.request)?;
+    call.reply.put(&statfs_out(&statistics))
 }

@@ -5,46 +5,39 @@ use std::mem::size_of;
 use fuse_backend_rs::abi::fuse_abi::{BatchForgetIn, ForgetIn, ForgetOne};
 use rustix::io::Errno;
 
-use super::{Context, answer_entry};
+use super::Call;
 use crate::filesystem::Result;
 use crate::fuse::name;
-use crate::fuse::reply::Reply;
-use crate::fuse::request::Body;
 
-pub(super) fn lookup(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
+pub(in crate::fuse) fn lookup(call: &mut Call<'_, '_>) -> Result<()> {
     let mut space = name::SPACE;
-    let name = name::component(body, &mut space)?;
-    answer_entry(context, reply, || {
-        let parent = context.header.inode;
-        context.fs.lookup(&context.caller, parent, name)
-    })
+    let name = name::component(&mut call.body, &mut space)?;
+    call.ensure_entry()?;
+    let entry = call.fs.lookup(&call.request, name)?;
+    call.put_entry(&entry)
 }
 
-pub(super) fn readlink(context: &Context<'_>, reply: &mut Reply<'_>) -> Result<()> {
-    let target = context.fs.readlink(&context.caller, context.header.inode)?;
-    reply.put_bytes(&target)
+pub(in crate::fuse) fn readlink(call: &mut Call<'_, '_>) -> Result<()> {
+    let target = call.fs.readlink(&call.request)?;
+    call.reply.put_bytes(&target)
 }
 
-pub(super) fn forget(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: ForgetIn = body.object()?;
-    context.fs.forget(context.header.inode, input.nlookup);
+pub(in crate::fuse) fn forget(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: ForgetIn = call.body.object()?;
+    call.fs.forget(call.request.node, input.nlookup);
     Ok(())
 }
 
 /// Nothing is forgotten when the count is wrong: half a list could be any
 /// other list. The length of the request bounds the loop.
-pub(super) fn batch_forget(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: BatchForgetIn = body.object()?;
-    if (input.count as usize).checked_mul(size_of::<ForgetOne>()) != Some(body.remaining()) {
+pub(in crate::fuse) fn batch_forget(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: BatchForgetIn = call.body.object()?;
+    if (input.count as usize).checked_mul(size_of::<ForgetOne>()) != Some(call.body.remaining()) {
         return Err(Errno::INVAL);
     }
     for _ in 0..input.count {
-        let one: ForgetOne = body.object()?;
-        context.fs.forget(one.nodeid, one.nlookup);
+        let one: ForgetOne = call.body.object()?;
+        call.fs.forget(one.nodeid, one.nlookup);
     }
     Ok(())
 }

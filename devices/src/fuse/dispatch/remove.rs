@@ -2,47 +2,39 @@
 
 use fuse_backend_rs::abi::fuse_abi::{Rename2In, RenameIn};
 
-use super::Context;
-use crate::filesystem::Result;
+use super::Call;
+use crate::filesystem::{NodeId, RenameArgs, Result};
 use crate::fuse::name;
-use crate::fuse::request::Body;
 
-pub(super) fn unlink(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
+pub(in crate::fuse) fn unlink(call: &mut Call<'_, '_>) -> Result<()> {
     let mut space = name::SPACE;
-    let name = name::component(body, &mut space)?;
-    context
-        .fs
-        .unlink(&context.caller, context.header.inode, name)
+    let name = name::component(&mut call.body, &mut space)?;
+    call.fs.unlink(&call.request, name)
 }
 
-pub(super) fn rmdir(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
+pub(in crate::fuse) fn rmdir(call: &mut Call<'_, '_>) -> Result<()> {
     let mut space = name::SPACE;
-    let name = name::component(body, &mut space)?;
-    context
-        .fs
-        .rmdir(&context.caller, context.header.inode, name)
+    let name = name::component(&mut call.body, &mut space)?;
+    call.fs.rmdir(&call.request, name)
 }
 
-pub(super) fn rename(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: RenameIn = body.object()?;
-    move_name(context, body, input.newdir, 0)
+pub(in crate::fuse) fn rename(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: RenameIn = call.body.object()?;
+    move_name(call, input.newdir, 0)
 }
 
-pub(super) fn rename2(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
-    let input: Rename2In = body.object()?;
-    move_name(context, body, input.newdir, input.flags)
+pub(in crate::fuse) fn rename2(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: Rename2In = call.body.object()?;
+    move_name(call, input.newdir, input.flags)
 }
 
-fn move_name(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    new_parent: u64,
-    flags: u32,
-) -> Result<()> {
+fn move_name(call: &mut Call<'_, '_>, parent: NodeId, flags: u32) -> Result<()> {
     let mut space = name::TWO_NAMES_SPACE;
-    let (name, new_name) = name::two_components(body, &mut space)?;
-    let parent = context.header.inode;
-    context
-        .fs
-        .rename(&context.caller, parent, name, new_parent, new_name, flags)
+    let (name, new_name) = name::two_components(&mut call.body, &mut space)?;
+    let to = RenameArgs {
+        parent,
+        name: new_name,
+        flags,
+    };
+    call.fs.rename(&call.request, name, to)
 }

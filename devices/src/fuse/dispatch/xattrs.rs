@@ -1,86 +1,73 @@
-//! Operations on extended attributes.
+//! SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR.
 
 use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{GetxattrIn, GetxattrOut, SetxattrIn};
 use rustix::io::Errno;
 
-use super::Context;
-use crate::filesystem::Result;
+use super::Call;
+use crate::filesystem::{Result, SetXattrArgs};
 use crate::fuse::flags::{InitFlags, SETXATTR_ACL_KILL_SGID};
 use crate::fuse::name;
 use crate::fuse::reply::Reply;
-use crate::fuse::request::Body;
 
 /// Longest value, and longest list of names, in bytes (`XATTR_SIZE_MAX`,
 /// `XATTR_LIST_MAX` in `linux/limits.h`).
 const XATTR_MAX: usize = 65536;
 
-pub(super) fn setxattr(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let input: SetxattrIn = body.object()?;
+pub(in crate::fuse) fn setxattr(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: SetxattrIn = call.body.object()?;
     // `struct fuse_setxattr_in` has 8 bytes more when that was agreed on.
-    let [setxattr_flags, _padding] = if context.agreed.contains(InitFlags::SETXATTR_EXT) {
-        body.object::<[u32; 2]>()?
+    let [setxattr_flags, _padding] = if call.agreed.contains(InitFlags::SETXATTR_EXT) {
+        call.body.object::<[u32; 2]>()?
     } else {
         [0; 2]
     };
     let size = input.size as usize;
-    let name_len = body.remaining().checked_sub(size).ok_or(Errno::INVAL)?;
+    let name_len = call
+        .body
+        .remaining()
+        .checked_sub(size)
+        .ok_or(Errno::INVAL)?;
     if size > XATTR_MAX {
         return Err(Errno::TOOBIG);
     }
     let mut space = name::SPACE;
-    let name = name::attribute(body, name_len, &mut space)?;
+    let name = name::attribute(&mut call.body, name_len, &mut space)?;
     let mut value = vec![0; size];
-    body.fill(&mut value)?;
-    context.fs.setxattr(
-        &context.caller,
-        context.header.inode,
-        name,
-        &value,
-        input.flags,
-        setxattr_flags & SETXATTR_ACL_KILL_SGID != 0,
-    )?;
-    reply.accept(size);
+    call.body.fill(&mut value)?;
+    let args = SetXattrArgs {
+        value: &value,
+        flags: input.flags,
+        clear_set_gid: setxattr_flags & SETXATTR_ACL_KILL_SGID != 0,
+    };
+    call.fs.setxattr(&call.request, name, &args)?;
+    call.reply.accept(size);
     Ok(())
 }
 
-pub(super) fn getxattr(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let input: GetxattrIn = body.object()?;
+pub(in crate::fuse) fn getxattr(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: GetxattrIn = call.body.object()?;
     let mut space = name::SPACE;
-    let name = name::attribute(body, body.remaining(), &mut space)?;
-    answer_bytes(input.size, reply, |size| {
-        let inode = context.header.inode;
-        context.fs.getxattr(&context.caller, inode, name, size)
+    let name_len = call.body.remaining();
+    let name = name::attribute(&mut call.body, name_len, &mut space)?;
+    answer_bytes(input.size, call.reply, |size| {
+        call.fs.getxattr(&call.request, name, size)
     })
 }
 
-pub(super) fn listxattr(
-    context: &Context<'_>,
-    body: &mut Body<'_>,
-    reply: &mut Reply<'_>,
-) -> Result<()> {
-    let input: GetxattrIn = body.object()?;
-    answer_bytes(input.size, reply, |size| {
-        let inode = context.header.inode;
-        context.fs.listxattr(&context.caller, inode, size)
+pub(in crate::fuse) fn listxattr(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: GetxattrIn = call.body.object()?;
+    answer_bytes(input.size, call.reply, |size| {
+        call.fs.listxattr(&call.request, size)
     })
 }
 
-pub(super) fn removexattr(context: &Context<'_>, body: &mut Body<'_>) -> Result<()> {
+pub(in crate::fuse) fn removexattr(call: &mut Call<'_, '_>) -> Result<()> {
     let mut space = name::SPACE;
-    let name = name::attribute(body, body.remaining(), &mut space)?;
-    context
-        .fs
-        .removexattr(&context.caller, context.header.inode, name)
+    let name_len = call.body.remaining();
+    let name = name::attribute(&mut call.body, name_len, &mut space)?;
+    call.fs.removexattr(&call.request, name)
 }
 
 /// Answers with what `get` comes back with, or with its length alone when

@@ -10,7 +10,9 @@ use rustix::io::Errno;
 use super::guest::{UNTOUCHED, exchange, exchange_scattered};
 use super::requests::{init, read, write};
 use crate::filesystem::{
-    Caller, FileSystem, Handle, NodeId, Position, ReplyData, RequestData, Result, WriteRequest,
+    AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
+    LookupOperations, Position, ReadArgs, RemoveOperations, ReplyData, Request, RequestData,
+    Result, WriteArgs, XattrOperations,
 };
 use crate::fuse::Server;
 
@@ -37,38 +39,35 @@ impl OneFile {
     }
 }
 
-impl FileSystem for OneFile {
-    fn read(
-        &self,
-        _: &Caller,
-        _: u64,
-        _: NodeId,
-        _: Handle,
-        data: &mut dyn ReplyData,
-        size: u32,
-        offset: u64,
-        _: u32,
-    ) -> Result<usize> {
-        assert_eq!(data.space(), size as usize);
-        let count = data.fill_from(&self.file, usize::MAX, self.position(offset))?;
-        assert_eq!(data.space(), size as usize - count);
-        assert_eq!(data.put(&vec![0; size as usize + 1]), Err(Errno::IO));
+impl FileSystem for OneFile {}
+impl LookupOperations for OneFile {}
+impl CreateOperations for OneFile {}
+impl RemoveOperations for OneFile {}
+impl AttributeOperations for OneFile {}
+impl DirectoryOperations for OneFile {}
+impl XattrOperations for OneFile {}
+
+impl FileOperations for OneFile {
+    fn read(&self, _: &Request<'_>, args: &ReadArgs, data: &mut dyn ReplyData) -> Result<usize> {
+        let size = args.size as usize;
+        assert_eq!(data.space(), size);
+        let count = data.fill_from(&self.file, usize::MAX, self.position(args.offset))?;
+        assert_eq!(data.space(), size - count);
+        assert_eq!(data.put(&vec![0; size + 1]), Err(Errno::IO));
         Ok(self.claim(count))
     }
 
     fn write(
         &self,
-        _: &Caller,
-        _: NodeId,
-        _: Handle,
+        _: &Request<'_>,
+        args: &WriteArgs,
         data: &mut dyn RequestData,
-        request: &WriteRequest,
     ) -> Result<usize> {
-        assert_eq!(data.remaining(), request.size as usize);
-        let too_much = &mut vec![0; request.size as usize + 1];
-        assert_eq!(data.take(too_much), Err(Errno::IO));
-        let count = data.drain_to(&self.file, usize::MAX, self.position(request.offset))?;
-        assert_eq!(data.remaining(), request.size as usize - count);
+        let size = args.size as usize;
+        assert_eq!(data.remaining(), size);
+        assert_eq!(data.take(&mut vec![0; size + 1]), Err(Errno::IO));
+        let count = data.drain_to(&self.file, usize::MAX, self.position(args.offset))?;
+        assert_eq!(data.remaining(), size - count);
         Ok(self.claim(count))
     }
 }

@@ -8,6 +8,7 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::fuse::{Opcode, Server};
+use crate::virtio::fs::RequestServer;
 
 /// `unique` of every message here.
 pub(super) const UNIQUE: u64 = 0x1122_3344_5566_7788;

@@ -181,12 +181,7 @@ fn nothing_is_done_for_a_request_without_room_for_a_header() {
         for room in [0, 1, 15] {
             exchange(&server, &request, room).assert_nothing();
         }
-        let calls = recorder.calls();
-        if sound.call.starts_with("interrupt") {
-            assert_eq!(calls, [sound.call; 3]);
-        } else {
-            assert!(calls.is_empty(), "{} was executed", sound.call);
-        }
+        assert!(recorder.calls().is_empty(), "{} was executed", sound.call);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod data;
 mod guest;
+mod interrupts;
 mod layout;
 mod malformed;
 mod random;

@@ -2,7 +2,6 @@
 //! knows.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,8 +21,6 @@ pub(super) struct Recorder {
     pub(super) caller: Mutex<Option<Caller>>,
     /// What every operation fails with, if anything.
     pub(super) failure: Mutex<Option<Errno>>,
-    /// Whether an interrupted request is found.
-    pub(super) finds_interrupted: AtomicBool,
     /// What READLINK, GETXATTR, LISTXATTR and READ answer.
     pub(super) content: Mutex<Vec<u8>>,
     /// The names READDIR answers.
@@ -54,15 +51,20 @@ impl Recorder {
         self.calls.lock().unwrap().push(call);
     }
 
-    fn call<T>(&self, caller: &Caller, call: String, answer: T) -> Result<T> {
-        self.note(call);
-        *self.caller.lock().unwrap() = Some(*caller);
+    /// Notes an operation, the node it is about, and what is asked of it.
+    fn call<T>(&self, request: &Request<'_>, operation: &str, asked: &str, answer: T) -> Result<T> {
+        let call = format!("{operation} {} {asked}", request.node);
+        self.note(call.trim_end().to_owned());
+        *self.caller.lock().unwrap() = Some(request.caller);
         match *self.failure.lock().unwrap() {
             Some(errno) => Err(errno),
             None => Ok(answer),
         }
     }
 }
+
+/// The node that is a stream.
+pub(super) const STREAM: NodeId = 9;
 
 /// What makes a server agree on all it can.
 pub(super) const ALL_WISHES: Wishes = Wishes {
@@ -92,7 +94,6 @@ pub(super) fn in_session(wishes: Wishes) -> (Server, Arc<Recorder>) {
 pub(super) fn before_session(wishes: Wishes) -> (Server, Arc<Recorder>) {
     let recorder = Arc::new(Recorder {
         wishes,
-        finds_interrupted: AtomicBool::new(true),
         content: Mutex::new(b"content".to_vec()),
         names: Mutex::new(vec![b"a".to_vec(), b"bcd".to_vec()]),
         ..Recorder::default()
@@ -161,158 +162,99 @@ impl FileSystem for Recorder {
         self.note("destroy".into());
     }
 
-    fn may_block(&self, opcode: u32, inode: NodeId) -> bool {
-        self.note(format!("may_block {opcode} {inode}"));
-        true
+    fn is_stream(&self, node: NodeId) -> bool {
+        self.note(format!("is_stream {node}"));
+        node == STREAM
+    }
+}
+
+impl LookupOperations for Recorder {
+    fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
+        self.call(request, "lookup", &format!("{name:?}"), ENTRY)
     }
 
-    fn interrupt(&self, unique: u64) -> bool {
-        self.note(format!("interrupt {unique:#x}"));
-        self.finds_interrupted.load(Ordering::Relaxed)
+    fn forget(&self, node: NodeId, count: u64) {
+        self.note(format!("forget {node} {count}"));
     }
 
-    fn lookup(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<Entry> {
-        self.call(caller, format!("lookup {parent} {name:?}"), ENTRY)
+    fn readlink(&self, request: &Request<'_>) -> Result<Vec<u8>> {
+        self.call(request, "readlink", "", self.content_now())
+    }
+}
+
+impl CreateOperations for Recorder {
+    fn symlink(&self, request: &Request<'_>, name: &CStr, target: &CStr) -> Result<Entry> {
+        self.call(request, "symlink", &format!("{name:?} {target:?}"), ENTRY)
     }
 
-    fn forget(&self, inode: NodeId, count: u64) {
-        self.note(format!("forget {inode} {count}"));
+    fn mknod(&self, request: &Request<'_>, name: &CStr, new: &NewNode) -> Result<Entry> {
+        self.call(request, "mknod", &format!("{name:?} {new:?}"), ENTRY)
     }
 
-    fn getattr(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        handle: Option<Handle>,
-    ) -> Result<(Attributes, Duration)> {
-        let call = format!("getattr {inode} {handle:?}");
-        self.call(caller, call, (ATTRIBUTES, TIMEOUT))
+    fn mkdir(&self, request: &Request<'_>, name: &CStr, new: &NewNode) -> Result<Entry> {
+        self.call(request, "mkdir", &format!("{name:?} {new:?}"), ENTRY)
     }
 
-    fn setattr(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        handle: Option<Handle>,
-        changes: &SetAttributes,
-    ) -> Result<(Attributes, Duration)> {
-        let call = format!("setattr {inode} {handle:?} {changes:?}");
-        self.call(caller, call, (ATTRIBUTES, TIMEOUT))
-    }
-
-    fn readlink(&self, caller: &Caller, inode: NodeId) -> Result<Vec<u8>> {
-        self.call(caller, format!("readlink {inode}"), self.content_now())
-    }
-
-    fn symlink(
-        &self,
-        caller: &Caller,
-        target: &CStr,
-        parent: NodeId,
-        name: &CStr,
-        umask: u32,
-    ) -> Result<Entry> {
-        let call = format!("symlink {target:?} {parent} {name:?} {umask}");
-        self.call(caller, call, ENTRY)
-    }
-
-    fn mknod(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
-        self.call(caller, format!("mknod {parent} {name:?} {node:?}"), ENTRY)
-    }
-
-    fn mkdir(&self, caller: &Caller, parent: NodeId, name: &CStr, node: NewNode) -> Result<Entry> {
-        self.call(caller, format!("mkdir {parent} {name:?} {node:?}"), ENTRY)
-    }
-
-    fn unlink(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
-        self.call(caller, format!("unlink {parent} {name:?}"), ())
-    }
-
-    fn rmdir(&self, caller: &Caller, parent: NodeId, name: &CStr) -> Result<()> {
-        self.call(caller, format!("rmdir {parent} {name:?}"), ())
-    }
-
-    fn rename(
-        &self,
-        caller: &Caller,
-        parent: NodeId,
-        name: &CStr,
-        new_parent: NodeId,
-        new_name: &CStr,
-        flags: u32,
-    ) -> Result<()> {
-        let call = format!("rename {parent} {name:?} {new_parent} {new_name:?} {flags}");
-        self.call(caller, call, ())
-    }
-
-    fn link(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        new_parent: NodeId,
-        new_name: &CStr,
-    ) -> Result<Entry> {
-        let call = format!("link {inode} {new_parent} {new_name:?}");
-        self.call(caller, call, ENTRY)
-    }
-
-    fn open(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        flags: u32,
-        kill_privileges: bool,
-    ) -> Result<Opened> {
-        let call = format!("open {inode} {flags} {kill_privileges}");
-        self.call(caller, call, OPENED)
+    fn link(&self, request: &Request<'_>, name: &CStr, node: NodeId) -> Result<Entry> {
+        self.call(request, "link", &format!("{name:?} {node}"), ENTRY)
     }
 
     fn create(
         &self,
-        caller: &Caller,
-        parent: NodeId,
+        request: &Request<'_>,
         name: &CStr,
-        node: NewNode,
-        flags: u32,
-        kill_privileges: bool,
+        new: &NewNode,
+        open: OpenArgs,
     ) -> Result<(Entry, Opened)> {
-        let call = format!("create {parent} {name:?} {node:?} {flags} {kill_privileges}");
-        self.call(caller, call, (ENTRY, OPENED))
+        let asked = format!("{name:?} {new:?} {open:?}");
+        self.call(request, "create", &asked, (ENTRY, OPENED))
+    }
+}
+
+impl RemoveOperations for Recorder {
+    fn unlink(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
+        self.call(request, "unlink", &format!("{name:?}"), ())
     }
 
-    fn read(
+    fn rmdir(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
+        self.call(request, "rmdir", &format!("{name:?}"), ())
+    }
+
+    fn rename(&self, request: &Request<'_>, name: &CStr, to: RenameArgs<'_>) -> Result<()> {
+        self.call(request, "rename", &format!("{name:?} {to:?}"), ())
+    }
+}
+
+impl AttributeOperations for Recorder {
+    fn getattr(
         &self,
-        caller: &Caller,
-        unique: u64,
-        inode: NodeId,
-        handle: Handle,
-        data: &mut dyn ReplyData,
-        size: u32,
-        offset: u64,
-        flags: u32,
-    ) -> Result<usize> {
-        let content = self.content_now();
-        let count = content.len().min(data.space());
-        data.put(&content[..count])?;
-        let call = format!("read {unique:#x} {inode} {handle} {size} {offset} {flags}");
-        self.call(caller, call, count)
+        request: &Request<'_>,
+        handle: Option<Handle>,
+    ) -> Result<(Attributes, Duration)> {
+        let answer = (ATTRIBUTES, TIMEOUT);
+        self.call(request, "getattr", &format!("{handle:?}"), answer)
     }
 
-    fn write(
+    fn setattr(
         &self,
-        caller: &Caller,
-        inode: NodeId,
-        handle: Handle,
-        data: &mut dyn RequestData,
-        request: &WriteRequest,
-    ) -> Result<usize> {
-        let mut bytes = vec![0; data.remaining()];
-        data.take(&mut bytes)?;
-        let call = format!("write {inode} {handle} {request:?} {bytes:?}");
-        self.call(caller, call, bytes.len())
+        request: &Request<'_>,
+        handle: Option<Handle>,
+        changes: &SetAttributes,
+    ) -> Result<(Attributes, Duration)> {
+        let answer = (ATTRIBUTES, TIMEOUT);
+        self.call(
+            request,
+            "setattr",
+            &format!("{handle:?} {changes:?}"),
+            answer,
+        )
     }
 
-    fn statfs(&self, caller: &Caller, inode: NodeId) -> Result<Statistics> {
+    fn access(&self, request: &Request<'_>, mask: u32) -> Result<()> {
+        self.call(request, "access", &mask.to_string(), ())
+    }
+
+    fn statfs(&self, request: &Request<'_>) -> Result<Statistics> {
         let statistics = Statistics {
             blocks: 51,
             blocks_free: 52,
@@ -323,29 +265,69 @@ impl FileSystem for Recorder {
             name_max: 57,
             fragment_size: 58,
         };
-        self.call(caller, format!("statfs {inode}"), statistics)
+        self.call(request, "statfs", "", statistics)
+    }
+}
+
+impl FileOperations for Recorder {
+    fn open(&self, request: &Request<'_>, args: OpenArgs) -> Result<Opened> {
+        self.call(request, "open", &format!("{args:?}"), OPENED)
     }
 
-    fn flush(&self, caller: &Caller, inode: NodeId, handle: Handle, lock_owner: u64) -> Result<()> {
-        self.call(caller, format!("flush {inode} {handle} {lock_owner}"), ())
+    fn read(
+        &self,
+        request: &Request<'_>,
+        args: &ReadArgs,
+        data: &mut dyn ReplyData,
+    ) -> Result<usize> {
+        let content = self.content_now();
+        let count = content.len().min(data.space());
+        data.put(&content[..count])?;
+        let asked = format!("{:#x} {args:?}", request.unique);
+        self.call(request, "read", &asked, count)
     }
 
-    fn release(&self, caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
-        self.call(caller, format!("release {inode} {handle}"), ())
+    fn write(
+        &self,
+        request: &Request<'_>,
+        args: &WriteArgs,
+        data: &mut dyn RequestData,
+    ) -> Result<usize> {
+        let mut bytes = vec![0; data.remaining()];
+        data.take(&mut bytes)?;
+        let asked = format!("{args:?} {bytes:?}");
+        self.call(request, "write", &asked, bytes.len())
     }
 
-    fn fsync(&self, caller: &Caller, inode: NodeId, handle: Handle, data_only: bool) -> Result<()> {
-        self.call(caller, format!("fsync {inode} {handle} {data_only}"), ())
+    fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        self.call(request, "flush", &handle.to_string(), ())
     }
 
-    fn opendir(&self, caller: &Caller, inode: NodeId, flags: u32) -> Result<Opened> {
-        self.call(caller, format!("opendir {inode} {flags}"), OPENED)
+    fn release(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        self.call(request, "release", &handle.to_string(), ())
+    }
+
+    fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        self.call(request, "fsync", &format!("{handle} {data_only}"), ())
+    }
+
+    fn fallocate(&self, request: &Request<'_>, args: &FallocateArgs) -> Result<()> {
+        self.call(request, "fallocate", &format!("{args:?}"), ())
+    }
+
+    fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
+        self.call(request, "lseek", &format!("{args:?}"), 61)
+    }
+}
+
+impl DirectoryOperations for Recorder {
+    fn opendir(&self, request: &Request<'_>) -> Result<Opened> {
+        self.call(request, "opendir", "", OPENED)
     }
 
     fn readdir(
         &self,
-        caller: &Caller,
-        inode: NodeId,
+        request: &Request<'_>,
         handle: Handle,
         offset: u64,
         listing: &mut dyn Listing,
@@ -364,81 +346,34 @@ impl FileSystem for Recorder {
             );
         }
         let failure = *self.listing_failure.lock().unwrap();
-        self.call(
-            caller,
-            format!("readdir {inode} {handle} {offset} {plus}"),
-            (),
-        )?;
+        self.call(request, "readdir", &format!("{handle} {offset} {plus}"), ())?;
         failure.map_or(Ok(()), Err)
     }
 
-    fn releasedir(&self, caller: &Caller, inode: NodeId, handle: Handle) -> Result<()> {
-        self.call(caller, format!("releasedir {inode} {handle}"), ())
+    fn releasedir(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+        self.call(request, "releasedir", &handle.to_string(), ())
     }
 
-    fn fsyncdir(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        handle: Handle,
-        data_only: bool,
-    ) -> Result<()> {
-        self.call(caller, format!("fsyncdir {inode} {handle} {data_only}"), ())
+    fn fsyncdir(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        self.call(request, "fsyncdir", &format!("{handle} {data_only}"), ())
+    }
+}
+
+impl XattrOperations for Recorder {
+    fn setxattr(&self, request: &Request<'_>, name: &CStr, args: &SetXattrArgs<'_>) -> Result<()> {
+        self.call(request, "setxattr", &format!("{name:?} {args:?}"), ())
     }
 
-    fn access(&self, caller: &Caller, inode: NodeId, mask: u32) -> Result<()> {
-        self.call(caller, format!("access {inode} {mask}"), ())
+    fn getxattr(&self, request: &Request<'_>, name: &CStr, size: u32) -> Result<Vec<u8>> {
+        let asked = format!("{name:?} {size}");
+        self.call(request, "getxattr", &asked, self.content_now())
     }
 
-    fn setxattr(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        name: &CStr,
-        value: &[u8],
-        flags: u32,
-        clear_set_gid: bool,
-    ) -> Result<()> {
-        let call = format!("setxattr {inode} {name:?} {value:?} {flags} {clear_set_gid}");
-        self.call(caller, call, ())
+    fn listxattr(&self, request: &Request<'_>, size: u32) -> Result<Vec<u8>> {
+        self.call(request, "listxattr", &size.to_string(), self.content_now())
     }
 
-    fn getxattr(&self, caller: &Caller, inode: NodeId, name: &CStr, size: u32) -> Result<Vec<u8>> {
-        let call = format!("getxattr {inode} {name:?} {size}");
-        self.call(caller, call, self.content_now())
-    }
-
-    fn listxattr(&self, caller: &Caller, inode: NodeId, size: u32) -> Result<Vec<u8>> {
-        let call = format!("listxattr {inode} {size}");
-        self.call(caller, call, self.content_now())
-    }
-
-    fn removexattr(&self, caller: &Caller, inode: NodeId, name: &CStr) -> Result<()> {
-        self.call(caller, format!("removexattr {inode} {name:?}"), ())
-    }
-
-    fn fallocate(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        handle: Handle,
-        mode: u32,
-        offset: u64,
-        length: u64,
-    ) -> Result<()> {
-        let call = format!("fallocate {inode} {handle} {mode} {offset} {length}");
-        self.call(caller, call, ())
-    }
-
-    fn lseek(
-        &self,
-        caller: &Caller,
-        inode: NodeId,
-        handle: Handle,
-        offset: u64,
-        whence: u32,
-    ) -> Result<u64> {
-        let call = format!("lseek {inode} {handle} {offset} {whence}");
-        self.call(caller, call, 61)
+    fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
+        self.call(request, "removexattr", &format!("{name:?}"), ())
     }
 }

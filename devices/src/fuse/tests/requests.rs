@@ -60,7 +60,7 @@ pub(super) fn readdir(opcode: Opcode, size: u32) -> Message {
         .u32(0)
 }
 
-/// A request for each operation, laid out as `linux/fuse.h` says for a guest
+/// A request for each operation of the file system, laid out as `linux/fuse.h` says for a guest
 /// that agreed on everything.
 pub(super) fn every_request() -> Vec<Sound> {
     let sound = |message, call, reply| Sound {
@@ -102,7 +102,7 @@ pub(super) fn every_request() -> Vec<Sound> {
         sound(new(Opcode::READLINK), "readlink 5", 7),
         sound(
             new(Opcode::SYMLINK).bytes(b"name\0../tar/get\0"),
-            r#"symlink "../tar/get" 5 "name" 0"#,
+            r#"symlink 5 "name" "../tar/get""#,
             128,
         ),
         sound(
@@ -124,20 +124,24 @@ pub(super) fn every_request() -> Vec<Sound> {
         sound(new(Opcode::RMDIR).bytes(b"a\0"), r#"rmdir 5 "a""#, 0),
         sound(
             new(Opcode::RENAME).u64(6).bytes(b"a\0bc\0"),
-            r#"rename 5 "a" 6 "bc" 0"#,
+            r#"rename 5 "a" RenameArgs { parent: 6, name: "bc", flags: 0 }"#,
             0,
         ),
         sound(
             new(Opcode::RENAME2).u64(6).u32(2).u32(0).bytes(b"a\0bc\0"),
-            r#"rename 5 "a" 6 "bc" 2"#,
+            r#"rename 5 "a" RenameArgs { parent: 6, name: "bc", flags: 2 }"#,
             0,
         ),
         sound(
             new(Opcode::LINK).u64(6).bytes(b"a\0"),
-            r#"link 6 5 "a""#,
+            r#"link 5 "a" 6"#,
             128,
         ),
-        sound(new(Opcode::OPEN).u32(0o1002).u32(1), "open 5 514 true", 16),
+        sound(
+            new(Opcode::OPEN).u32(0o1002).u32(1),
+            "open 5 OpenArgs { flags: 514, kill_privileges: true }",
+            16,
+        ),
         sound(
             new(Opcode::CREATE)
                 .u32(0o102)
@@ -145,20 +149,25 @@ pub(super) fn every_request() -> Vec<Sound> {
                 .u32(0o77)
                 .u32(1)
                 .bytes(b"a\0"),
-            r#"create 5 "a" NewNode { mode: 33152, umask: 63, rdev: 0 } 66 true"#,
+            "create 5 \"a\" NewNode { mode: 33152, umask: 63, rdev: 0 } \
+             OpenArgs { flags: 66, kill_privileges: true }",
             144,
         ),
-        sound(read(4, 9), "read 0x1122334455667788 5 6 4 9 2", 4),
+        sound(
+            read(4, 9),
+            "read 5 0x1122334455667788 ReadArgs { handle: 6, size: 4, offset: 9, flags: 2 }",
+            4,
+        ),
         sound(
             write(3, 9, &[1, 2, 3]),
-            "write 5 6 WriteRequest { size: 3, offset: 9, flags: 2, from_cache: true, \
+            "write 5 WriteArgs { handle: 6, size: 3, offset: 9, flags: 2, from_cache: true, \
              kill_privileges: true } [1, 2, 3]",
             8,
         ),
         sound(new(Opcode::STATFS), "statfs 5", 80),
         sound(
             new(Opcode::FLUSH).u64(6).u32(0).u32(0).u64(7),
-            "flush 5 6 7",
+            "flush 5 6",
             0,
         ),
         sound(
@@ -167,7 +176,7 @@ pub(super) fn every_request() -> Vec<Sound> {
             0,
         ),
         sound(new(Opcode::FSYNC).u64(6).u32(1).u32(0), "fsync 5 6 true", 0),
-        sound(new(Opcode::OPENDIR).u32(3).u32(0), "opendir 5 3", 16),
+        sound(new(Opcode::OPENDIR).u32(3).u32(0), "opendir 5", 16),
         sound(readdir(Opcode::READDIR, 4096), "readdir 5 6 7 false", 64),
         sound(
             readdir(Opcode::READDIRPLUS, 4096),
@@ -192,7 +201,7 @@ pub(super) fn every_request() -> Vec<Sound> {
                 .u32(1)
                 .u32(0)
                 .bytes(b"user.a/b\0\x01\x02"),
-            r#"setxattr 5 "user.a/b" [1, 2] 1 true"#,
+            r#"setxattr 5 "user.a/b" SetXattrArgs { value: [1, 2], flags: 1, clear_set_gid: true }"#,
             0,
         ),
         sound(
@@ -208,14 +217,13 @@ pub(super) fn every_request() -> Vec<Sound> {
         ),
         sound(
             new(Opcode::FALLOCATE).u64(6).u64(7).u64(8).u32(3).u32(0),
-            "fallocate 5 6 3 7 8",
+            "fallocate 5 FallocateArgs { handle: 6, mode: 3, offset: 7, length: 8 }",
             0,
         ),
         sound(
             new(Opcode::LSEEK).u64(6).u64(7).u32(4).u32(0),
-            "lseek 5 6 7 4",
+            "lseek 5 LseekArgs { handle: 6, offset: 7, whence: 4 }",
             8,
         ),
-        sound(new(Opcode::INTERRUPT).u64(0x77), "interrupt 0x77", 0),
     ]
 }

@@ -109,5 +109,8 @@ fn setxattr_is_short_when_nothing_else_was_agreed_on() {
         .bytes(&[1, 2])
         .finish();
     exchange(&server, &short, 16).assert_success(0);
-    assert_eq!(recorder.calls(), [r#"setxattr 5 "user.a" [1, 2] 1 false"#]);
+    assert_eq!(
+        recorder.calls(),
+        [r#"setxattr 5 "user.a" SetXattrArgs { value: [1, 2], flags: 1, clear_set_gid: false }"#]
+    );
 }

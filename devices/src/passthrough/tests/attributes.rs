@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by};
 use crate::filesystem::{
-    Attributes, Caller, FileSystem, NodeId, ROOT, Result, SetAttributes, SetTime, Timestamp,
+    Attributes, Caller, NodeId, ROOT, Result, SetAttributes, SetTime, Timestamp,
 };
 use crate::passthrough::{CachePolicy, Config};
 
 fn set(share: &Share, inode: NodeId, changes: &SetAttributes) -> Result<Attributes> {
-    Ok(share.fs.setattr(&GUEST_ROOT, inode, None, changes)?.0)
+    Ok(share.fs.setattr(&by(&GUEST_ROOT, inode), None, changes)?.0)
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn access_is_judged_for_the_caller() {
         gid: 4321,
         ..GUEST_ROOT
     };
-    let asked = |caller, mask| share.fs.access(caller, inode, mask);
+    let asked = |caller, mask| share.fs.access(&by(caller, inode), mask);
 
     assert_eq!(asked(&GUEST_ROOT, 6), Ok(()));
     assert_eq!(asked(&GUEST_ROOT, 1), Err(Errno::ACCESS));
@@ -157,22 +158,11 @@ fn timeouts_follow_the_cache_policy() {
             cache,
             ..Config::default()
         });
-        share.fs.getattr(&GUEST_ROOT, ROOT, None).unwrap().1
+        share.fs.getattr(&by(&GUEST_ROOT, ROOT), None).unwrap().1
     };
 
     assert_eq!(timeout(CachePolicy::Never), Duration::ZERO);
     assert_eq!(timeout(CachePolicy::Auto), Duration::from_secs(1));
     assert_eq!(timeout(CachePolicy::Metadata), Duration::from_secs(86_400));
     assert_eq!(timeout(CachePolicy::Always), Duration::from_secs(86_400));
-}
-
-#[test]
-fn requests_that_wait_for_the_disk_are_named() {
-    let share = Share::new();
-    let slow: Vec<_> = (0..=60)
-        .filter(|op| share.fs.may_block(*op, ROOT))
-        .collect();
-
-    // FSYNC, FSYNCDIR, SETLKW, FALLOCATE, SYNCFS.
-    assert_eq!(slow, [20, 30, 33, 43, 50]);
 }

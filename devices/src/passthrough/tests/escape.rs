@@ -4,8 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share, c, name, names, node};
-use crate::filesystem::{FileSystem, ROOT};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, attribute, by, c, moved_to, name, names, node, opening};
+use crate::filesystem::ROOT;
 
 /// A share with a secret beside it.
 fn beside_a_secret() -> Share {
@@ -31,16 +32,17 @@ fn names_of_more_than_one_component_are_refused_everywhere() {
         let who = &GUEST_ROOT;
         let good = c"good";
         let outcomes = [
-            fs.lookup(who, ROOT, bad).map(drop),
-            fs.mkdir(who, ROOT, bad, node(0o755)).map(drop),
-            fs.mknod(who, ROOT, bad, node(0o644)).map(drop),
-            fs.symlink(who, good, ROOT, bad, 0).map(drop),
-            fs.create(who, ROOT, bad, node(0o644), 0, false).map(drop),
-            fs.link(who, file.inode, ROOT, bad).map(drop),
-            fs.unlink(who, ROOT, bad),
-            fs.rmdir(who, ROOT, bad),
-            fs.rename(who, ROOT, bad, ROOT, good, 0),
-            fs.rename(who, ROOT, c"f", ROOT, bad, 0),
+            fs.lookup(&by(who, ROOT), bad).map(drop),
+            fs.mkdir(&by(who, ROOT), bad, &node(0o755)).map(drop),
+            fs.mknod(&by(who, ROOT), bad, &node(0o644)).map(drop),
+            fs.symlink(&by(who, ROOT), bad, good).map(drop),
+            fs.create(&by(who, ROOT), bad, &node(0o644), opening(0, false))
+                .map(drop),
+            fs.link(&by(who, ROOT), bad, file.inode).map(drop),
+            fs.unlink(&by(who, ROOT), bad),
+            fs.rmdir(&by(who, ROOT), bad),
+            fs.rename(&by(who, ROOT), bad, moved_to(ROOT, good, 0)),
+            fs.rename(&by(who, ROOT), c"f", moved_to(ROOT, bad, 0)),
         ];
         assert_eq!(outcomes, [Err(Errno::INVAL); 10], "for {bad:?}");
     }
@@ -65,18 +67,16 @@ fn a_symbolic_link_is_never_followed() {
         Err(Errno::NOTDIR)
     );
     assert_eq!(
-        fs.opendir(&GUEST_ROOT, directory, 0).map(drop),
+        fs.opendir(&by(&GUEST_ROOT, directory)).map(drop),
         Err(Errno::NOTDIR)
     );
     assert_eq!(share.mkdir(directory, "new").map(drop), Err(Errno::NOTDIR));
     let flags = libc::O_RDWR | libc::O_TRUNC;
     let created = fs.create(
-        &GUEST_ROOT,
-        ROOT,
+        &by(&GUEST_ROOT, ROOT),
         c(b"file\0"),
-        node(0o644),
-        flags.cast_unsigned(),
-        false,
+        &node(0o644),
+        opening(flags.cast_unsigned(), false),
     );
     assert_eq!(created.map(drop), Err(Errno::LOOP));
     let secret = std::fs::read(share.outside().join("secret")).unwrap();
@@ -110,7 +110,7 @@ fn attributes_set_on_a_symbolic_link_stay_on_it() {
         size: Some(0),
         ..Default::default()
     };
-    let set = |changes| share.fs.setattr(&GUEST_ROOT, link, None, changes);
+    let set = |changes| share.fs.setattr(&by(&GUEST_ROOT, link), None, changes);
 
     let told = set(&changes).unwrap().0;
 
@@ -119,8 +119,12 @@ fn attributes_set_on_a_symbolic_link_stay_on_it() {
     assert_eq!(set(&size).map(drop), Err(Errno::INVAL));
     let xattr = share
         .fs
-        .setxattr(&GUEST_ROOT, link, c"trusted.x", b"1", 0, false)
-        .and_then(|()| share.fs.listxattr(&GUEST_ROOT, link, 100));
+        .setxattr(
+            &by(&GUEST_ROOT, link),
+            c"trusted.x",
+            &attribute(b"1", 0, false),
+        )
+        .and_then(|()| share.fs.listxattr(&by(&GUEST_ROOT, link), 100));
     let marked = if share.fs.keeps_owners() {
         Ok(b"trusted.x\0".to_vec())
     } else {
@@ -182,31 +186,31 @@ fn a_directory_moved_out_is_stale_with_all_below_it() {
     let below = share.walk("d/below").unwrap();
     let file = share.walk("d/below/f").unwrap();
     let (fs, who) = (&share.fs, &GUEST_ROOT);
-    let listing = fs.opendir(who, below, 0).unwrap();
+    let listing = fs.opendir(&by(who, below)).unwrap();
     let moved = share.outside().join("moved");
     std::fs::rename(share.path("d"), &moved).unwrap();
     std::fs::write(moved.join("below/later"), b"secret").unwrap();
 
     for inode in [directory, below] {
         let outcomes = [
-            fs.lookup(who, inode, c"later").map(drop),
-            fs.lookup(who, inode, c"f").map(drop),
-            fs.opendir(who, inode, 0).map(drop),
-            fs.mkdir(who, inode, c"new", node(0o755)).map(drop),
-            fs.create(who, inode, c"new", node(0o644), 0, false)
+            fs.lookup(&by(who, inode), c"later").map(drop),
+            fs.lookup(&by(who, inode), c"f").map(drop),
+            fs.opendir(&by(who, inode)).map(drop),
+            fs.mkdir(&by(who, inode), c"new", &node(0o755)).map(drop),
+            fs.create(&by(who, inode), c"new", &node(0o644), opening(0, false))
                 .map(drop),
-            fs.link(who, file, inode, c"new").map(drop),
-            fs.unlink(who, inode, c"f"),
-            fs.rmdir(who, inode, c"deep"),
-            fs.rename(who, inode, c"f", ROOT, c"f", 0),
-            fs.rename(who, ROOT, c"mine", inode, c"f", 0),
+            fs.link(&by(who, inode), c"new", file).map(drop),
+            fs.unlink(&by(who, inode), c"f"),
+            fs.rmdir(&by(who, inode), c"deep"),
+            fs.rename(&by(who, inode), c"f", moved_to(ROOT, c"f", 0)),
+            fs.rename(&by(who, ROOT), c"mine", moved_to(inode, c"f", 0)),
         ];
         assert_eq!(outcomes, [Err(Errno::STALE); 10]);
-        let up = fs.lookup(who, inode, c"..");
+        let up = fs.lookup(&by(who, inode), c"..");
         assert!(matches!(up, Err(Errno::INVAL | Errno::STALE)));
     }
     let mut page = super::fixture::Page::new(true, 4096);
-    let listed = fs.readdir(who, below, listing.handle, 0, &mut page);
+    let listed = fs.readdir(&by(who, below), listing.handle, 0, &mut page);
     assert_eq!(listed, Err(Errno::STALE));
     assert_eq!(share.lookup(ROOT, "d").map(drop), Err(Errno::NOENT));
     // Back in the share, wherever, it is served again.
@@ -230,7 +234,7 @@ fn directories_are_found_inside_at_any_depth() {
 
     share
         .fs
-        .rename(&GUEST_ROOT, ROOT, &d, other, &d, 0)
+        .rename(&by(&GUEST_ROOT, ROOT), &d, moved_to(other, &d, 0))
         .unwrap();
 
     assert_eq!(share.lookup(at, "f").unwrap().inode, file.inode);
@@ -266,9 +270,12 @@ fn a_host_fifo_put_in_the_place_of_a_file_does_not_block() {
     .unwrap();
     let flags = (libc::O_WRONLY | libc::O_TRUNC).cast_unsigned();
 
-    let created = share
-        .fs
-        .create(&GUEST_ROOT, ROOT, &name("f"), node(0o644), flags, false);
+    let created = share.fs.create(
+        &by(&GUEST_ROOT, ROOT),
+        &name("f"),
+        &node(0o644),
+        opening(flags, false),
+    );
 
     assert_eq!(created.map(drop), Err(Errno::NXIO));
     let fifo = share.walk("f").unwrap();
@@ -276,6 +283,6 @@ fn a_host_fifo_put_in_the_place_of_a_file_does_not_block() {
         size: Some(0),
         ..Default::default()
     };
-    let set = share.fs.setattr(&GUEST_ROOT, fifo, None, &size);
+    let set = share.fs.setattr(&by(&GUEST_ROOT, fifo), None, &size);
     assert_eq!(set.map(drop), Err(Errno::INVAL));
 }

@@ -6,8 +6,9 @@ use std::process::Command;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::fixture::{GUEST_ROOT, Page, Share, names};
-use crate::filesystem::{FileSystem, ROOT};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Page, Share, by, names};
+use crate::filesystem::ROOT;
 use crate::passthrough::Config;
 
 const INSIDE: &str = "PASSTHROUGH_TEST_LIMITED";
@@ -57,7 +58,7 @@ fn starve() {
         assert_eq!(share.contents(inode).unwrap(), entry.name.as_bytes());
     }
     // With not one descriptor left, names are still listed.
-    let opened = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     let mut taken = Vec::new();
     loop {
         match std::fs::File::open("/dev/null") {
@@ -69,14 +70,17 @@ fn starve() {
     let mut page = Page::new(true, 1 << 20);
     share
         .fs
-        .readdir(&GUEST_ROOT, ROOT, opened.handle, 0, &mut page)
+        .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, 0, &mut page)
         .unwrap();
     assert_eq!(names(&page.entries).len(), 500);
     assert!(page.entries.iter().all(|l| l.entry.is_none()));
     assert_eq!(share.lookup(ROOT, "7").map(drop), Err(Errno::NFILE));
     assert_eq!(share.create(ROOT, "new").map(drop), Err(Errno::NFILE));
     assert!(!share.path("new").exists());
-    assert_eq!(share.fs.flush(&GUEST_ROOT, ROOT, opened.handle, 0), Ok(()));
+    assert_eq!(
+        share.fs.flush(&by(&GUEST_ROOT, ROOT), opened.handle),
+        Ok(())
+    );
     drop(taken);
     assert!(share.lookup(ROOT, "7").is_ok());
     assert!(share.create(ROOT, "new").is_ok());

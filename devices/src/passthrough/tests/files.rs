@@ -4,8 +4,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share, name, node, request};
-use crate::filesystem::{FileSystem, ROOT, SetAttributes, WriteRequest};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by, name, node, opening, writing};
+use crate::filesystem::{FallocateArgs, LseekArgs, ROOT, SetAttributes, WriteArgs};
 use crate::passthrough::{CachePolicy, Config};
 
 #[test]
@@ -57,7 +58,7 @@ fn a_handle_of_another_inode_is_refused() {
 
     assert_eq!(share.read(two.inode, opened.handle, 0, 1), Err(Errno::BADF));
     assert_eq!(
-        share.fs.release(&GUEST_ROOT, two.inode, opened.handle),
+        share.fs.release(&by(&GUEST_ROOT, two.inode), opened.handle),
         Err(Errno::BADF)
     );
     assert_eq!(share.read(one.inode, opened.handle, 0, 1), Ok(vec![]));
@@ -75,13 +76,13 @@ fn a_released_handle_is_gone() {
         Err(Errno::BADF)
     );
     assert_eq!(
-        share.fs.flush(&GUEST_ROOT, entry.inode, opened.handle, 0),
+        share.fs.flush(&by(&GUEST_ROOT, entry.inode), opened.handle),
         Err(Errno::BADF)
     );
     assert_eq!(
         share
             .fs
-            .fsync(&GUEST_ROOT, entry.inode, opened.handle, false),
+            .fsync(&by(&GUEST_ROOT, entry.inode), opened.handle, false),
         Err(Errno::BADF)
     );
 }
@@ -92,7 +93,7 @@ fn an_unlinked_file_lives_as_long_as_it_is_open() {
     let (entry, opened) = share.create(ROOT, "f").unwrap();
     share.write(entry.inode, opened.handle, 0, b"kept").unwrap();
 
-    share.fs.unlink(&GUEST_ROOT, ROOT, &name("f")).unwrap();
+    share.fs.unlink(&by(&GUEST_ROOT, ROOT), &name("f")).unwrap();
 
     assert_eq!(share.lookup(ROOT, "f").map(|e| e.inode), Err(Errno::NOENT));
     assert_eq!(
@@ -106,7 +107,7 @@ fn an_unlinked_file_lives_as_long_as_it_is_open() {
     };
     let set = share
         .fs
-        .setattr(&GUEST_ROOT, entry.inode, Some(opened.handle), &grown);
+        .setattr(&by(&GUEST_ROOT, entry.inode), Some(opened.handle), &grown);
     assert_eq!(set.unwrap().0.size, 2);
 }
 
@@ -116,9 +117,12 @@ fn exclusive_creation_refuses_what_is_there_and_plain_creation_opens_it() {
     std::fs::write(share.path("f"), b"old").unwrap();
     let create = |flags: i32| {
         let flags = flags.cast_unsigned();
-        share
-            .fs
-            .create(&GUEST_ROOT, ROOT, &name("f"), node(0o600), flags, false)
+        share.fs.create(
+            &by(&GUEST_ROOT, ROOT),
+            &name("f"),
+            &node(0o600),
+            opening(flags, false),
+        )
     };
 
     let exclusive = create(libc::O_RDWR | libc::O_EXCL).map(|_| ());
@@ -139,10 +143,8 @@ fn appending_goes_to_the_end_whatever_the_host_did_meanwhile() {
     let opened = share.open(inode, libc::O_WRONLY | libc::O_APPEND).unwrap();
     std::fs::write(share.path("f"), b"one two").unwrap();
 
-    let append = request(3, b" three", libc::O_APPEND);
-    share
-        .write_with(inode, opened.handle, b" three", &append)
-        .unwrap();
+    let append = writing(opened.handle, 3, b" three", libc::O_APPEND);
+    share.write_with(inode, b" three", &append).unwrap();
 
     assert_eq!(std::fs::read(share.path("f")).unwrap(), b"one two three");
 }
@@ -154,15 +156,11 @@ fn append_mode_follows_the_flags_of_each_write() {
     let inode = share.walk("f").unwrap();
     let opened = share.open(inode, libc::O_RDWR).unwrap();
 
-    let append = request(0, b"A", libc::O_APPEND);
-    share
-        .write_with(inode, opened.handle, b"A", &append)
-        .unwrap();
+    let append = writing(opened.handle, 0, b"A", libc::O_APPEND);
+    share.write_with(inode, b"A", &append).unwrap();
     share.write(inode, opened.handle, 0, b"B").unwrap();
-    let again = request(0, b"C", libc::O_APPEND);
-    share
-        .write_with(inode, opened.handle, b"C", &again)
-        .unwrap();
+    let again = writing(opened.handle, 0, b"C", libc::O_APPEND);
+    share.write_with(inode, b"C", &again).unwrap();
 
     assert_eq!(std::fs::read(share.path("f")).unwrap(), b"B123AC");
 }
@@ -178,13 +176,11 @@ fn a_writeback_guest_reads_what_it_opened_to_write_and_places_appends_itself() {
     let opened = share.open(inode, libc::O_WRONLY | libc::O_APPEND).unwrap();
 
     assert_eq!(share.read(inode, opened.handle, 0, 4).unwrap(), b"0123");
-    let cached = WriteRequest {
+    let cached = WriteArgs {
         from_cache: true,
-        ..request(1, b"x", libc::O_APPEND)
+        ..writing(opened.handle, 1, b"x", libc::O_APPEND)
     };
-    share
-        .write_with(inode, opened.handle, b"x", &cached)
-        .unwrap();
+    share.write_with(inode, b"x", &cached).unwrap();
 
     assert_eq!(std::fs::read(share.path("f")).unwrap(), b"0x23");
 }
@@ -200,11 +196,11 @@ fn set_id_bits_go_when_a_write_asks_for_it() {
 
     share.write(inode, opened.handle, 0, b"a").unwrap();
     let kept = share.attributes(inode).unwrap().mode & 0o7777;
-    let kill = WriteRequest {
+    let kill = WriteArgs {
         kill_privileges: true,
-        ..request(0, b"b", 0)
+        ..writing(opened.handle, 0, b"b", 0)
     };
-    share.write_with(inode, opened.handle, b"b", &kill).unwrap();
+    share.write_with(inode, b"b", &kill).unwrap();
 
     // The host does not ask unprivileged processes.
     let asked = share.fs.keeps_owners();
@@ -212,7 +208,10 @@ fn set_id_bits_go_when_a_write_asks_for_it() {
     assert_eq!(share.attributes(inode).unwrap().mode & 0o7777, 0o755);
     std::fs::set_permissions(share.path("f"), mode(0o4755)).unwrap();
     let flags = (libc::O_WRONLY | libc::O_TRUNC).cast_unsigned();
-    share.fs.open(&GUEST_ROOT, inode, flags, true).unwrap();
+    share
+        .fs
+        .open(&by(&GUEST_ROOT, inode), opening(flags, true))
+        .unwrap();
     assert_eq!(share.attributes(inode).unwrap().mode & 0o7777, 0o755);
 }
 
@@ -222,10 +221,9 @@ fn only_regular_files_are_opened() {
     let fifo = share
         .fs
         .mknod(
-            &GUEST_ROOT,
-            ROOT,
+            &by(&GUEST_ROOT, ROOT),
             &name("fifo"),
-            node(libc::S_IFIFO | 0o644),
+            &node(libc::S_IFIFO | 0o644),
         )
         .unwrap();
     std::os::unix::fs::symlink("fifo", share.path("link")).unwrap();
@@ -239,9 +237,12 @@ fn only_regular_files_are_opened() {
     assert_eq!(outcome(directory.inode), Err(Errno::ISDIR));
     assert_eq!(outcome(4242), Err(Errno::STALE));
     let flags = libc::O_RDWR.cast_unsigned();
-    let made = share
-        .fs
-        .create(&GUEST_ROOT, ROOT, &name("fifo"), node(0o644), flags, false);
+    let made = share.fs.create(
+        &by(&GUEST_ROOT, ROOT),
+        &name("fifo"),
+        &node(0o644),
+        opening(flags, false),
+    );
     assert_eq!(made.map(|_| ()), Err(Errno::NXIO));
 }
 
@@ -252,12 +253,13 @@ fn fallocate_extends_and_punches() {
     let fallocate = |mode: i32, offset, length| {
         let mode = mode.cast_unsigned();
         share.fs.fallocate(
-            &GUEST_ROOT,
-            entry.inode,
-            opened.handle,
-            mode,
-            offset,
-            length,
+            &by(&GUEST_ROOT, entry.inode),
+            &FallocateArgs {
+                handle: opened.handle,
+                mode,
+                offset,
+                length,
+            },
         )
     };
 
@@ -289,9 +291,14 @@ fn data_and_holes_are_found() {
     file.write_all_at(b"x", 1 << 20).unwrap();
     let lseek = |offset, whence: i32| {
         let whence = whence.cast_unsigned();
-        share
-            .fs
-            .lseek(&GUEST_ROOT, entry.inode, opened.handle, offset, whence)
+        share.fs.lseek(
+            &by(&GUEST_ROOT, entry.inode),
+            &LseekArgs {
+                handle: opened.handle,
+                offset,
+                whence,
+            },
+        )
     };
 
     assert_eq!(lseek(0, libc::SEEK_DATA), Ok(1 << 20));
@@ -307,25 +314,31 @@ fn flush_and_both_syncs_work_on_files_and_directories() {
     let share = Share::new();
     let (entry, opened) = share.create(ROOT, "f").unwrap();
     let directory = share.mkdir(ROOT, "d").unwrap();
-    let listing = share.fs.opendir(&GUEST_ROOT, directory.inode, 0).unwrap();
+    let listing = share.fs.opendir(&by(&GUEST_ROOT, directory.inode)).unwrap();
     let fs = &share.fs;
 
-    assert_eq!(fs.flush(&GUEST_ROOT, entry.inode, opened.handle, 9), Ok(()));
     assert_eq!(
-        fs.fsync(&GUEST_ROOT, entry.inode, opened.handle, true),
+        fs.flush(&by(&GUEST_ROOT, entry.inode), opened.handle),
         Ok(())
     );
     assert_eq!(
-        fs.fsync(&GUEST_ROOT, entry.inode, opened.handle, false),
+        fs.fsync(&by(&GUEST_ROOT, entry.inode), opened.handle, true),
         Ok(())
     );
     assert_eq!(
-        fs.fsyncdir(&GUEST_ROOT, directory.inode, listing.handle, false),
+        fs.fsync(&by(&GUEST_ROOT, entry.inode), opened.handle, false),
         Ok(())
     );
-    assert_eq!(fs.fsyncdir(&GUEST_ROOT, directory.inode, 0, true), Ok(()));
     assert_eq!(
-        fs.fsync(&GUEST_ROOT, directory.inode, listing.handle, true),
+        fs.fsyncdir(&by(&GUEST_ROOT, directory.inode), listing.handle, false),
+        Ok(())
+    );
+    assert_eq!(
+        fs.fsyncdir(&by(&GUEST_ROOT, directory.inode), 0, true),
+        Ok(())
+    );
+    assert_eq!(
+        fs.fsync(&by(&GUEST_ROOT, directory.inode), listing.handle, true),
         Ok(())
     );
 }
@@ -359,13 +372,13 @@ fn truncating_by_attribute_needs_no_handle() {
 
     share
         .fs
-        .setattr(&GUEST_ROOT, inode, None, &shorter)
+        .setattr(&by(&GUEST_ROOT, inode), None, &shorter)
         .unwrap();
 
     assert_eq!(std::fs::metadata(share.path("f")).unwrap().size(), 4);
     let read_only = share.open(inode, libc::O_RDONLY).unwrap();
     let set = share
         .fs
-        .setattr(&GUEST_ROOT, inode, Some(read_only.handle), &shorter);
+        .setattr(&by(&GUEST_ROOT, inode), Some(read_only.handle), &shorter);
     assert_eq!(set.unwrap().0.size, 4);
 }

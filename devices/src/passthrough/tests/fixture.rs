@@ -10,10 +10,20 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::filesystem::{
-    Agreement, Attributes, Caller, DirectoryEntry, Entry, FileSystem, Handle, Listing, NewNode,
-    NodeId, Opened, Position, ROOT, ReplyData, RequestData, Result, WriteRequest,
+    Agreement, Attributes, Caller, DirectoryEntry, Entry, Handle, Listing, NewNode, NodeId,
+    OpenArgs, Opened, Position, ROOT, ReadArgs, RenameArgs, ReplyData, Request, RequestData,
+    Result, SetXattrArgs, Waiters, WriteArgs,
 };
 use crate::passthrough::{Config, Passthrough};
+
+/// The traits of the seam, for their methods.
+pub(super) mod operations {
+    pub(in crate::passthrough::tests) use crate::filesystem::{
+        AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
+        LookupOperations, RemoveOperations, XattrOperations,
+    };
+}
+use operations::*;
 
 /// The guest's root user.
 pub(super) const GUEST_ROOT: Caller = Caller {
@@ -203,7 +213,7 @@ impl Share {
     }
 
     pub(super) fn lookup(&self, parent: NodeId, child: &str) -> Result<Entry> {
-        self.fs.lookup(&GUEST_ROOT, parent, &name(child))
+        self.fs.lookup(&by(&GUEST_ROOT, parent), &name(child))
     }
 
     /// Looks a whole path up, as the guest's kernel does.
@@ -213,23 +223,29 @@ impl Share {
     }
 
     pub(super) fn attributes(&self, inode: NodeId) -> Result<Attributes> {
-        Ok(self.fs.getattr(&GUEST_ROOT, inode, None)?.0)
+        Ok(self.fs.getattr(&by(&GUEST_ROOT, inode), None)?.0)
     }
 
     pub(super) fn mkdir(&self, parent: NodeId, child: &str) -> Result<Entry> {
         self.fs
-            .mkdir(&GUEST_ROOT, parent, &name(child), node(0o755))
+            .mkdir(&by(&GUEST_ROOT, parent), &name(child), &node(0o755))
     }
 
     pub(super) fn create(&self, parent: NodeId, child: &str) -> Result<(Entry, Opened)> {
         let flags = libc::O_RDWR.cast_unsigned();
-        self.fs
-            .create(&GUEST_ROOT, parent, &name(child), node(0o644), flags, false)
+        self.fs.create(
+            &by(&GUEST_ROOT, parent),
+            &name(child),
+            &node(0o644),
+            opening(flags, false),
+        )
     }
 
     pub(super) fn open(&self, inode: NodeId, flags: i32) -> Result<Opened> {
-        self.fs
-            .open(&GUEST_ROOT, inode, flags.cast_unsigned(), false)
+        self.fs.open(
+            &by(&GUEST_ROOT, inode),
+            opening(flags.cast_unsigned(), false),
+        )
     }
 
     pub(super) fn read(
@@ -240,9 +256,11 @@ impl Share {
         size: u32,
     ) -> Result<Vec<u8>> {
         let mut reply = Reply::new(size as usize);
-        let count = self
-            .fs
-            .read(&GUEST_ROOT, 1, inode, handle, &mut reply, size, at, 0)?;
+        let count = self.fs.read(
+            &by(&GUEST_ROOT, inode),
+            &reading(handle, at, size),
+            &mut reply,
+        )?;
         assert_eq!(count, reply.bytes.len());
         Ok(reply.bytes)
     }
@@ -254,22 +272,18 @@ impl Share {
         at: u64,
         data: &[u8],
     ) -> Result<usize> {
-        self.write_with(inode, handle, data, &request(at, data, 0))
+        self.write_with(inode, data, &writing(handle, at, data, 0))
     }
 
-    pub(super) fn write_with(
-        &self,
-        inode: NodeId,
-        handle: Handle,
-        data: &[u8],
-        request: &WriteRequest,
-    ) -> Result<usize> {
+    pub(super) fn write_with(&self, inode: NodeId, data: &[u8], args: &WriteArgs) -> Result<usize> {
         self.fs
-            .write(&GUEST_ROOT, inode, handle, &mut Data(data), request)
+            .write(&by(&GUEST_ROOT, inode), args, &mut Data(data))
     }
 
     pub(super) fn release(&self, inode: NodeId, opened: &Opened) {
-        self.fs.release(&GUEST_ROOT, inode, opened.handle).unwrap();
+        self.fs
+            .release(&by(&GUEST_ROOT, inode), opened.handle)
+            .unwrap();
     }
 
     /// The whole contents of a file, by OPEN, READ and RELEASE.
@@ -289,32 +303,72 @@ impl Share {
 
     /// A whole directory, in replies of `room` bytes.
     pub(super) fn list(&self, inode: NodeId, plus: bool, room: usize) -> Result<Vec<Listed>> {
-        let opened = self.fs.opendir(&GUEST_ROOT, inode, 0)?;
+        let opened = self.fs.opendir(&by(&GUEST_ROOT, inode))?;
         let mut all: Vec<Listed> = Vec::new();
         loop {
             let offset = all.last().map_or(0, |last| last.next_offset);
             let mut page = Page::new(plus, room);
             self.fs
-                .readdir(&GUEST_ROOT, inode, opened.handle, offset, &mut page)?;
+                .readdir(&by(&GUEST_ROOT, inode), opened.handle, offset, &mut page)?;
             if page.entries.is_empty() {
                 break;
             }
             all.extend(page.entries);
         }
         self.fs
-            .releasedir(&GUEST_ROOT, inode, opened.handle)
+            .releasedir(&by(&GUEST_ROOT, inode), opened.handle)
             .unwrap();
         Ok(all)
     }
 }
 
-pub(super) fn request(at: u64, data: &[u8], flags: i32) -> WriteRequest {
-    WriteRequest {
+/// What a caller asks of a node.
+pub(super) fn by(caller: &Caller, node: NodeId) -> Request<'static> {
+    static WAITERS: Waiters = Waiters::new();
+    Request::new(1, node, *caller, &WAITERS)
+}
+
+pub(super) fn opening(flags: u32, kill_privileges: bool) -> OpenArgs {
+    OpenArgs {
+        flags,
+        kill_privileges,
+    }
+}
+
+pub(super) fn reading(handle: Handle, offset: u64, size: u32) -> ReadArgs {
+    ReadArgs {
+        handle,
+        size,
+        offset,
+        flags: 0,
+    }
+}
+
+pub(super) fn writing(handle: Handle, offset: u64, data: &[u8], flags: i32) -> WriteArgs {
+    WriteArgs {
+        handle,
         size: u32::try_from(data.len()).unwrap(),
-        offset: at,
+        offset,
         flags: flags.cast_unsigned(),
         from_cache: false,
         kill_privileges: false,
+    }
+}
+
+/// Where a rename leads.
+pub(super) fn moved_to(parent: NodeId, name: &CStr, flags: u32) -> RenameArgs<'_> {
+    RenameArgs {
+        parent,
+        name,
+        flags,
+    }
+}
+
+pub(super) fn attribute(value: &[u8], flags: u32, clear_set_gid: bool) -> SetXattrArgs<'_> {
+    SetXattrArgs {
+        value,
+        flags,
+        clear_set_gid,
     }
 }
 

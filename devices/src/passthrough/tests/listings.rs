@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Page, Share, names};
-use crate::filesystem::{FileSystem, ROOT};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Page, Share, by, names};
+use crate::filesystem::ROOT;
 
 fn with_files(count: usize) -> Share {
     let share = Share::new();
@@ -31,12 +32,12 @@ fn every_entry_is_listed_once_in_replies_of_any_size() {
 #[test]
 fn a_listing_can_be_taken_up_at_any_offset_and_rewound() {
     let share = with_files(300);
-    let opened = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     let read = |offset| {
         let mut page = Page::new(false, 1024);
         share
             .fs
-            .readdir(&GUEST_ROOT, ROOT, opened.handle, offset, &mut page)
+            .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, offset, &mut page)
             .unwrap();
         page.entries
     };
@@ -58,12 +59,12 @@ fn a_listing_can_be_taken_up_at_any_offset_and_rewound() {
 #[test]
 fn an_offset_that_cannot_be_leaves_the_listing_where_it_was() {
     let share = with_files(300);
-    let opened = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     let read = |offset| {
         let mut page = Page::new(false, 1024);
         share
             .fs
-            .readdir(&GUEST_ROOT, ROOT, opened.handle, offset, &mut page)
+            .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, offset, &mut page)
             .map(|()| page.entries)
     };
     let first = read(0).unwrap();
@@ -79,12 +80,12 @@ fn an_offset_that_cannot_be_leaves_the_listing_where_it_was() {
 #[test]
 fn a_reply_too_small_for_any_entry_is_an_error_and_not_the_end() {
     let share = with_files(1);
-    let opened = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     let mut page = Page::new(true, 16);
 
     let outcome = share
         .fs
-        .readdir(&GUEST_ROOT, ROOT, opened.handle, 0, &mut page);
+        .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, 0, &mut page);
 
     assert_eq!(outcome, Err(Errno::INVAL));
 }
@@ -92,12 +93,12 @@ fn a_reply_too_small_for_any_entry_is_an_error_and_not_the_end() {
 #[test]
 fn an_entry_that_does_not_fit_takes_no_reference() {
     let share = with_files(50);
-    let opened = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     let mut page = Page::new(true, 700);
 
     share
         .fs
-        .readdir(&GUEST_ROOT, ROOT, opened.handle, 0, &mut page)
+        .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, 0, &mut page)
         .unwrap();
 
     let told = page.entries.iter().filter(|l| l.entry.is_some()).count();
@@ -109,35 +110,35 @@ fn an_entry_that_does_not_fit_takes_no_reference() {
 fn handles_of_files_and_directories_are_not_mixed_up() {
     let share = with_files(0);
     let (file, opened) = share.create(ROOT, "f").unwrap();
-    let directory = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let directory = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     let mut page = Page::new(false, 4096);
 
     let listed = share
         .fs
-        .readdir(&GUEST_ROOT, file.inode, opened.handle, 0, &mut page);
+        .readdir(&by(&GUEST_ROOT, file.inode), opened.handle, 0, &mut page);
 
     assert_eq!(listed, Err(Errno::NOTDIR));
     assert_eq!(share.read(ROOT, directory.handle, 0, 1), Err(Errno::ISDIR));
-    let outcome = share.fs.opendir(&GUEST_ROOT, file.inode, 0);
+    let outcome = share.fs.opendir(&by(&GUEST_ROOT, file.inode));
     assert_eq!(outcome.map(drop), Err(Errno::NOTDIR));
 }
 
 #[test]
 fn a_hostile_offset_gets_an_answer() {
     let share = with_files(3);
-    let opened = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     for offset in [1, u64::MAX, 1 << 63, (1 << 63) - 1] {
         let mut page = Page::new(false, 4096);
         // Whatever the host makes of it; the next listing is whole again.
         let _ = share
             .fs
-            .readdir(&GUEST_ROOT, ROOT, opened.handle, offset, &mut page);
+            .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, offset, &mut page);
     }
 
     let mut page = Page::new(false, 4096);
     share
         .fs
-        .readdir(&GUEST_ROOT, ROOT, opened.handle, 0, &mut page)
+        .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, 0, &mut page)
         .unwrap();
 
     assert_eq!(names(&page.entries).len(), 3);

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share, name, node};
-use crate::filesystem::{FileSystem, NodeId, ROOT, Result, SetAttributes};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by, moved_to, name, node, opening};
+use crate::filesystem::{NodeId, ROOT, Result, SetAttributes};
 
 /// Where things happen: few places, so that operations meet.
 const PLACES: [&str; 9] = ["a", "b", "d", "e", "d/a", "d/b", "e/a", "d/e", "d/e/a"];
@@ -67,8 +68,9 @@ impl Step {
             Self::Create(path) => {
                 let (parent, leaf) = at(path)?;
                 let flags = (libc::O_RDWR | libc::O_EXCL).cast_unsigned();
-                let (entry, opened) = fs.create(who, parent, &leaf, node(0o640), flags, false)?;
-                fs.release(who, entry.inode, opened.handle)
+                let (entry, opened) =
+                    fs.create(&by(who, parent), &leaf, &node(0o640), opening(flags, false))?;
+                fs.release(&by(who, entry.inode), opened.handle)
             }
             Self::Write(path, offset, data) => {
                 let inode = share.walk(path)?;
@@ -83,33 +85,39 @@ impl Step {
                     size: Some(*size),
                     ..SetAttributes::default()
                 };
-                fs.setattr(who, share.walk(path)?, None, &changes).map(drop)
+                fs.setattr(&by(who, share.walk(path)?), None, &changes)
+                    .map(drop)
             }
             Self::Mkdir(path) => {
                 let (parent, leaf) = at(path)?;
-                fs.mkdir(who, parent, &leaf, node(0o750)).map(drop)
+                fs.mkdir(&by(who, parent), &leaf, &node(0o750)).map(drop)
             }
-            Self::Unlink(path) => at(path).and_then(|(parent, leaf)| fs.unlink(who, parent, &leaf)),
-            Self::Rmdir(path) => at(path).and_then(|(parent, leaf)| fs.rmdir(who, parent, &leaf)),
+            Self::Unlink(path) => {
+                at(path).and_then(|(parent, leaf)| fs.unlink(&by(who, parent), &leaf))
+            }
+            Self::Rmdir(path) => {
+                at(path).and_then(|(parent, leaf)| fs.rmdir(&by(who, parent), &leaf))
+            }
             Self::Rename(from, to) => {
                 let ((parent, leaf), (new_parent, new)) = (at(from)?, at(to)?);
-                fs.rename(who, parent, &leaf, new_parent, &new, 0)
+                fs.rename(&by(who, parent), &leaf, moved_to(new_parent, &new, 0))
             }
             Self::Link(from, to) => {
                 let inode = share.walk(from)?;
                 let (parent, leaf) = at(to)?;
-                fs.link(who, inode, parent, &leaf).map(drop)
+                fs.link(&by(who, parent), &leaf, inode).map(drop)
             }
             Self::Symlink(path) => {
                 let (parent, leaf) = at(path)?;
-                fs.symlink(who, c"nowhere", parent, &leaf, 0).map(drop)
+                fs.symlink(&by(who, parent), &leaf, c"nowhere").map(drop)
             }
             Self::Chmod(path, mode) => {
                 let changes = SetAttributes {
                     mode: Some(*mode),
                     ..SetAttributes::default()
                 };
-                fs.setattr(who, share.walk(path)?, None, &changes).map(drop)
+                fs.setattr(&by(who, share.walk(path)?), None, &changes)
+                    .map(drop)
             }
             Self::List(path) => share.list(share.walk(path)?, true, 512).map(drop),
         }

@@ -7,8 +7,9 @@ use std::process::Command;
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share, c, name, unshared};
-use crate::filesystem::{Agreement, FileSystem, ROOT};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by, c, moved_to, name, opening, unshared};
+use crate::filesystem::{Agreement, FallocateArgs, ROOT};
 use crate::passthrough::{Config, Passthrough};
 
 /// Runs `body` with mounts of its own.
@@ -62,12 +63,16 @@ fn a_file_system_below_the_share_is_served_and_told_apart() {
             let listed = share.list(below.inode, false, 4096).unwrap();
             let seven = listed.iter().find(|l| l.name == "7").unwrap();
             assert_eq!(seven.ino, inodes[7].attributes.ino);
-            let sizes = |inode| fs.statfs(&GUEST_ROOT, inode).unwrap().blocks;
+            let sizes = |inode| fs.statfs(&by(&GUEST_ROOT, inode)).unwrap().blocks;
             assert_eq!(sizes(below.inode) * 4096, 1 << 20);
             assert_ne!(sizes(ROOT), sizes(below.inode));
-            let moved = fs.rename(&GUEST_ROOT, ROOT, c(b"f\0"), below.inode, c(b"f\0"), 0);
+            let moved = fs.rename(
+                &by(&GUEST_ROOT, ROOT),
+                c(b"f\0"),
+                moved_to(below.inode, c(b"f\0"), 0),
+            );
             assert_eq!(moved, Err(Errno::XDEV));
-            let linked = fs.link(&GUEST_ROOT, file, below.inode, &name("g"));
+            let linked = fs.link(&by(&GUEST_ROOT, below.inode), &name("g"), file);
             assert_eq!(linked.map(drop), Err(Errno::XDEV));
         },
     );
@@ -98,35 +103,30 @@ fn a_file_copied_up_in_an_overlay_stays_the_same_inode() {
             };
             let fs = Passthrough::new(&at("share"), config).unwrap();
             fs.init(Agreement::default());
-            let before = fs.lookup(&GUEST_ROOT, ROOT, c"f").unwrap();
+            let before = fs.lookup(&by(&GUEST_ROOT, ROOT), c"f").unwrap();
 
             let flags = (libc::O_RDWR | libc::O_APPEND).cast_unsigned();
-            let opened = fs.open(&GUEST_ROOT, before.inode, flags, false).unwrap();
+            let opened = fs
+                .open(&by(&GUEST_ROOT, before.inode), opening(flags, false))
+                .unwrap();
             let mut data = super::fixture::Data(b" and above");
-            let request = super::fixture::request(5, data.0, libc::O_APPEND);
-            fs.write(
-                &GUEST_ROOT,
-                before.inode,
-                opened.handle,
-                &mut data,
-                &request,
-            )
-            .unwrap();
+            let args = super::fixture::writing(opened.handle, 5, data.0, libc::O_APPEND);
+            fs.write(&by(&GUEST_ROOT, before.inode), &args, &mut data)
+                .unwrap();
             for n in 0..100 {
                 fs.mkdir(
-                    &GUEST_ROOT,
-                    ROOT,
+                    &by(&GUEST_ROOT, ROOT),
                     &name(&n.to_string()),
-                    super::fixture::node(0o755),
+                    &super::fixture::node(0o755),
                 )
                 .unwrap();
             }
 
-            let after = fs.lookup(&GUEST_ROOT, ROOT, c"f").unwrap();
+            let after = fs.lookup(&by(&GUEST_ROOT, ROOT), c"f").unwrap();
             assert_eq!(after.inode, before.inode);
             assert_eq!(after.attributes.size, 15);
             assert!(at("layers/upper/f").exists());
-            let told = fs.getattr(&GUEST_ROOT, before.inode, None).unwrap().0;
+            let told = fs.getattr(&by(&GUEST_ROOT, before.inode), None).unwrap().0;
             assert_eq!(told.size, 15);
         },
     );
@@ -142,12 +142,17 @@ fn a_full_disk_is_told_and_takes_back_nothing() {
         let flags = libc::O_RDWR.cast_unsigned();
         let node = super::fixture::node(0o644);
         let (file, opened) = fs
-            .create(&GUEST_ROOT, ROOT, &name("f"), node, flags, false)
+            .create(
+                &by(&GUEST_ROOT, ROOT),
+                &name("f"),
+                &node,
+                opening(flags, false),
+            )
             .unwrap();
         let write = |at, bytes: &[u8]| {
             let mut data = super::fixture::Data(bytes);
-            let request = super::fixture::request(at, bytes, 0);
-            fs.write(&GUEST_ROOT, file.inode, opened.handle, &mut data, &request)
+            let args = super::fixture::writing(opened.handle, at, bytes, 0);
+            fs.write(&by(&GUEST_ROOT, file.inode), &args, &mut data)
         };
 
         let first = write(0, &[1; 128 * 1024]).unwrap();
@@ -157,7 +162,15 @@ fn a_full_disk_is_told_and_takes_back_nothing() {
         assert_eq!(second, Err(Errno::NOSPC));
         let stored = std::fs::read(place.path().join("f")).unwrap();
         assert_eq!(stored, vec![1; first]);
-        let reserve = fs.fallocate(&GUEST_ROOT, file.inode, opened.handle, 0, 0, 1 << 20);
+        let reserve = fs.fallocate(
+            &by(&GUEST_ROOT, file.inode),
+            &FallocateArgs {
+                handle: opened.handle,
+                mode: 0,
+                offset: 0,
+                length: 1 << 20,
+            },
+        );
         assert_eq!(reserve, Err(Errno::NOSPC));
     });
 }

@@ -4,8 +4,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share, name, node};
-use crate::filesystem::{Agreement, FileSystem, NewNode, ROOT};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by, moved_to, name, node};
+use crate::filesystem::{Agreement, NewNode, ROOT};
 use crate::passthrough::{CachePolicy, Config, Error, Passthrough};
 
 #[test]
@@ -134,20 +135,20 @@ fn every_kind_of_node_is_made_with_exactly_the_mode_asked() {
             umask: 0o077,
             rdev,
         };
-        fs.mknod(&GUEST_ROOT, ROOT, &name(child), new)
+        fs.mknod(&by(&GUEST_ROOT, ROOT), &name(child), &new)
     };
 
     // The umask in the request was applied by the guest; the process's own
     // must not be applied by the host.
     let directory = fs
-        .mkdir(&GUEST_ROOT, ROOT, &name("d"), node(0o1777))
+        .mkdir(&by(&GUEST_ROOT, ROOT), &name("d"), &node(0o1777))
         .unwrap();
     let file = mknod("f", libc::S_IFREG | 0o666, 0).unwrap();
     let fifo = mknod("p", libc::S_IFIFO | 0o622, 0).unwrap();
     let socket = mknod("s", libc::S_IFSOCK | 0o777, 0).unwrap();
     let untyped = mknod("u", 0o600, 0).unwrap();
     let link = fs
-        .symlink(&GUEST_ROOT, &name("../over/there"), ROOT, &name("l"), 0)
+        .symlink(&by(&GUEST_ROOT, ROOT), &name("l"), &name("../over/there"))
         .unwrap();
 
     assert_eq!(directory.attributes.mode, libc::S_IFDIR | 0o1777);
@@ -156,10 +157,10 @@ fn every_kind_of_node_is_made_with_exactly_the_mode_asked() {
     assert_eq!(socket.attributes.mode, libc::S_IFSOCK | 0o777);
     assert_eq!(untyped.attributes.mode, libc::S_IFREG | 0o600);
     assert_eq!(
-        fs.readlink(&GUEST_ROOT, link.inode).unwrap(),
+        fs.readlink(&by(&GUEST_ROOT, link.inode)).unwrap(),
         b"../over/there"
     );
-    assert_eq!(fs.readlink(&GUEST_ROOT, file.inode), Err(Errno::INVAL));
+    assert_eq!(fs.readlink(&by(&GUEST_ROOT, file.inode)), Err(Errno::INVAL));
     let host = std::fs::symlink_metadata(share.path("p")).unwrap();
     assert!(host.file_type().is_fifo());
     assert_eq!(
@@ -185,7 +186,10 @@ fn the_umask_counts_when_that_was_agreed() {
         rdev: 0,
     };
 
-    let made = share.fs.mkdir(&GUEST_ROOT, ROOT, &name("d"), new).unwrap();
+    let made = share
+        .fs
+        .mkdir(&by(&GUEST_ROOT, ROOT), &name("d"), &new)
+        .unwrap();
 
     assert_eq!(made.attributes.mode & 0o7777, 0o750);
 }
@@ -210,7 +214,7 @@ fn links_are_made_to_files_and_to_symbolic_links_themselves() {
     std::os::unix::fs::symlink("f", share.path("l")).unwrap();
     let link = share.walk("l").unwrap();
     let directory = share.mkdir(ROOT, "d").unwrap();
-    let make = |inode, to| share.fs.link(&GUEST_ROOT, inode, ROOT, &name(to));
+    let make = |inode, to| share.fs.link(&by(&GUEST_ROOT, ROOT), &name(to), inode);
 
     let hard = make(file.inode, "f2").unwrap();
     let hard_link = make(link, "l2").unwrap();
@@ -230,18 +234,18 @@ fn removal_takes_the_right_kind_only() {
     let fs = &share.fs;
     let (d, f) = (name("d"), name("f"));
 
-    assert_eq!(fs.unlink(&GUEST_ROOT, ROOT, &d), Err(Errno::ISDIR));
-    assert_eq!(fs.rmdir(&GUEST_ROOT, ROOT, &d), Err(Errno::NOTEMPTY));
+    assert_eq!(fs.unlink(&by(&GUEST_ROOT, ROOT), &d), Err(Errno::ISDIR));
+    assert_eq!(fs.rmdir(&by(&GUEST_ROOT, ROOT), &d), Err(Errno::NOTEMPTY));
     assert_eq!(
-        fs.rmdir(&GUEST_ROOT, directory.inode, &f),
+        fs.rmdir(&by(&GUEST_ROOT, directory.inode), &f),
         Err(Errno::NOTDIR)
     );
-    assert_eq!(fs.unlink(&GUEST_ROOT, directory.inode, &f), Ok(()));
-    assert_eq!(fs.rmdir(&GUEST_ROOT, ROOT, &d), Ok(()));
-    assert_eq!(fs.rmdir(&GUEST_ROOT, ROOT, &d), Err(Errno::NOENT));
+    assert_eq!(fs.unlink(&by(&GUEST_ROOT, directory.inode), &f), Ok(()));
+    assert_eq!(fs.rmdir(&by(&GUEST_ROOT, ROOT), &d), Ok(()));
+    assert_eq!(fs.rmdir(&by(&GUEST_ROOT, ROOT), &d), Err(Errno::NOENT));
     // The guest's working directory may be one that is gone.
     assert_eq!(share.attributes(directory.inode).unwrap().nlink, 0);
-    let orphan = fs.mkdir(&GUEST_ROOT, directory.inode, &d, node(0o755));
+    let orphan = fs.mkdir(&by(&GUEST_ROOT, directory.inode), &d, &node(0o755));
     assert_eq!(orphan.map(|_| ()), Err(Errno::NOENT));
 }
 
@@ -252,9 +256,11 @@ fn renames_replace_exchange_and_refuse_as_told() {
     std::fs::write(share.path("b"), b"B").unwrap();
     let (a, b) = (share.walk("a").unwrap(), share.walk("b").unwrap());
     let rename = |from: &str, to: &str, flags| {
-        share
-            .fs
-            .rename(&GUEST_ROOT, ROOT, &name(from), ROOT, &name(to), flags)
+        share.fs.rename(
+            &by(&GUEST_ROOT, ROOT),
+            &name(from),
+            moved_to(ROOT, &name(to), flags),
+        )
     };
 
     assert_eq!(rename("a", "b", libc::RENAME_NOREPLACE), Err(Errno::EXIST));
@@ -273,12 +279,9 @@ fn a_whiteout_takes_the_place_of_what_moved() {
     std::fs::write(share.path("a"), b"A").unwrap();
 
     let outcome = share.fs.rename(
-        &GUEST_ROOT,
-        ROOT,
+        &by(&GUEST_ROOT, ROOT),
         &name("a"),
-        ROOT,
-        &name("b"),
-        libc::RENAME_WHITEOUT,
+        moved_to(ROOT, &name("b"), libc::RENAME_WHITEOUT),
     );
 
     outcome.unwrap();
@@ -299,7 +302,7 @@ fn what_cannot_be_shared_says_why() {
     assert!(matches!(new("missing"), Err(Error::OpenRoot { .. })));
     std::os::unix::fs::symlink(".", share.path("link")).unwrap();
     let through = new("link").unwrap();
-    let root = through.getattr(&GUEST_ROOT, ROOT, None).unwrap().0;
+    let root = through.getattr(&by(&GUEST_ROOT, ROOT), None).unwrap().0;
     assert_eq!(root.mode & libc::S_IFMT, libc::S_IFDIR);
 }
 
@@ -308,7 +311,7 @@ fn statistics_are_those_of_the_host() {
     let share = Share::new();
     let host = rustix::fs::statvfs(share.path("")).unwrap();
 
-    let told = share.fs.statfs(&GUEST_ROOT, ROOT).unwrap();
+    let told = share.fs.statfs(&by(&GUEST_ROOT, ROOT)).unwrap();
 
     assert_eq!((told.blocks, told.files), (host.f_blocks, host.f_files));
     assert_eq!(

@@ -6,8 +6,9 @@ use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use rustix::thread::{capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use super::fixture::{GUEST_ROOT, Share, name, node, unshared};
-use crate::filesystem::{Agreement, Caller, FileSystem, ROOT, SetAttributes};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, attribute, by, name, node, opening, unshared};
+use crate::filesystem::{Agreement, Caller, ROOT, SetAttributes};
 use crate::passthrough::{Config, Passthrough};
 
 const ALICE: Caller = Caller {
@@ -39,12 +40,20 @@ fn what_a_guest_user_makes_is_the_users() {
     let fs = &share.fs;
     let flags = libc::O_RDWR.cast_unsigned();
 
-    fs.mkdir(&ALICE, ROOT, &name("d"), node(0o755)).unwrap();
-    fs.mknod(&ALICE, ROOT, &name("n"), node(0o644)).unwrap();
-    fs.symlink(&ALICE, &name("t"), ROOT, &name("l"), 0).unwrap();
-    fs.create(&ALICE, ROOT, &name("f"), node(0o600), flags, false)
+    fs.mkdir(&by(&ALICE, ROOT), &name("d"), &node(0o755))
         .unwrap();
-    let failed = fs.mkdir(&ALICE, ROOT, &name("d"), node(0o755));
+    fs.mknod(&by(&ALICE, ROOT), &name("n"), &node(0o644))
+        .unwrap();
+    fs.symlink(&by(&ALICE, ROOT), &name("l"), &name("t"))
+        .unwrap();
+    fs.create(
+        &by(&ALICE, ROOT),
+        &name("f"),
+        &node(0o600),
+        opening(flags, false),
+    )
+    .unwrap();
+    let failed = fs.mkdir(&by(&ALICE, ROOT), &name("d"), &node(0o755));
 
     // Squashed onto our own user when we may not be anybody else.
     let own = (before.0.as_raw(), before.1.as_raw());
@@ -65,7 +74,7 @@ fn permissions_are_left_to_the_guest() {
     let permissions = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(share.path(""), permissions).unwrap();
 
-    let made = share.fs.mkdir(&ALICE, ROOT, &name("d"), node(0o755));
+    let made = share.fs.mkdir(&by(&ALICE, ROOT), &name("d"), &node(0o755));
 
     assert!(made.is_ok());
 }
@@ -75,9 +84,12 @@ fn the_group_that_matters_keeps_set_group_id() {
     let share = Share::new();
     let make = |child: &str, caller| {
         let flags = libc::O_RDWR.cast_unsigned();
-        let made = share
-            .fs
-            .create(caller, ROOT, &name(child), node(0o2755), flags, false);
+        let made = share.fs.create(
+            &by(caller, ROOT),
+            &name(child),
+            &node(0o2755),
+            opening(flags, false),
+        );
         made.unwrap().0.attributes
     };
     if !share.fs.keeps_owners() {
@@ -109,7 +121,7 @@ fn the_user_minus_one_is_nobody() {
         gid: u32::MAX,
         ..ALICE
     };
-    let make = |caller| share.fs.mkdir(caller, ROOT, &name("d"), node(0o755));
+    let make = |caller| share.fs.mkdir(&by(caller, ROOT), &name("d"), &node(0o755));
 
     assert_eq!(make(&uid).map(drop), Err(Errno::INVAL));
     assert_eq!(make(&gid).map(drop), Err(Errno::INVAL));
@@ -126,7 +138,7 @@ fn owners_are_changed_as_far_as_the_host_allows() {
         ..SetAttributes::default()
     };
 
-    let set = share.fs.setattr(&GUEST_ROOT, file.inode, None, &chown);
+    let set = share.fs.setattr(&by(&GUEST_ROOT, file.inode), None, &chown);
 
     if share.fs.keeps_owners() {
         let told = set.unwrap().0;
@@ -162,18 +174,34 @@ fn an_unprivileged_process_serves_every_guest_user() {
         for (caller, child) in [(&who, "root"), (&ALICE, "alice")] {
             let flags = libc::O_RDWR.cast_unsigned();
             let child = name(child);
-            let directory = fs.mkdir(caller, ROOT, &child, node(0o755)).unwrap();
+            let directory = fs.mkdir(&by(caller, ROOT), &child, &node(0o755)).unwrap();
             let (file, _) = fs
-                .create(caller, directory.inode, &child, node(0o644), flags, false)
+                .create(
+                    &by(caller, directory.inode),
+                    &child,
+                    &node(0o644),
+                    opening(flags, false),
+                )
                 .unwrap();
-            fs.symlink(caller, &child, directory.inode, &name("l"), 0)
+            fs.symlink(&by(caller, directory.inode), &name("l"), &child)
                 .unwrap();
-            fs.link(caller, file.inode, ROOT, &name(&format!("{}2", caller.uid)))
-                .unwrap();
-            fs.setxattr(caller, file.inode, c"user.v", b"1", 0, false)
-                .unwrap();
-            assert_eq!(fs.getxattr(caller, file.inode, c"user.v", 9).unwrap(), b"1");
-            assert_eq!(fs.access(caller, file.inode, 6), Ok(()));
+            fs.link(
+                &by(caller, ROOT),
+                &name(&format!("{}2", caller.uid)),
+                file.inode,
+            )
+            .unwrap();
+            fs.setxattr(
+                &by(caller, file.inode),
+                c"user.v",
+                &attribute(b"1", 0, false),
+            )
+            .unwrap();
+            assert_eq!(
+                fs.getxattr(&by(caller, file.inode), c"user.v", 9).unwrap(),
+                b"1"
+            );
+            assert_eq!(fs.access(&by(caller, file.inode), 6), Ok(()));
         }
     });
 
@@ -204,11 +232,11 @@ fn an_unprivileged_process_survives_more_files_than_descriptors() {
         let fs = Passthrough::new(&path, config).unwrap();
         fs.init(Agreement::default());
         let inodes: Vec<_> = (0..500)
-            .map(|n: u32| fs.lookup(&ALICE, ROOT, &name(&n.to_string())).unwrap())
+            .map(|n: u32| fs.lookup(&by(&ALICE, ROOT), &name(&n.to_string())).unwrap())
             .collect();
         assert!(fs.descriptor_count() < 40);
         for (n, entry) in inodes.iter().enumerate() {
-            let told = fs.getattr(&ALICE, entry.inode, None).unwrap().0;
+            let told = fs.getattr(&by(&ALICE, entry.inode), None).unwrap().0;
             assert_eq!(told.size, n.to_string().len() as u64);
         }
     });
@@ -238,7 +266,7 @@ fn users_that_our_namespace_lacks_are_squashed() {
             ] {
                 share
                     .fs
-                    .mkdir(caller, ROOT, &name(child), node(0o755))
+                    .mkdir(&by(caller, ROOT), &name(child), &node(0o755))
                     .unwrap();
             }
 

@@ -6,8 +6,11 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::fixture::{Data, GUEST_ROOT, Share, name, node, request};
-use crate::filesystem::{FileSystem, ROOT, SetAttributes, SetTime};
+use super::fixture::operations::*;
+use super::fixture::{
+    Data, GUEST_ROOT, Share, attribute, by, moved_to, name, node, opening, writing,
+};
+use crate::filesystem::{FallocateArgs, ROOT, SetAttributes, SetTime};
 use crate::passthrough::Config;
 
 /// Everything `stat` tells about every file below `path`, and the contents.
@@ -71,7 +74,7 @@ fn nothing_changes_and_every_attempt_is_erofs() {
     let open = |flags: i32| share.open(file, flags).map(drop);
     let create = |child, flags: i32| {
         let flags = flags.cast_unsigned();
-        fs.create(who, ROOT, child, node(0o644), flags, false)
+        fs.create(&by(who, ROOT), child, &node(0o644), opening(flags, false))
             .map(drop)
     };
 
@@ -81,26 +84,33 @@ fn nothing_changes_and_every_attempt_is_erofs() {
         open(libc::O_RDONLY | libc::O_TRUNC),
         create(&new, libc::O_RDWR),
         create(&f, libc::O_RDONLY),
-        fs.mkdir(who, ROOT, &new, node(0o755)).map(drop),
-        fs.mknod(who, ROOT, &new, node(0o644)).map(drop),
-        fs.symlink(who, &f, ROOT, &new, 0).map(drop),
-        fs.link(who, file, ROOT, &new).map(drop),
-        fs.unlink(who, ROOT, &f),
-        fs.rmdir(who, ROOT, &name("d")),
-        fs.rename(who, ROOT, &f, directory, &new, 0),
-        fs.setattr(who, file, None, &mode).map(drop),
-        fs.setattr(who, file, None, &times).map(drop),
-        fs.setattr(who, file, Some(opened.handle), &size).map(drop),
-        fs.setxattr(who, file, c"user.x", b"1", 0, false),
-        fs.removexattr(who, file, c"user.x"),
-        fs.fallocate(who, file, opened.handle, 0, 0, 99),
-        fs.access(who, file, 2),
+        fs.mkdir(&by(who, ROOT), &new, &node(0o755)).map(drop),
+        fs.mknod(&by(who, ROOT), &new, &node(0o644)).map(drop),
+        fs.symlink(&by(who, ROOT), &new, &f).map(drop),
+        fs.link(&by(who, ROOT), &new, file).map(drop),
+        fs.unlink(&by(who, ROOT), &f),
+        fs.rmdir(&by(who, ROOT), &name("d")),
+        fs.rename(&by(who, ROOT), &f, moved_to(directory, &new, 0)),
+        fs.setattr(&by(who, file), None, &mode).map(drop),
+        fs.setattr(&by(who, file), None, &times).map(drop),
+        fs.setattr(&by(who, file), Some(opened.handle), &size)
+            .map(drop),
+        fs.setxattr(&by(who, file), c"user.x", &attribute(b"1", 0, false)),
+        fs.removexattr(&by(who, file), c"user.x"),
+        fs.fallocate(
+            &by(who, file),
+            &FallocateArgs {
+                handle: opened.handle,
+                mode: 0,
+                offset: 0,
+                length: 99,
+            },
+        ),
+        fs.access(&by(who, file), 2),
         fs.write(
-            who,
-            file,
-            opened.handle,
+            &by(who, file),
+            &writing(opened.handle, 0, b"x", 0),
             &mut Data(b"x"),
-            &request(0, b"x", 0),
         )
         .map(drop),
     ];
@@ -108,7 +118,7 @@ fn nothing_changes_and_every_attempt_is_erofs() {
     assert_eq!(share.contents(file).unwrap(), b"contents");
     assert_eq!(share.list(ROOT, true, 4096).unwrap().len(), 4);
     assert_eq!(share.list(directory, true, 4096).unwrap().len(), 3);
-    assert_eq!(fs.access(who, file, 4), Ok(()));
+    assert_eq!(fs.access(&by(who, file), 4), Ok(()));
 
     assert_eq!(picture(share.outside()), before);
 }

@@ -2,8 +2,9 @@
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share, name, names};
-use crate::filesystem::{FileSystem, NodeId, ROOT};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by, moved_to, name, names};
+use crate::filesystem::{NodeId, ROOT};
 
 const BUDGET: usize = 32;
 const FILES: usize = 1500;
@@ -80,7 +81,7 @@ fn an_unlinked_inode_is_kept_although_it_had_been_let_go() {
 
         share
             .fs
-            .unlink(&GUEST_ROOT, directory, &name("f7"))
+            .unlink(&by(&GUEST_ROOT, directory), &name("f7"))
             .unwrap();
         everything(&share);
 
@@ -101,7 +102,11 @@ fn a_replaced_and_a_moved_inode_are_kept_too() {
             let (old, new) = (name(old), name(new));
             share
                 .fs
-                .rename(&GUEST_ROOT, parent, &old, new_parent, &new, flags)
+                .rename(
+                    &by(&GUEST_ROOT, parent),
+                    &old,
+                    moved_to(new_parent, &new, flags),
+                )
                 .unwrap();
         };
 
@@ -180,12 +185,12 @@ fn a_listing_of_unreachable_entries_still_names_them() {
     for n in 0..10 {
         std::fs::write(share.path(&n.to_string()), b"").unwrap();
     }
-    let opened = share.fs.opendir(&GUEST_ROOT, ROOT, 0).unwrap();
+    let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
     let read = |offset, room| {
         let mut page = super::fixture::Page::new(true, room);
         share
             .fs
-            .readdir(&GUEST_ROOT, ROOT, opened.handle, offset, &mut page)
+            .readdir(&by(&GUEST_ROOT, ROOT), opened.handle, offset, &mut page)
             .unwrap();
         page.entries
     };

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share, name};
-use crate::filesystem::{Entry, FileSystem, NodeId, ROOT, Result};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by, moved_to, name, opening};
+use crate::filesystem::{Entry, NodeId, ROOT, Result};
 
 const THREADS: u64 = 6;
 const STEPS: usize = 600;
@@ -57,7 +58,8 @@ impl Task<'_> {
             0 | 1 => {
                 let flags = libc::O_RDWR.cast_unsigned();
                 let node = super::fixture::node(0o644);
-                let (entry, opened) = fs.create(who, parent, &leaf, node, flags, false)?;
+                let (entry, opened) =
+                    fs.create(&by(who, parent), &leaf, &node, opening(flags, false))?;
                 self.hold(&entry);
                 // Always the same bytes at the same place, so whatever is
                 // read anywhere is a part of them.
@@ -68,17 +70,17 @@ impl Task<'_> {
                 assert_eq!(read.unwrap(), PATTERN);
             }
             2 | 3 => {
-                let entry = fs.lookup(who, parent, &leaf)?;
+                let entry = fs.lookup(&by(who, parent), &leaf)?;
                 let inode = self.hold(&entry);
                 let contents = self.share.contents(inode)?;
                 assert!(PATTERN.starts_with(&contents));
             }
-            4 => fs.unlink(who, parent, &leaf)?,
+            4 => fs.unlink(&by(who, parent), &leaf)?,
             5 | 6 => {
                 let (other, new) = self.parent(&two)?;
                 let flags = [0, libc::RENAME_EXCHANGE, libc::RENAME_NOREPLACE];
                 let flags = flags[usize::try_from(self.dice.roll(3)).unwrap()];
-                fs.rename(who, parent, &leaf, other, &new, flags)?;
+                fs.rename(&by(who, parent), &leaf, moved_to(other, &new, flags))?;
             }
             7 => {
                 let listed = self.share.list(parent, true, 2048)?;
@@ -214,7 +216,7 @@ fn an_inode_that_is_unlinked_while_descriptors_are_let_go_stays() {
             for _ in 0..6_000 {
                 let (entry, opened) = share.create(ROOT, "f").unwrap();
                 share.release(entry.inode, &opened);
-                share.fs.unlink(&GUEST_ROOT, ROOT, &name("f")).unwrap();
+                share.fs.unlink(&by(&GUEST_ROOT, ROOT), &name("f")).unwrap();
                 for _ in 0..2 {
                     if share.attributes(entry.inode).is_err() {
                         lost += 1;

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::io::Errno;
 
-use super::fixture::{GUEST_ROOT, Share};
-use crate::filesystem::{FileSystem, NewNode, ROOT};
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, attribute, by};
+use crate::filesystem::{NewNode, ROOT};
 use crate::passthrough::{Config, Error, Passthrough};
 
 #[test]
@@ -16,27 +17,48 @@ fn values_come_back_and_sizes_are_told() {
     let (fs, who, inode) = (&share.fs, &GUEST_ROOT, file.inode);
     let value: Vec<u8> = (0..=255).collect();
 
-    fs.setxattr(who, inode, c"user.v", &value, 0, false)
+    fs.setxattr(&by(who, inode), c"user.v", &attribute(&value, 0, false))
         .unwrap();
-    fs.setxattr(who, inode, c"user.empty", b"", 0, false)
+    fs.setxattr(&by(who, inode), c"user.empty", &attribute(b"", 0, false))
         .unwrap();
 
-    assert_eq!(fs.getxattr(who, inode, c"user.v", 1000).unwrap(), value);
-    assert_eq!(fs.getxattr(who, inode, c"user.v", 256).unwrap(), value);
-    assert_eq!(fs.getxattr(who, inode, c"user.v", u32::MAX).unwrap(), value);
-    assert_eq!(fs.getxattr(who, inode, c"user.v", 0).unwrap().len(), 256);
-    assert_eq!(fs.getxattr(who, inode, c"user.empty", 10).unwrap(), b"");
-    assert_eq!(fs.getxattr(who, inode, c"user.v", 255), Err(Errno::RANGE));
-    assert_eq!(fs.getxattr(who, inode, c"user.none", 9), Err(Errno::NODATA));
-    let mut names = fs.listxattr(who, inode, 100).unwrap();
+    assert_eq!(
+        fs.getxattr(&by(who, inode), c"user.v", 1000).unwrap(),
+        value
+    );
+    assert_eq!(fs.getxattr(&by(who, inode), c"user.v", 256).unwrap(), value);
+    assert_eq!(
+        fs.getxattr(&by(who, inode), c"user.v", u32::MAX).unwrap(),
+        value
+    );
+    assert_eq!(
+        fs.getxattr(&by(who, inode), c"user.v", 0).unwrap().len(),
+        256
+    );
+    assert_eq!(
+        fs.getxattr(&by(who, inode), c"user.empty", 10).unwrap(),
+        b""
+    );
+    assert_eq!(
+        fs.getxattr(&by(who, inode), c"user.v", 255),
+        Err(Errno::RANGE)
+    );
+    assert_eq!(
+        fs.getxattr(&by(who, inode), c"user.none", 9),
+        Err(Errno::NODATA)
+    );
+    let mut names = fs.listxattr(&by(who, inode), 100).unwrap();
     names.retain(|byte| *byte != b'.');
     let mut listed: Vec<_> = names.split(|b| *b == 0).filter(|n| !n.is_empty()).collect();
     listed.sort();
     assert_eq!(listed, [&b"userempty"[..], b"userv"]);
-    assert_eq!(fs.listxattr(who, inode, 0).unwrap().len(), 18);
-    assert_eq!(fs.listxattr(who, inode, 5), Err(Errno::RANGE));
-    assert_eq!(fs.removexattr(who, inode, c"user.v"), Ok(()));
-    assert_eq!(fs.removexattr(who, inode, c"user.v"), Err(Errno::NODATA));
+    assert_eq!(fs.listxattr(&by(who, inode), 0).unwrap().len(), 18);
+    assert_eq!(fs.listxattr(&by(who, inode), 5), Err(Errno::RANGE));
+    assert_eq!(fs.removexattr(&by(who, inode), c"user.v"), Ok(()));
+    assert_eq!(
+        fs.removexattr(&by(who, inode), c"user.v"),
+        Err(Errno::NODATA)
+    );
 }
 
 #[test]
@@ -45,9 +67,11 @@ fn creation_and_replacement_are_told_apart() {
     let directory = share.mkdir(ROOT, "d").unwrap().inode;
     let set = |flags: i32| {
         let flags = flags.cast_unsigned();
-        share
-            .fs
-            .setxattr(&GUEST_ROOT, directory, c"user.v", b"1", flags, false)
+        share.fs.setxattr(
+            &by(&GUEST_ROOT, directory),
+            c"user.v",
+            &attribute(b"1", flags, false),
+        )
     };
 
     assert_eq!(set(libc::XATTR_REPLACE), Err(Errno::NODATA));
@@ -63,24 +87,28 @@ fn the_longest_value_passes_where_the_host_takes_it() {
     let (file, _) = share.create(ROOT, "f").unwrap();
     let long = vec![7; 65_536];
 
-    let stored = share
-        .fs
-        .setxattr(&GUEST_ROOT, file.inode, c"user.long", &long, 0, false);
+    let stored = share.fs.setxattr(
+        &by(&GUEST_ROOT, file.inode),
+        c"user.long",
+        &attribute(&long, 0, false),
+    );
 
     match stored {
         Ok(()) => {
             let back = share
                 .fs
-                .getxattr(&GUEST_ROOT, file.inode, c"user.long", 65_536);
+                .getxattr(&by(&GUEST_ROOT, file.inode), c"user.long", 65_536);
             assert_eq!(back.unwrap(), long);
         }
         // ext4 without large xattrs keeps them within a block.
         Err(error) => assert_eq!(error, Errno::NOSPC),
     }
     let longer = vec![7; 65_537];
-    let refused = share
-        .fs
-        .setxattr(&GUEST_ROOT, file.inode, c"user.long", &longer, 0, false);
+    let refused = share.fs.setxattr(
+        &by(&GUEST_ROOT, file.inode),
+        c"user.long",
+        &attribute(&longer, 0, false),
+    );
     assert_eq!(refused, Err(Errno::TOOBIG));
 }
 
@@ -91,15 +119,15 @@ fn acls_that_the_guest_would_not_enforce_are_not_served() {
     let fs = &share.fs;
 
     assert_eq!(
-        fs.getxattr(&GUEST_ROOT, ROOT, acl, 100),
+        fs.getxattr(&by(&GUEST_ROOT, ROOT), acl, 100),
         Err(Errno::OPNOTSUPP)
     );
     assert_eq!(
-        fs.setxattr(&GUEST_ROOT, ROOT, acl, b"", 0, false),
+        fs.setxattr(&by(&GUEST_ROOT, ROOT), acl, &attribute(b"", 0, false)),
         Err(Errno::OPNOTSUPP)
     );
     assert_eq!(
-        fs.removexattr(&GUEST_ROOT, ROOT, acl),
+        fs.removexattr(&by(&GUEST_ROOT, ROOT), acl),
         Err(Errno::OPNOTSUPP)
     );
 }
@@ -113,16 +141,16 @@ fn a_share_without_them_says_so_once_for_all() {
     let fs = &share.fs;
 
     assert_eq!(
-        fs.getxattr(&GUEST_ROOT, ROOT, c"user.v", 0),
+        fs.getxattr(&by(&GUEST_ROOT, ROOT), c"user.v", 0),
         Err(Errno::NOSYS)
     );
-    assert_eq!(fs.listxattr(&GUEST_ROOT, ROOT, 0), Err(Errno::NOSYS));
+    assert_eq!(fs.listxattr(&by(&GUEST_ROOT, ROOT), 0), Err(Errno::NOSYS));
     assert_eq!(
-        fs.setxattr(&GUEST_ROOT, ROOT, c"user.v", b"", 0, false),
+        fs.setxattr(&by(&GUEST_ROOT, ROOT), c"user.v", &attribute(b"", 0, false)),
         Err(Errno::NOSYS)
     );
     assert_eq!(
-        fs.removexattr(&GUEST_ROOT, ROOT, c"user.v"),
+        fs.removexattr(&by(&GUEST_ROOT, ROOT), c"user.v"),
         Err(Errno::NOSYS)
     );
     let both = Config {
@@ -164,7 +192,7 @@ fn a_default_acl_takes_the_place_of_the_umask() {
         rdev: 0,
     };
     let mode = |child: &std::ffi::CStr| {
-        let made = share.fs.mknod(&GUEST_ROOT, ROOT, child, new).unwrap();
+        let made = share.fs.mknod(&by(&GUEST_ROOT, ROOT), child, &new).unwrap();
         made.attributes.mode & 0o7777
     };
 
@@ -172,13 +200,16 @@ fn a_default_acl_takes_the_place_of_the_umask() {
     let kind = c"system.posix_acl_default";
     share
         .fs
-        .setxattr(&GUEST_ROOT, ROOT, kind, &acl, 0, false)
+        .setxattr(&by(&GUEST_ROOT, ROOT), kind, &attribute(&acl, 0, false))
         .unwrap();
     let inherited = mode(c"inherited");
 
     assert_eq!((plain, inherited), (0o600, 0o644));
     assert_eq!(
-        share.fs.getxattr(&GUEST_ROOT, ROOT, kind, 100).unwrap(),
+        share
+            .fs
+            .getxattr(&by(&GUEST_ROOT, ROOT), kind, 100)
+            .unwrap(),
         acl
     );
 }
@@ -194,7 +225,11 @@ fn an_acl_takes_the_set_group_id_bit_only_when_the_guest_says_so() {
     let set = |clear| {
         share
             .fs
-            .setxattr(&GUEST_ROOT, node.inode, c"user.v", b"1", 0, clear)
+            .setxattr(
+                &by(&GUEST_ROOT, node.inode),
+                c"user.v",
+                &attribute(b"1", 0, clear),
+            )
             .unwrap();
         mode()
     };

@@ -23,20 +23,12 @@ use vm_memory::{
 };
 use vmm_sys_util::eventfd::EventFd;
 
-use super::RequestServer;
+use super::server::RequestServer;
 use crate::virtio::drain::Chain;
 
 /// What everybody but the driver adds to a queue's kick. Beyond 32 bits, so
 /// that the sum still tells how often the driver kicked.
 pub(super) const WAKE: u64 = 1 << 32;
-
-/// Most bytes of a request that are copied: one more than FUSE looks at, which is
-/// the longest WRITE and a page, so that what is too long is seen to be.
-const REQUEST_LIMIT: usize = (1 << 20) + 4096 + 1;
-
-/// Most bytes of a reply that are copied: the longest READ, and its header. A driver
-/// that gives more space does not get more memory of the host.
-const REPLY_LIMIT: usize = (4 << 20) + 4096;
 
 /// Leave to read guest memory for as long as the driver that made a request
 /// is there.
@@ -114,7 +106,7 @@ impl Detached {
             finished,
             kick,
         } = self;
-        let Some(copied) = lease.with(|| Bounce::copy_of(&chain)) else {
+        let Some(copied) = lease.with(|| Bounce::copy_of(&chain, &*server)) else {
             return;
         };
         let reply = copied
@@ -185,10 +177,14 @@ const USED: usize = 0x200;
 const REQUEST: usize = 0x1000;
 
 impl Bounce {
-    /// Copies the request that `chain` is, from guest memory.
-    fn copy_of(chain: &Chain) -> Result<Self, BounceError> {
-        let request_len = length(chain.clone().readable(), REQUEST_LIMIT);
-        let reply_len = length(chain.clone().writable(), REPLY_LIMIT);
+    /// Copies the request that `chain` is, from guest memory: one byte more than
+    /// `server` looks at, so that it sees what is too long. A driver that gives
+    /// more space for the reply than `server` fills does not get more memory of
+    /// the host.
+    fn copy_of(chain: &Chain, server: &dyn RequestServer) -> Result<Self, BounceError> {
+        let longest_request = server.longest_request().saturating_add(1);
+        let request_len = length(chain.clone().readable(), longest_request);
+        let reply_len = length(chain.clone().writable(), server.longest_reply());
         let len = REQUEST + request_len + reply_len;
         let memory =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)]).map_err(BounceError::Map)?;

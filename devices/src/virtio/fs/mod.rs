@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use thiserror::Error;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
@@ -26,10 +25,12 @@ use super::{ActivateError, Activation, Complaints, VirtioDevice};
 mod counters;
 mod detached;
 mod pool;
+mod server;
 mod tag;
 mod worker;
 
 pub use counters::{Counters, QueueCounts};
+pub use server::RequestServer;
 pub use tag::{Tag, TagError};
 
 /// Most request queues a device can have. Linux uses at most one for each CPU.
@@ -71,32 +72,6 @@ const FEATURES: u64 =
 /// `struct virtio_fs_config` up to where `VIRTIO_FS_F_NOTIFICATION` adds to
 /// it: the tag and `le32 num_request_queues`.
 const CONFIG_SIZE: usize = TAG_SPACE + 4;
-
-/// What answers the requests of a device.
-///
-/// Called from several threads at once: one for each queue, and those of the
-/// pool.
-pub trait RequestServer: Send + Sync {
-    /// Whether answering `request` may wait for something that is not this
-    /// request's own work, such as a lock another guest process holds, and
-    /// must therefore not keep the queue from going on. A request is copied
-    /// out of guest memory and back for it, so bulk data is better served in
-    /// place.
-    fn may_block(&self, request: &Reader<'_>) -> bool;
-
-    /// Answers `request` in `reply`, whatever it is, and says how many bytes
-    /// were written: the used length. `reply` has no space when the driver
-    /// wants no answer.
-    fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32;
-
-    /// The driver is gone: forgets what was negotiated and opened, and wakes
-    /// whatever still waits in [`answer`](Self::answer).
-    ///
-    /// Called when all requests are answered, but for detached ones, whose
-    /// reply is thrown away; and once more before that when one that is not
-    /// detached keeps its thread from ending.
-    fn reset(&self);
-}
 
 /// Why there is no such device.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

@@ -140,8 +140,8 @@ mod tests {
     use vm_memory::{GuestAddress, GuestMemoryMmap};
     use vmm_sys_util::eventfd::EventFd;
 
-    use super::super::RequestServer;
     use super::super::detached::{Finished, Lease};
+    use super::super::server::RequestServer;
     use super::*;
     use crate::virtio::Interrupt;
     use crate::virtio::drain::Drain;
@@ -155,6 +155,14 @@ mod tests {
     }
 
     impl RequestServer for Crowd {
+        fn longest_request(&self) -> usize {
+            8
+        }
+
+        fn longest_reply(&self) -> usize {
+            8
+        }
+
         fn may_block(&self, _: &Reader<'_>) -> bool {
             true
         }

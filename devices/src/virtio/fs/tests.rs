@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use virtio_bindings::virtio_mmio as reg;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -60,6 +61,14 @@ const DETACHED: &[u8] = b"wd";
 const IN_PLACE: &[u8] = b"wi";
 
 impl RequestServer for Server {
+    fn longest_request(&self) -> usize {
+        0x10_1000
+    }
+
+    fn longest_reply(&self) -> usize {
+        0x40_0000 + 0x1000
+    }
+
     fn may_block(&self, request: &Reader<'_>) -> bool {
         let mut head = [0; 2];
         request.clone().read_exact(&mut head).is_ok() && head == DETACHED

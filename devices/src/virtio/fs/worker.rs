@@ -33,7 +33,8 @@ use vmm_sys_util::eventfd::EventFd;
 use super::counters::{Counters, QueueCounters};
 use super::detached::{Detached, Finished, Lease, WAKE};
 use super::pool::Pool;
-use super::{RequestServer, Tag};
+use super::server::RequestServer;
+use super::tag::Tag;
 use crate::virtio::drain::{self, Chain, ChainError, Drain, DrainError};
 use crate::virtio::{Complaints, Interrupt, LiveQueue};
 

@@ -1,0 +1,125 @@
+//! Requests that wait, and how they are made to stop waiting.
+//!
+//! A request that waits for something besides its own work, such as a line on
+//! a terminal or room in a pipe, does so with a [`Waiter`]. The guest can
+//! interrupt it (INTERRUPT), and the end of the session ends all of them: each
+//! has an eventfd in the same `poll(2)` as the file it waits for.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::io::{Errno, Result};
+
+/// The requests that wait at the moment, by their `unique`.
+#[derive(Debug, Default)]
+pub struct Waiters(Mutex<BTreeMap<u64, Arc<Bell>>>);
+
+/// What wakes one request.
+#[derive(Debug)]
+struct Bell {
+    event: OwnedFd,
+    interrupted: AtomicBool,
+}
+
+/// A request that may wait, and be interrupted, until this is dropped.
+#[derive(Debug)]
+pub struct Waiter<'a> {
+    waiters: &'a Waiters,
+    unique: u64,
+    bell: Arc<Bell>,
+}
+
+impl Waiters {
+    /// None that wait.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    /// The request `unique` may wait from now on.
+    pub(super) fn enter(&self, unique: u64) -> Result<Waiter<'_>> {
+        let flags = EventfdFlags::CLOEXEC.union(EventfdFlags::NONBLOCK);
+        let bell = Arc::new(Bell {
+            event: rustix::event::eventfd(0, flags)?,
+            interrupted: AtomicBool::new(false),
+        });
+        // A hostile guest may use one number twice. Its INTERRUPT then finds
+        // the later request only, which is its own loss.
+        self.lock().insert(unique, Arc::clone(&bell));
+        Ok(Waiter {
+            waiters: self,
+            unique,
+            bell,
+        })
+    }
+
+    /// Interrupts the request `unique`; says whether it waits.
+    pub fn interrupt(&self, unique: u64) -> bool {
+        let bell = self.lock().get(&unique).cloned();
+        if let Some(bell) = &bell {
+            bell.interrupt();
+        }
+        bell.is_some()
+    }
+
+    /// Interrupts every request.
+    pub fn interrupt_all(&self) {
+        for bell in self.lock().values() {
+            bell.interrupt();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Bell>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bell {
+    fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Release);
+        // Full only if it rings already.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Waiter<'_> {
+    /// Waits until `file` is ready for `events`, or is in error.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when the request was interrupted.
+    pub fn wait(&self, file: impl AsFd, events: PollFlags) -> Result<()> {
+        loop {
+            let mut polled = [
+                PollFd::from_borrowed_fd(self.bell.event.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(file.as_fd(), events),
+            ];
+            match rustix::event::poll(&mut polled, None) {
+                // A signal to this thread says nothing about the request.
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            if self.bell.interrupted.load(Ordering::Acquire) {
+                return Err(Errno::INTR);
+            }
+            if !polled[1].revents().is_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiters = self.waiters.lock();
+        if waiters
+            .get(&self.unique)
+            .is_some_and(|bell| Arc::ptr_eq(bell, &self.bell))
+        {
+            waiters.remove(&self.unique);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! INTERRUPT, and requests that wait.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use super::guest::{Message, UNIQUE, exchange};
+use super::requests::{init, read};
+use crate::filesystem::{
+    AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
+    LookupOperations, ReadArgs, RemoveOperations, ReplyData, Request, Result, XattrOperations,
+};
+use crate::fuse::{Opcode, Server};
+use crate::virtio::fs::RequestServer;
+
+/// A file system whose files say nothing.
+struct Silence(File);
+
+impl FileSystem for Silence {}
+impl LookupOperations for Silence {}
+impl CreateOperations for Silence {}
+impl RemoveOperations for Silence {}
+impl AttributeOperations for Silence {}
+impl DirectoryOperations for Silence {}
+impl XattrOperations for Silence {}
+
+impl FileOperations for Silence {
+    fn read(&self, request: &Request<'_>, _: &ReadArgs, _: &mut dyn ReplyData) -> Result<usize> {
+        request.waiter()?.wait(&self.0, PollFlags::IN)?;
+        Ok(0)
+    }
+}
+
+/// A server in session, and what ends the silence.
+fn silent() -> (Server, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = Server::new(Arc::new(Silence(OwnedFd::from(reader).into())));
+    exchange(&server, &init(7, 38, 0), 80).assert_success(64);
+    (server, writer.into())
+}
+
+fn interrupt(unique: u64) -> Vec<u8> {
+    Message::new(Opcode::INTERRUPT, 0).u64(unique).finish()
+}
+
+/// What a READ is answered with that `wake` is to wake, over and over.
+fn errno_of_read_under(server: &Server, wake: impl Fn()) -> i32 {
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| exchange(server, &read(4, 0).finish(), 20));
+        while !waiting.is_finished() {
+            wake();
+            thread::yield_now();
+        }
+        waiting.join().unwrap().errno()
+    })
+}
+
+#[test]
+fn an_interrupted_request_ends_with_eintr() {
+    let (server, _open) = silent();
+    let errno = errno_of_read_under(&server, || {
+        let answer = exchange(&server, &interrupt(UNIQUE), 16);
+        answer.assert_well_formed();
+    });
+    assert_eq!(errno, Errno::INTR.raw_os_error());
+}
+
+#[test]
+fn an_interrupt_is_heard_without_room_for_its_answer() {
+    let (server, _open) = silent();
+    let errno = errno_of_read_under(&server, || {
+        exchange(&server, &interrupt(UNIQUE), 0).assert_nothing();
+    });
+    assert_eq!(errno, Errno::INTR.raw_os_error());
+}
+
+#[test]
+fn an_interrupt_ends_no_other_request() {
+    let (server, open) = silent();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| exchange(&server, &read(4, 0).finish(), 20));
+        for _ in 0..100 {
+            exchange(&server, &interrupt(UNIQUE + 1), 16).assert_errno(Errno::AGAIN);
+        }
+        drop(open);
+        waiting.join().unwrap().assert_success(0);
+    });
+}
+
+#[test]
+fn an_interrupt_that_finds_nothing_is_to_be_tried_again() {
+    let (server, _open) = silent();
+    exchange(&server, &interrupt(9), 16).assert_errno(Errno::AGAIN);
+    exchange(&server, &interrupt(9), 0).assert_nothing();
+    exchange(&server, &interrupt(9)[..44], 16).assert_errno(Errno::INVAL);
+}
+
+#[test]
+fn the_end_of_the_session_ends_every_wait() {
+    let destroy = Message::new(Opcode::DESTROY, 0).finish();
+    let init = init(7, 38, 0);
+    for end in [destroy, init] {
+        let (server, _open) = silent();
+        let errno = errno_of_read_under(&server, || {
+            exchange(&server, &end, 80).assert_well_formed();
+        });
+        // Before its session had begun again, it was not even begun.
+        let expected = [Errno::INTR.raw_os_error(), Errno::IO.raw_os_error()];
+        assert!(expected.contains(&errno), "{errno}");
+    }
+    let (server, _open) = silent();
+    let errno = errno_of_read_under(&server, || server.reset());
+    assert!(
+        [Errno::INTR, Errno::IO]
+            .map(Errno::raw_os_error)
+            .contains(&errno)
+    );
+}

@@ -1,0 +1,35 @@
+//! What a virtio-fs device asks of the server behind it.
+
+use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
+
+/// What answers the requests of a device.
+///
+/// Called from several threads at once: one for each queue, and those of the
+/// pool.
+pub trait RequestServer: Send + Sync {
+    /// Most bytes of a request that are looked at.
+    fn longest_request(&self) -> usize;
+
+    /// Most bytes of a reply.
+    fn longest_reply(&self) -> usize;
+
+    /// Whether answering `request` may wait for something that is not this
+    /// request's own work, such as a lock another guest process holds, and
+    /// must therefore not keep the queue from going on. A request is copied
+    /// out of guest memory and back for it, so bulk data is better served in
+    /// place.
+    fn may_block(&self, request: &Reader<'_>) -> bool;
+
+    /// Answers `request` in `reply`, whatever it is, and says how many bytes
+    /// were written: the used length. `reply` has no space when the driver
+    /// wants no answer.
+    fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32;
+
+    /// The driver is gone: forgets what was negotiated and opened, and wakes
+    /// whatever still waits in [`answer`](Self::answer).
+    ///
+    /// Called when all requests are answered, but for detached ones, whose
+    /// reply is thrown away; and once more before that when one that is not
+    /// detached keeps its thread from ending.
+    fn reset(&self);
+}
