@@ -65,11 +65,11 @@ pub(super) struct Served {
 /// The counters behind a [`MetricsSnapshot`].
 #[derive(Debug)]
 pub(super) struct Metrics {
-    operations: [Counters; Opcode::COUNT],
+    operations: [OperationCounters; Opcode::COUNT],
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct OperationCounters {
     count: AtomicU64,
     errors: AtomicU64,
     bytes_read: AtomicU64,
@@ -80,7 +80,7 @@ struct Counters {
 impl Metrics {
     pub(super) fn new() -> Self {
         Self {
-            operations: std::array::from_fn(|_| Counters::default()),
+            operations: std::array::from_fn(|_| OperationCounters::default()),
         }
     }
 
@@ -123,7 +123,7 @@ impl Metrics {
     }
 }
 
-impl Counters {
+impl OperationCounters {
     fn snapshot(&self, opcode: Opcode) -> OperationMetrics {
         OperationMetrics {
             opcode,

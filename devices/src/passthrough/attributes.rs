@@ -14,7 +14,7 @@ use super::Passthrough;
 use super::credentials::{Power, set_thread_apart};
 use super::inode::{Descriptor, Inode};
 use super::root::FdName;
-use super::stat::{Kind, Status};
+use super::stat::{Kind, Stat};
 use crate::filesystem::{
     AttributeOperations, Attributes, Handle, Request, Result, SetAttributes, SetTime, Statistics,
     Timestamp,
@@ -34,10 +34,10 @@ impl AttributeOperations for Passthrough {
         // still there.
         let open = handle.and_then(|handle| self.handles.get(request.node, handle).ok());
         let (inode, status) = match &open {
-            Some(open) => (Arc::clone(&open.inode), Status::of(open.host())?),
+            Some(open) => (Arc::clone(&open.inode), Stat::of(open.host())?),
             None => {
                 let inode = self.inodes.get(request.node)?;
-                let status = Status::of(&*self.descriptor(&inode)?)?;
+                let status = Stat::of(&*self.descriptor(&inode)?)?;
                 (inode, status)
             }
         };
@@ -84,7 +84,7 @@ impl AttributeOperations for Passthrough {
             };
             rustix::fs::utimensat(&*descriptor, c"", &times, AtFlags::EMPTY_PATH)?;
         }
-        let status = Status::of(&*descriptor)?;
+        let status = Stat::of(&*descriptor)?;
         let timeout = self.config.cache.attribute_timeout();
         Ok((self.attributes(&inode, &status), timeout))
     }
@@ -162,7 +162,7 @@ impl Passthrough {
         if inode.kind != Kind::Regular {
             return Ok(());
         }
-        if let Some(mode) = without_privileges(Status::of(descriptor)?.raw.stx_mode.into()) {
+        if let Some(mode) = without_privileges(Stat::of(descriptor)?.raw.stx_mode.into()) {
             self.set_mode(inode, descriptor, mode)?;
         }
         set_thread_apart(self.root.proc())?;
@@ -174,14 +174,14 @@ impl Passthrough {
     }
 
     /// The attributes of a node in the guest's terms.
-    pub(super) fn attributes(&self, inode: &Inode, status: &Status) -> Attributes {
+    pub(super) fn attributes(&self, inode: &Inode, status: &Stat) -> Attributes {
         let raw = &status.raw;
         let time = |t: rustix::fs::StatxTimestamp| Timestamp {
             seconds: t.tv_sec,
             nanoseconds: t.tv_nsec,
         };
         Attributes {
-            ino: self.mounts.told_ino(status.device, raw.stx_ino),
+            ino: self.mounts.guest_ino(status.device, raw.stx_ino),
             size: raw.stx_size,
             blocks: raw.stx_blocks,
             atime: time(raw.stx_atime),

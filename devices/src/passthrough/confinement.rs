@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::inode::Inode;
-use super::stat::{Identity, Status};
+use super::stat::{Identity, Stat};
 use crate::filesystem::{ROOT, Result};
 
 /// Levels that one system call can go up: a path is shorter than `PATH_MAX`
@@ -52,11 +52,11 @@ impl Passthrough {
             return Ok(());
         }
         let root = self.inodes.get(ROOT)?;
-        let identity = |status: Status| status.identity(&root.mount);
+        let identity = |status: Stat| root.mount.identity(&status);
         let levels = inode.depth.load(Ordering::Relaxed);
         if levels > 0
             && let Some(path) = up(levels)
-            && identity(Status::above(&fd, path)?) == root.identity
+            && identity(Stat::above(&fd, path)?) == root.identity
         {
             return Ok(());
         }
@@ -71,18 +71,18 @@ impl Passthrough {
         &self,
         fd: impl AsFd,
         root: &Identity,
-        identity: impl Fn(Status) -> Identity,
+        identity: impl Fn(Stat) -> Identity,
     ) -> Result<usize> {
         let parent = |of: &dyn Fn() -> Result<_>| self.with_descriptors(of);
         let open = |fd: std::os::fd::BorrowedFd<'_>| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::openat(fd, c"..", flags, Mode::empty())
         };
-        let mut before = identity(Status::of(&fd)?);
+        let mut before = identity(Stat::of(&fd)?);
         let mut at = parent(&|| open(fd.as_fd()))?;
         let mut levels = 1;
         loop {
-            let here = identity(Status::of(&at)?);
+            let here = identity(Stat::of(&at)?);
             if here == *root {
                 return Ok(levels);
             }

@@ -11,7 +11,7 @@ use super::Passthrough;
 use super::credentials::{Power, Umask, set_thread_apart};
 use super::inode::{Descriptor, Inode};
 use super::root::{FdName, one_component};
-use super::stat::{Kind, Status};
+use super::stat::{Kind, Stat};
 use crate::filesystem::{
     CreateOperations, Entry, NewNode, NodeId, OpenArgs, Opened, Request, Result,
 };
@@ -143,9 +143,9 @@ impl Passthrough {
     }
 
     /// The status of an inode now, or the one given.
-    fn refreshed(&self, inode: &Arc<Inode>, status: Status) -> Status {
+    fn refreshed(&self, inode: &Arc<Inode>, status: Stat) -> Stat {
         self.descriptor(inode)
-            .and_then(|descriptor| Status::of(&*descriptor))
+            .and_then(|descriptor| Stat::of(&*descriptor))
             .unwrap_or(status)
     }
 

@@ -1,144 +1,28 @@
-//! The budget of descriptors held for inodes.
+//! Which inodes hold a descriptor, and how the others get one again.
 //!
-//! A kernel tree has more files than a process may have descriptors, so only
-//! the inodes used lately keep theirs. When the budget is spent, or the host
-//! says that there are no more descriptors, a second-chance clock picks those
-//! that have not been used since it came by last, writes down how to find
-//! them again and lets their descriptors go.
+//! When the [`Budget`](super::budget::Budget) is spent, or the host says that
+//! there are no more descriptors, a second-chance clock picks inodes that have
+//! not been used since it came by last, writes down how to find them again and
+//! lets their descriptors go.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Passthrough;
 use super::inode::{Address, Descriptor, Inode};
-use super::stat::Status;
+use super::stat::Stat;
 use super::sys;
-use crate::filesystem::{NodeId, Result};
+use crate::filesystem::Result;
 
-/// Descriptors that are neither for inodes nor for open files: queues,
-/// consoles, the guest's memory, and what other parts of the process do.
-const RESERVED: usize = 128;
-/// Fewer than this and a deep path could not be walked.
-const LEAST: usize = 16;
 /// How far a walk by name goes up before it gives up.
 const DEEPEST: usize = 16_384;
 /// How many inodes are looked at to let one go.
 const PATIENCE: usize = 512;
 /// How often an operation is tried again after descriptors were let go.
 const RETRIES: usize = 8;
-
-/// Shares of this process; they divide the limit evenly among themselves.
-static SHARES: AtomicUsize = AtomicUsize::new(0);
-
-/// The descriptors of one share.
-#[derive(Debug)]
-pub(super) struct Descriptors {
-    /// Set by the user; otherwise a part of the limit.
-    budget: Option<usize>,
-    /// `RLIMIT_NOFILE` after it was raised.
-    limit: usize,
-    held: Arc<AtomicUsize>,
-    /// Inodes that have a descriptor, in the order they got it. May name some
-    /// that are gone.
-    clock: Mutex<VecDeque<NodeId>>,
-}
-
-impl Descriptors {
-    /// Raises the soft limit of the process to the hard one and joins the
-    /// other shares in dividing it.
-    pub(super) fn new(budget: Option<usize>) -> Self {
-        let limit = getrlimit(Resource::Nofile);
-        if limit.current != limit.maximum {
-            let raised = Rlimit {
-                current: limit.maximum,
-                maximum: limit.maximum,
-            };
-            if let Err(error) = setrlimit(Resource::Nofile, raised) {
-                log::warn!("cannot raise the limit of open files: {error}");
-            }
-        }
-        let limit = getrlimit(Resource::Nofile)
-            .current
-            .map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX));
-        SHARES.fetch_add(1, Ordering::Relaxed);
-        Self {
-            budget,
-            limit,
-            held: Arc::default(),
-            clock: Mutex::default(),
-        }
-    }
-
-    /// This share's part of all descriptors.
-    fn part(&self) -> usize {
-        let shares = SHARES.load(Ordering::Relaxed).max(1);
-        (self.limit.saturating_sub(RESERVED) / shares).max(LEAST * 2)
-    }
-
-    /// How many may be held for inodes: half of this share's part.
-    fn budget(&self) -> usize {
-        self.budget.unwrap_or(self.part() / 2).max(LEAST)
-    }
-
-    /// Whether the guest may open another file or directory when `open` of
-    /// them are open.
-    pub(super) fn may_open(&self, open: usize) -> bool {
-        open < self.part().saturating_sub(self.budget()).max(LEAST)
-    }
-
-    /// Takes a descriptor into the count of those held for inodes.
-    pub(super) fn count(&self, fd: OwnedFd) -> Arc<Descriptor> {
-        Arc::new(Descriptor::new(fd, &self.held))
-    }
-
-    /// How many are held for inodes right now.
-    pub(super) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    fn next_hand(&self) -> Option<NodeId> {
-        self.clock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
-    }
-
-    fn hands(&self) -> usize {
-        self.clock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-    }
-
-    /// Puts an inode that was looked at back on the clock, at the far end.
-    fn spare(&self, number: NodeId) {
-        self.clock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(number);
-    }
-
-    /// Puts an inode on the clock. Forgotten ones are swept when they are
-    /// the larger part of it, so it stays in proportion to what is held.
-    fn watch(&self, number: NodeId, alive: impl Fn(NodeId) -> bool) {
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.push_back(number);
-        if clock.len() > 64 + 2 * self.held() {
-            clock.retain(|n| alive(*n));
-        }
-    }
-}
-
-impl Drop for Descriptors {
-    fn drop(&mut self) {
-        SHARES.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 impl Passthrough {
     /// Does something that takes a descriptor, and when there is none left
@@ -247,8 +131,8 @@ impl Passthrough {
     }
 
     fn settle_verified(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Result<Arc<Descriptor>> {
-        let status = Status::of(&fd)?;
-        if status.identity(&inode.mount) != inode.identity {
+        let status = Stat::of(&fd)?;
+        if inode.mount.identity(&status) != inode.identity {
             return Err(Errno::STALE);
         }
         Ok(self.settle(inode, self.descriptors.count(fd)))
@@ -304,7 +188,7 @@ impl Passthrough {
     fn has_address(&self, inode: &Inode, descriptor: &Descriptor) -> bool {
         if inode.mount.handles().is_some() {
             // The last name is gone: the descriptor alone keeps it alive.
-            if Status::of(descriptor).is_ok_and(|s| s.raw.stx_nlink == 0) {
+            if Stat::of(descriptor).is_ok_and(|s| s.raw.stx_nlink == 0) {
                 return false;
             }
             if matches!(inode.place().address, Address::Handle(_)) {
@@ -329,7 +213,7 @@ impl Passthrough {
         let Some(parent) = parent.place().descriptor.clone() else {
             return true;
         };
-        Status::of_child(&*parent, &name)
-            .is_ok_and(|status| status.identity(&inode.mount) == inode.identity)
+        Stat::of_child(&*parent, &name)
+            .is_ok_and(|status| inode.mount.identity(&status) == inode.identity)
     }
 }

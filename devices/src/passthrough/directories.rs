@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::cursor::Record;
-use super::handle::{Node, OpenDirectory};
+use super::handle::{OpenDirectory, OpenNode};
 use super::inode::Inode;
 use crate::filesystem::{
     DirectoryEntry, DirectoryOperations, Handle, Listing, Opened, ROOT, Request, Result,
@@ -26,7 +26,7 @@ impl DirectoryOperations for Passthrough {
             flags |= OFlags::NOATIME;
         }
         let fd = self.reopen(&*descriptor, flags)?;
-        let node = Node::Directory(OpenDirectory {
+        let node = OpenNode::Directory(OpenDirectory {
             file: File::from(fd),
             cursor: Mutex::default(),
         });
@@ -104,7 +104,7 @@ impl Passthrough {
             record.ino
         };
         let entry = DirectoryEntry {
-            ino: self.mounts.told_ino(directory.identity.device, ino),
+            ino: self.mounts.guest_ino(directory.identity.device, ino),
             next_offset: record.next_offset,
             kind: record.kind.into(),
             name,

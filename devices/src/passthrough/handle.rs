@@ -43,7 +43,7 @@ pub(super) struct OpenDirectory {
 
 /// What is open.
 #[derive(Debug)]
-pub(super) enum Node {
+pub(super) enum OpenNode {
     File(OpenFile),
     Directory(OpenDirectory),
 }
@@ -63,7 +63,7 @@ impl Drop for Counted {
 pub(super) struct Open {
     /// Kept alive with the handle, and what a request must name with it.
     pub(super) inode: Arc<Inode>,
-    pub(super) node: Node,
+    pub(super) node: OpenNode,
     _counted: Counted,
 }
 
@@ -71,40 +71,40 @@ impl Open {
     /// The open regular file; `EISDIR` for a directory.
     pub(super) fn file(&self) -> Result<&OpenFile> {
         match &self.node {
-            Node::File(file) => Ok(file),
-            Node::Directory(_) => Err(Errno::ISDIR),
+            OpenNode::File(file) => Ok(file),
+            OpenNode::Directory(_) => Err(Errno::ISDIR),
         }
     }
 
     /// The open directory; `ENOTDIR` for a file.
     pub(super) fn directory(&self) -> Result<&OpenDirectory> {
         match &self.node {
-            Node::Directory(directory) => Ok(directory),
-            Node::File(_) => Err(Errno::NOTDIR),
+            OpenNode::Directory(directory) => Ok(directory),
+            OpenNode::File(_) => Err(Errno::NOTDIR),
         }
     }
 
     /// The host's file, whichever it is.
     pub(super) fn host(&self) -> &File {
         match &self.node {
-            Node::File(file) => &file.file,
-            Node::Directory(directory) => &directory.file,
+            OpenNode::File(file) => &file.file,
+            OpenNode::Directory(directory) => &directory.file,
         }
     }
 }
 
-type Shard = RwLock<HashMap<Handle, Arc<Open>>>;
+type HandleShard = RwLock<HashMap<Handle, Arc<Open>>>;
 
 /// All handles of one share.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
-    shards: [Shard; SHARDS],
+    shards: [HandleShard; SHARDS],
     next: AtomicU64,
     open: Arc<AtomicUsize>,
 }
 
 impl Handles {
-    fn shard(&self, handle: Handle) -> &Shard {
+    fn shard(&self, handle: Handle) -> &HandleShard {
         // The remainder makes the cast exact.
         #[allow(clippy::cast_possible_truncation)]
         let index = (handle % SHARDS as u64) as usize;
@@ -117,7 +117,7 @@ impl Handles {
     }
 
     /// Makes a handle.
-    pub(super) fn insert(&self, inode: Arc<Inode>, node: Node) -> Handle {
+    pub(super) fn insert(&self, inode: Arc<Inode>, node: OpenNode) -> Handle {
         // From 1: guests tend to show 0 where they mean "none".
         let handle = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -18,7 +18,7 @@ const SHARD_BITS: u32 = 4;
 const SHARDS: usize = 1 << SHARD_BITS;
 
 #[derive(Debug, Default)]
-struct Shard {
+struct InodeShard {
     by_number: HashMap<NodeId, Arc<Inode>>,
     by_identity: HashMap<Identity, Arc<Inode>>,
 }
@@ -27,7 +27,7 @@ struct Shard {
 #[derive(Debug)]
 pub(super) struct Inodes {
     root: Arc<Inode>,
-    shards: [RwLock<Shard>; SHARDS],
+    shards: [RwLock<InodeShard>; SHARDS],
     hasher: RandomState,
     /// Counts up for ever: a number that was forgotten never comes back.
     next: AtomicU64,
@@ -45,18 +45,18 @@ impl Inodes {
         }
     }
 
-    fn shard_of_number(&self, number: NodeId) -> &RwLock<Shard> {
+    fn shard_of_number(&self, number: NodeId) -> &RwLock<InodeShard> {
         // The mask makes the cast exact.
         #[allow(clippy::cast_possible_truncation)]
         let index = (number & (SHARDS as u64 - 1)) as usize;
         &self.shards[index]
     }
 
-    fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+    fn read(shard: &RwLock<InodeShard>) -> RwLockReadGuard<'_, InodeShard> {
         shard.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
+    fn write(shard: &RwLock<InodeShard>) -> RwLockWriteGuard<'_, InodeShard> {
         shard.write().unwrap_or_else(PoisonError::into_inner)
     }
 

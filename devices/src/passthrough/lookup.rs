@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::inode::{Descriptor, Inode};
-use super::stat::{Kind, Status};
+use super::stat::{Kind, Stat};
 use crate::filesystem::{Attributes, Entry, LookupOperations, NodeId, ROOT, Request, Result};
 
 impl LookupOperations for Passthrough {
@@ -52,12 +52,12 @@ impl Passthrough {
         parent: &Arc<Inode>,
         directory: &Descriptor,
         name: &CStr,
-    ) -> Result<(Arc<Inode>, Status)> {
-        let status = Status::of_child(directory, name)?;
+    ) -> Result<(Arc<Inode>, Stat)> {
+        let status = Stat::of_child(directory, name)?;
         let known = self
             .mounts
             .known(status.mount)
-            .map(|mount| status.identity(&mount))
+            .map(|mount| mount.identity(&status))
             .filter(|identity| {
                 let inode = self.inodes.find(identity);
                 inode.is_some_and(|inode| inode.descriptor().is_some())
@@ -91,7 +91,7 @@ impl Passthrough {
         parent: &Arc<Inode>,
         directory: impl AsFd,
         name: &CStr,
-    ) -> Result<(Arc<Inode>, Status)> {
+    ) -> Result<(Arc<Inode>, Stat)> {
         let fd = self.with_descriptors(|| self.root.open_child(&directory, name))?;
         self.adopt(parent, name, fd)
     }
@@ -103,10 +103,10 @@ impl Passthrough {
         parent: &Arc<Inode>,
         name: &CStr,
         fd: OwnedFd,
-    ) -> Result<(Arc<Inode>, Status)> {
-        let status = Status::of(&fd)?;
+    ) -> Result<(Arc<Inode>, Stat)> {
+        let status = Stat::of(&fd)?;
         let mount = self.mounts.of(&self.root, &fd, &status);
-        let identity = status.identity(&mount);
+        let identity = mount.identity(&status);
         let fd = self.descriptors.count(fd);
         let (inode, made) = self.inodes.reference_or_insert(&identity, |number| {
             let mount_point = (identity.device, identity.mount)
@@ -131,7 +131,7 @@ impl Passthrough {
     }
 
     /// What the guest is told of a node.
-    pub(super) fn entry(&self, inode: &Inode, status: &Status) -> Entry {
+    pub(super) fn entry(&self, inode: &Inode, status: &Stat) -> Entry {
         Entry {
             inode: inode.number,
             generation: 0,

@@ -9,7 +9,7 @@
 //! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs` | the operations |
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
-//! | `descriptors` | how many of them may be open at once, and how the others are found again |
+//! | `budget`, `descriptors` | how many of them may be open at once, and how the others are found again |
 //! | `confinement` | directories that the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
 //! | `credentials` | acting as the guest's caller |
@@ -52,6 +52,7 @@
 //! descriptors, shard of inodes, place of an inode.
 
 mod attributes;
+mod budget;
 mod config;
 mod confinement;
 mod create;
@@ -87,14 +88,14 @@ use crate::filesystem::{self, Agreement, FileSystem, Result, Wishes};
 pub use config::{CachePolicy, Config};
 pub use error::Error;
 
+use budget::Budget;
 use credentials::Privileges;
-use descriptors::Descriptors;
 use handle::Handles;
 use inode::Inode;
 use inodes::Inodes;
 use mount::Mounts;
 use root::Root;
-use stat::{Kind, Status};
+use stat::{Kind, Stat};
 
 /// A host directory as a file system.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ pub struct Passthrough {
     root: Root,
     mounts: Mounts,
     inodes: Inodes,
-    descriptors: Descriptors,
+    descriptors: Budget,
     handles: Handles,
     privileges: Privileges,
     agreement: RwLock<Agreement>,
@@ -112,8 +113,9 @@ pub struct Passthrough {
 impl Passthrough {
     /// Shares the directory at `root`.
     ///
-    /// Opens everything the share needs from outside of it and raises the
-    /// process's limit of open files to the hard one. A process that may
+    /// Opens everything the share needs from outside of it. The limit of open
+    /// files (`RLIMIT_NOFILE`) is divided among the shares of the process as it
+    /// is then. A process that may
     /// change its user does so for what guest users create; for one that may
     /// not, everything belongs to its own user.
     ///
@@ -131,8 +133,8 @@ impl Passthrough {
             path: path.into(),
             source: error.into(),
         };
-        let status = Status::of(root.fd()).map_err(examine)?;
-        let descriptors = Descriptors::new(config.fd_budget);
+        let status = Stat::of(root.fd()).map_err(examine)?;
+        let descriptors = Budget::new(config.fd_budget);
         let mounts = Mounts::new(&root, &status, config.file_handles);
         let mount = mounts.of(&root, root.fd(), &status);
         let own = root.fd().try_clone_to_owned();
@@ -142,7 +144,7 @@ impl Passthrough {
         })?;
         let node = Inode::new(
             filesystem::ROOT,
-            status.identity(&mount),
+            mount.identity(&status),
             Kind::Directory,
             mount,
             false,

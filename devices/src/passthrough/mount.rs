@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::root::Root;
-use super::stat::{Kind, Status};
+use super::stat::{Identity, Kind, Stat};
 use super::sys;
 
 /// One mount.
@@ -20,13 +20,18 @@ pub(super) struct Mount {
     /// A descriptor to open file handles by; `None` when that cannot work.
     handles: Option<OwnedFd>,
     /// Whether a file's creation time stays the same for its whole life.
-    pub(super) stable_birth: bool,
+    stable_birth: bool,
 }
 
 impl Mount {
     /// The descriptor to open file handles by, where they work.
     pub(super) fn handles(&self) -> Option<&OwnedFd> {
         self.handles.as_ref()
+    }
+
+    /// What tells a node of this mount from every other one there is or was.
+    pub(super) fn identity(&self, of: &Stat) -> Identity {
+        of.identity(self.stable_birth)
     }
 
     /// Finds out what the mount can do by a descriptor of a node on it. Only
@@ -66,7 +71,7 @@ pub(super) struct Mounts {
 
 impl Mounts {
     /// Starts with the mount of the share's root.
-    pub(super) fn new(root: &Root, status: &Status, allow_handles: bool) -> Self {
+    pub(super) fn new(root: &Root, status: &Stat, allow_handles: bool) -> Self {
         Self {
             root_id: status.mount,
             root: Arc::new(Mount::probe(
@@ -92,7 +97,7 @@ impl Mounts {
     }
 
     /// The mount that a node with `status`, open as `fd`, is on.
-    pub(super) fn of(&self, root: &Root, fd: impl AsFd, status: &Status) -> Arc<Mount> {
+    pub(super) fn of(&self, root: &Root, fd: impl AsFd, status: &Stat) -> Arc<Mount> {
         if let Some(mount) = self.known(status.mount) {
             return mount;
         }
@@ -108,7 +113,7 @@ impl Mounts {
     /// 1 up in the order they were met, so that two files of one share do not
     /// look like hard links of each other. Exact for host inode numbers below
     /// 2^48 and up to 65 535 devices.
-    pub(super) fn told_ino(&self, device: u64, ino: u64) -> u64 {
+    pub(super) fn guest_ino(&self, device: u64, ino: u64) -> u64 {
         if device == self.root_device {
             return ino;
         }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
-use super::handle::{Node, OpenFile};
+use super::handle::{OpenFile, OpenNode};
 use super::inode::Inode;
 use super::stat::Kind;
 use crate::filesystem::{OpenArgs, Opened, Result};
@@ -108,7 +108,7 @@ impl Passthrough {
         let mut behaviour = self.config.cache.file_behaviour();
         // Closing what was only read has nothing to tell.
         behaviour.no_flush = host_flags & ACCESS_MODE == OFlags::RDONLY;
-        let node = Node::File(OpenFile {
+        let node = OpenNode::File(OpenFile {
             file: File::from(fd),
             flags: host_flags,
             toggled: OnceLock::new(),

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::inode::{Descriptor, Inode};
 use super::root::one_component;
-use super::stat::Status;
+use super::stat::Stat;
 use crate::filesystem::{RemoveOperations, RenameArgs, Request, Result};
 
 /// An inode known to the guest that a name leads to, kept open while the name
@@ -82,8 +82,8 @@ impl Passthrough {
     /// is found again by what it is called, or by a file handle that is good
     /// for as long as the file has a name or is open.
     fn affected(&self, parent: &Inode, directory: &Descriptor, name: &CStr) -> Option<Affected> {
-        let status = Status::of_child(directory, name).ok()?;
-        let inode = self.inodes.find(&status.identity(&parent.mount))?;
+        let status = Stat::of_child(directory, name).ok()?;
+        let inode = self.inodes.find(&parent.mount.identity(&status))?;
         let descriptor = self.descriptor(&inode).ok()?;
         Some(Affected {
             inode,

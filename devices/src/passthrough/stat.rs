@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 
-use super::mount::Mount;
 use super::root::one_component;
 use crate::filesystem::Result;
 
@@ -22,7 +21,7 @@ pub(super) enum Kind {
 
 /// What `statx(2)` said about a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Status {
+pub(super) struct Stat {
     /// The answer as it came.
     pub(super) raw: Statx,
     /// `st_dev`.
@@ -33,7 +32,7 @@ pub(super) struct Status {
     pub(super) kind: Kind,
 }
 
-impl Status {
+impl Stat {
     /// Of the open node itself.
     pub(super) fn of(fd: impl AsFd) -> Result<Self> {
         Self::at(fd, c"", AtFlags::EMPTY_PATH)
@@ -75,13 +74,14 @@ impl Status {
             .then_some((self.raw.stx_btime.tv_sec, self.raw.stx_btime.tv_nsec))
     }
 
-    /// What tells the node from every other one there is or was.
-    pub(super) fn identity(&self, mount: &Mount) -> Identity {
+    /// What tells the node from every other one; its creation time does only
+    /// where that never changes.
+    pub(super) fn identity(&self, birth_is_stable: bool) -> Identity {
         Identity {
             device: self.device,
             mount: self.mount,
             ino: self.raw.stx_ino,
-            birth: self.birth().filter(|_| mount.stable_birth),
+            birth: self.birth().filter(|_| birth_is_stable),
             kind: self.kind,
         }
     }

@@ -63,10 +63,10 @@ pub(super) struct Detached {
 /// A detached request that was answered, or was found to have no answer.
 pub(super) struct Finished {
     chain: Chain,
-    reply: Option<Reply>,
+    reply: Option<BouncedReply>,
 }
 
-struct Reply {
+struct BouncedReply {
     bounce: Bounce,
     len: usize,
 }
@@ -209,13 +209,13 @@ impl Bounce {
     }
 
     /// Has the copy answered.
-    fn answer(self, server: &dyn RequestServer) -> Result<Reply, BounceError> {
+    fn answer(self, server: &dyn RequestServer) -> Result<BouncedReply, BounceError> {
         let chain = self.chain()?;
         let request = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())
             .map_err(BounceError::Read)?;
         let reply = VirtioFsWriter::new(self.memory.as_ref(), chain).map_err(BounceError::Read)?;
         let len = usize::try_from(server.answer(request, reply)).unwrap_or(usize::MAX);
-        Ok(Reply {
+        Ok(BouncedReply {
             len: len.min(self.reply_len),
             bounce: self,
         })

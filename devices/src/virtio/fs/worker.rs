@@ -91,7 +91,7 @@ impl Worker {
             service,
             finished_in,
             finished,
-            away: 0,
+            detached_now: 0,
         };
         let thread = thread::Builder::new().name(name).spawn(move || {
             let (tag, index) = (loop_.service.tag.clone(), loop_.index);
@@ -172,7 +172,7 @@ struct Loop {
     finished: Receiver<Finished>,
     /// Detached requests that did not come back yet. Bounded by the size of
     /// the queue, as `Drain` sees to.
-    away: usize,
+    detached_now: usize,
 }
 
 impl Loop {
@@ -218,7 +218,7 @@ impl Loop {
                 break;
             };
             self.serve(chain)?;
-            if self.away > 0 {
+            if self.detached_now > 0 {
                 self.take_back()?;
             }
             if self.index != HIPRIO || self.drain.unsignalled() >= BATCH {
@@ -237,10 +237,10 @@ impl Loop {
 
     /// Gives the detached requests that came back to the driver.
     fn take_back(&mut self) -> Result<(), DrainError> {
-        while self.away > 0
+        while self.detached_now > 0
             && let Ok(finished) = self.finished.try_recv()
         {
-            self.away -= 1;
+            self.detached_now -= 1;
             let len = finished.deliver(self.drain.memory());
             self.drain.complete(finished.head(), len)?;
         }
@@ -254,7 +254,7 @@ impl Loop {
         match self.answer(chain) {
             Ok(Some(len)) => self.drain.complete(head, len),
             Ok(None) => {
-                self.away += 1;
+                self.detached_now += 1;
                 self.count(|counters| counters.detached.add(1));
                 Ok(())
             }
