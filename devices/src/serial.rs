@@ -7,10 +7,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use vm_superio::serial::SerialEvents;
+use vm_superio::serial::NoEvents;
 use vm_superio::{Serial as Uart, Trigger};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -37,43 +35,6 @@ impl Trigger for Irq {
     }
 }
 
-/// How much output there was.
-#[derive(Debug, Default)]
-pub struct SerialCounters {
-    written: AtomicU64,
-    lost: AtomicU64,
-}
-
-impl SerialCounters {
-    /// Bytes that reached the output.
-    #[must_use]
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that the output did not take.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-}
-
-struct Events(Arc<SerialCounters>);
-
-impl SerialEvents for Events {
-    fn buffer_read(&self) {}
-
-    fn out_byte(&self) {
-        self.0.written.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn tx_lost_byte(&self) {
-        self.0.lost.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn in_buffer_empty(&self) {}
-}
-
 /// Registers of a 16550A that tell whether the guest listens, and their bits.
 const INTERRUPT_ENABLE_REGISTER: u8 = 1;
 const LINE_CONTROL_REGISTER: u8 = 3;
@@ -83,8 +44,7 @@ const DIVISOR_LATCH_ACCESS: u8 = 0x80;
 
 /// A serial port.
 pub struct Serial {
-    uart: Uart<Irq, Events, Box<dyn Write + Send>>,
-    counters: Arc<SerialCounters>,
+    uart: Uart<Irq, NoEvents, Box<dyn Write + Send>>,
     /// Input the FIFO had no room for, oldest first.
     pending: VecDeque<u8>,
     /// The capacity of an empty FIFO in bytes.
@@ -97,7 +57,7 @@ pub struct Serial {
 
 impl Serial {
     /// A port that writes what the guest sends to `output`, one byte and one
-    /// `flush` at a time. An error of `output` is counted and the byte lost;
+    /// `flush` at a time. When `output` fails the byte is lost;
     /// an `output` that blocks makes the vCPU wait, so give one that does not
     /// where that matters.
     ///
@@ -105,13 +65,11 @@ impl Serial {
     ///
     /// The host has no eventfd to give.
     pub fn new(output: Box<dyn Write + Send>) -> io::Result<Self> {
-        let counters = Arc::<SerialCounters>::default();
         let irq = Irq(EventFd::new(EFD_NONBLOCK)?);
-        let uart = Uart::with_events(irq, Events(Arc::clone(&counters)), output);
+        let uart = Uart::new(irq, output);
         Ok(Self {
             fifo_size: uart.fifo_capacity(),
             uart,
-            counters,
             pending: VecDeque::new(),
             interrupt_enable: 0,
             divisor_latch: false,
@@ -122,12 +80,6 @@ impl Serial {
     #[must_use]
     pub fn irq(&self) -> &EventFd {
         &self.uart.interrupt_evt().0
-    }
-
-    /// How much output there was.
-    #[must_use]
-    pub fn counters(&self) -> Arc<SerialCounters> {
-        Arc::clone(&self.counters)
     }
 
     /// Sends `input` to the guest, now as far as it listens and the FIFO has
@@ -203,7 +155,6 @@ impl BusDevice for Serial {
 impl fmt::Debug for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Serial")
-            .field("counters", &self.counters)
             .field("pending", &self.pending.len())
             .finish_non_exhaustive()
     }
@@ -212,7 +163,7 @@ impl fmt::Debug for Serial {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
@@ -277,16 +228,13 @@ mod tests {
             serial.write(DATA, &[*byte]);
         }
         assert_eq!(*sink.0.lock().unwrap(), b"console");
-        assert_eq!(serial.counters().written(), 7);
-        assert_eq!(serial.counters().lost(), 0);
     }
 
     #[test]
-    fn output_that_fails_is_counted_and_the_guest_goes_on() {
+    fn output_that_fails_is_lost_and_the_guest_goes_on() {
         let mut serial = Serial::new(Box::new(Full)).unwrap();
         serial.write(DATA, b"x");
         serial.write(DATA, b"y");
-        assert_eq!(serial.counters().lost(), 2);
         // The transmitter is empty again: the driver does not wait.
         assert_eq!(read(&mut serial, LINE_STATUS) & 0x60, 0x60);
     }

@@ -14,9 +14,9 @@ mod create;
 mod directories;
 mod files;
 mod lookup;
+mod negotiation;
 mod remove;
 mod request;
-mod session;
 mod waiters;
 mod xattrs;
 
@@ -30,9 +30,9 @@ pub use files::{
     ReplyData, RequestData, WriteArgs,
 };
 pub use lookup::{Entry, LookupOperations};
+pub use negotiation::{Agreement, Capabilities};
 pub use remove::{RemoveOperations, RenameArgs};
 pub use request::{Caller, Handle, NodeId, ROOT, Request, Result};
-pub use session::{Agreement, Wishes};
 pub use waiters::{Waiter, Waiters};
 pub use xattrs::{SetXattrArgs, XattrOperations};
 
@@ -55,9 +55,9 @@ pub trait FileSystem:
     + Send
     + Sync
 {
-    /// What to ask for at INIT.
-    fn wishes(&self) -> Wishes {
-        Wishes::default()
+    /// What to agree on at INIT where the guest can.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     /// INIT was answered; the guest starts afresh with `agreement`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::{Attr, AttrOut, EntryOut, Kstatfs, OpenOut, StatfsOut};
 
-use super::flags::{ATTR_SUBMOUNT, InitFlags, fopen};
+use super::flags::{ATTR_SUBMOUNT, InitFlags, OpenOutFlags};
 use crate::filesystem::{Attributes, Entry, OpenBehaviour, Opened, Statistics};
 
 /// `struct fuse_attr`, 88 bytes.
@@ -64,20 +64,16 @@ pub(super) fn open_out(opened: &Opened) -> OpenOut {
         no_flush,
         parallel_direct_writes,
     } = opened.behaviour;
-    let open_flags = [
-        (direct_io, fopen::DIRECT_IO),
-        (keep_cache, fopen::KEEP_CACHE),
-        (cache_dir, fopen::CACHE_DIR),
-        (stream, fopen::STREAM),
-        (no_flush, fopen::NOFLUSH),
-        (parallel_direct_writes, fopen::PARALLEL_DIRECT_WRITES),
-    ]
-    .iter()
-    .filter(|(wanted, _)| *wanted)
-    .fold(0, |flags, (_, flag)| flags | flag);
+    let mut flags = OpenOutFlags::empty();
+    flags.set(OpenOutFlags::DIRECT_IO, direct_io);
+    flags.set(OpenOutFlags::KEEP_CACHE, keep_cache);
+    flags.set(OpenOutFlags::CACHE_DIR, cache_dir);
+    flags.set(OpenOutFlags::STREAM, stream);
+    flags.set(OpenOutFlags::NOFLUSH, no_flush);
+    flags.set(OpenOutFlags::PARALLEL_DIRECT_WRITES, parallel_direct_writes);
     OpenOut {
         fh: opened.handle,
-        open_flags,
+        open_flags: flags.bits(),
         passthrough: 0,
     }
 }

@@ -113,7 +113,7 @@ impl Server {
                 return Ok(());
             }
             (_, 0) => return Err(Errno::IO),
-            (_, session) => InitFlags(session),
+            (_, session) => InitFlags::from_bits_retain(session),
         };
         let caller = caller(&header, session, &mut extensions)?;
         if body.remaining() < opcode.smallest_body() {
@@ -157,7 +157,7 @@ impl Server {
             } => (max_readahead, flags),
         };
         reply.ensure(size_of::<InitOut>())?;
-        let agreed = negotiation::agree(offered, &self.fs.wishes());
+        let agreed = negotiation::agree(offered, &self.fs.capabilities());
         let transition = self.transition.lock();
         let _transition = transition.unwrap_or_else(PoisonError::into_inner);
         if self.session.swap(0, Ordering::AcqRel) != 0 {
@@ -165,7 +165,7 @@ impl Server {
         }
         self.fs.init(negotiation::agreement(agreed));
         self.session
-            .store(agreed.0 | ESTABLISHED, Ordering::Release);
+            .store(agreed.bits() | ESTABLISHED, Ordering::Release);
         reply.put(&negotiation::reply(agreed, max_readahead))
     }
 

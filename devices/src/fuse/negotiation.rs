@@ -1,8 +1,8 @@
 //! INIT: what this server and the guest agree on.
 //!
-//! The guest offers flags, the file system has wishes, and what both have is
-//! agreed. Nothing is answered that the server does not decode: Linux lays
-//! out later requests by what was agreed here.
+//! Agreed on is what the guest offers and the file system can do. Nothing is
+//! agreed on that the server does not decode: Linux lays out later requests by
+//! what was agreed here.
 
 use fuse_backend_rs::abi::fuse_abi::InitOut;
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::flags::InitFlags;
 use super::limits::MAX_WRITE;
 use super::request::Body;
-use crate::filesystem::{Agreement, Result, Wishes};
+use crate::filesystem::{Agreement, Capabilities, Result};
 
 /// The protocol's major version.
 const MAJOR: u32 = 7;
@@ -80,9 +80,9 @@ impl Offer {
 /// bytes, as it is to ignore the rest.
 pub(super) const OUR_VERSION: [u32; 2] = [MAJOR, MINOR];
 
-/// The flags that `offered` and `wishes` have in common.
-pub(super) fn agree(offered: InitFlags, wishes: &Wishes) -> InitFlags {
-    let Wishes { agreement, .. } = *wishes;
+/// The flags that `offered` and `capabilities` have in common.
+pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlags {
+    let Capabilities { agreement, .. } = *capabilities;
     let always = InitFlags::ASYNC_READ
         | InitFlags::ATOMIC_O_TRUNC
         | InitFlags::BIG_WRITES
@@ -91,10 +91,11 @@ pub(super) fn agree(offered: InitFlags, wishes: &Wishes) -> InitFlags {
         | InitFlags::MAX_PAGES
         | InitFlags::INIT_EXT
         | InitFlags::CREATE_SUPP_GROUP;
-    let wished = InitFlags::DO_READDIRPLUS.when(wishes.readdirplus)
-        | InitFlags::READDIRPLUS_AUTO.when(wishes.readdirplus && wishes.readdirplus_auto)
-        | InitFlags::CACHE_SYMLINKS.when(wishes.cache_symlinks)
-        | InitFlags::AUTO_INVAL_DATA.when(wishes.auto_invalidate)
+    let wanted = InitFlags::DO_READDIRPLUS.when(capabilities.readdirplus)
+        | InitFlags::READDIRPLUS_AUTO
+            .when(capabilities.readdirplus && capabilities.readdirplus_auto)
+        | InitFlags::CACHE_SYMLINKS.when(capabilities.cache_symlinks)
+        | InitFlags::AUTO_INVAL_DATA.when(capabilities.auto_invalidate)
         | InitFlags::WRITEBACK_CACHE.when(agreement.writeback_cache)
         | InitFlags::HANDLE_KILLPRIV_V2.when(agreement.kill_privileges)
         | InitFlags::DONT_MASK.when(agreement.dont_mask)
@@ -110,7 +111,7 @@ pub(super) fn agree(offered: InitFlags, wishes: &Wishes) -> InitFlags {
     } else {
         InitFlags::from_halves(offered.low(), 0)
     };
-    known & (always | wished | acl)
+    known & (always | wanted | acl)
 }
 
 /// What the file system is told.

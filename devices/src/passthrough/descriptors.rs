@@ -55,7 +55,11 @@ impl Passthrough {
 
     /// Gives `inode` a descriptor, or keeps the one it has got in the
     /// meantime.
-    pub(super) fn settle(&self, inode: &Arc<Inode>, fresh: Arc<Descriptor>) -> Arc<Descriptor> {
+    pub(super) fn give_descriptor(
+        &self,
+        inode: &Arc<Inode>,
+        fresh: Arc<Descriptor>,
+    ) -> Arc<Descriptor> {
         let mut place = inode.place();
         if let Some(descriptor) = &place.descriptor {
             return Arc::clone(descriptor);
@@ -63,12 +67,12 @@ impl Passthrough {
         place.descriptor = Some(Arc::clone(&fresh));
         drop(place);
         inode.recently_used.store(true, Ordering::Relaxed);
-        self.settled(inode);
+        self.took_descriptor(inode);
         fresh
     }
 
     /// An inode got a descriptor: puts it on the clock and meets the budget.
-    pub(super) fn settled(&self, inode: &Inode) {
+    pub(super) fn took_descriptor(&self, inode: &Inode) {
         self.descriptors.watch(inode.number, |number| {
             self.inodes
                 .get(number)
@@ -107,7 +111,7 @@ impl Passthrough {
                             Errno::PERM => Errno::STALE,
                             other => other,
                         })?;
-                    break self.settle_verified(&at, fd)?;
+                    break self.adopt_verified(&at, fd)?;
                 }
                 Address::Name { parent, name } => {
                     if steps.len() >= DEEPEST {
@@ -125,17 +129,17 @@ impl Passthrough {
                     Errno::NOENT | Errno::NOTDIR => Errno::STALE,
                     other => other,
                 })?;
-            base = self.settle_verified(&node, fd)?;
+            base = self.adopt_verified(&node, fd)?;
         }
         Ok(base)
     }
 
-    fn settle_verified(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Result<Arc<Descriptor>> {
+    fn adopt_verified(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Result<Arc<Descriptor>> {
         let status = Stat::of(&fd)?;
         if inode.mount.identity(&status) != inode.identity {
             return Err(Errno::STALE);
         }
-        Ok(self.settle(inode, self.descriptors.count(fd)))
+        Ok(self.give_descriptor(inode, self.descriptors.count(fd)))
     }
 
     /// Lets one inode's descriptor go. False when every one of them is needed.

@@ -123,9 +123,9 @@ impl Passthrough {
                 .store(if known { above + 1 } else { 0 }, Ordering::Relaxed);
         }
         if made {
-            self.settled(&inode);
+            self.took_descriptor(&inode);
         } else {
-            self.settle(&inode, fd);
+            self.give_descriptor(&inode, fd);
         }
         Ok((inode, status))
     }

@@ -83,7 +83,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
-use crate::filesystem::{self, Agreement, FileSystem, Result, Wishes};
+use crate::filesystem::{self, Agreement, Capabilities, FileSystem, Result};
 
 pub use config::{CachePolicy, Config};
 pub use error::Error;
@@ -224,9 +224,9 @@ impl Passthrough {
 }
 
 impl FileSystem for Passthrough {
-    fn wishes(&self) -> Wishes {
+    fn capabilities(&self) -> Capabilities {
         let cache = self.config.cache;
-        Wishes {
+        Capabilities {
             agreement: Agreement {
                 writeback_cache: self.config.writeback && !self.config.read_only,
                 kill_privileges: true,

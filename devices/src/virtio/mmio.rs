@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use virtio_bindings::virtio_mmio as reg;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
-use vm_memory::{Address, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::queue::QueueConfig;
@@ -33,8 +33,10 @@ const VERSION: u32 = 2;
 const VENDOR: u32 = 0;
 /// Where the device configuration space begins.
 const CONFIG: u64 = reg::VIRTIO_MMIO_CONFIG as u64;
-/// What the SHM registers give for a region that is not there.
-const NO_REGION: u64 = u64::MAX;
+/// Half of the base or length of a shared memory region that is not there, as
+/// none is: Linux takes any other length for a region, and a virtio-fs driver
+/// with DAX then fails to bind.
+const NO_REGION: u32 = u32::MAX;
 
 /// A device as the driver sees it: registers in front of a [`VirtioDevice`].
 pub struct MmioTransport {
@@ -49,7 +51,6 @@ pub struct MmioTransport {
     device_features_select: u32,
     driver_features_select: u32,
     queue_select: u32,
-    shared_memory_select: u32,
     complaints: Complaints,
 }
 
@@ -89,7 +90,6 @@ impl MmioTransport {
             device_features_select: 0,
             driver_features_select: 0,
             queue_select: 0,
-            shared_memory_select: 0,
             complaints: Complaints::default(),
         })
     }
@@ -119,7 +119,6 @@ impl MmioTransport {
         self.device_features_select = 0;
         self.driver_features_select = 0;
         self.queue_select = 0;
-        self.shared_memory_select = 0;
     }
 
     fn read_register(&self, offset: u32) -> u32 {
@@ -137,10 +136,10 @@ impl MmioTransport {
             reg::VIRTIO_MMIO_QUEUE_READY => self.queue().map_or(0, |queue| u32::from(queue.ready)),
             reg::VIRTIO_MMIO_INTERRUPT_STATUS => self.interrupt.status(),
             reg::VIRTIO_MMIO_STATUS => self.status_register(),
-            reg::VIRTIO_MMIO_SHM_LEN_LOW => low(self.shared_memory().1),
-            reg::VIRTIO_MMIO_SHM_LEN_HIGH => high(self.shared_memory().1),
-            reg::VIRTIO_MMIO_SHM_BASE_LOW => low(self.shared_memory().0),
-            reg::VIRTIO_MMIO_SHM_BASE_HIGH => high(self.shared_memory().0),
+            reg::VIRTIO_MMIO_SHM_LEN_LOW
+            | reg::VIRTIO_MMIO_SHM_LEN_HIGH
+            | reg::VIRTIO_MMIO_SHM_BASE_LOW
+            | reg::VIRTIO_MMIO_SHM_BASE_HIGH => NO_REGION,
             // The configuration space does not change, see `VirtioDevice::config`.
             reg::VIRTIO_MMIO_CONFIG_GENERATION => 0,
             _ => 0,
@@ -176,7 +175,6 @@ impl MmioTransport {
             reg::VIRTIO_MMIO_QUEUE_USED_HIGH => {
                 self.configure(|queue| set_high(&mut queue.used, value));
             }
-            reg::VIRTIO_MMIO_SHM_SEL => self.shared_memory_select = value,
             _ => {}
         }
     }
@@ -297,18 +295,6 @@ impl MmioTransport {
         {
             log::error!("cannot notify queue {value}: {error}");
         }
-    }
-
-    /// Base and length of the selected shared memory region. Where there is
-    /// none both are all ones: Linux takes any other length for a region, and
-    /// a virtio-fs driver with DAX then fails to bind.
-    fn shared_memory(&self) -> (u64, u64) {
-        self.device
-            .shared_memory()
-            .filter(|region| u32::from(region.id) == self.shared_memory_select)
-            .map_or((NO_REGION, NO_REGION), |region| {
-                (region.base.raw_value(), region.len)
-            })
     }
 
     /// Reads of any width and alignment; bytes past the end are zero.

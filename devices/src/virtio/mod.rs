@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use thiserror::Error;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 pub mod drain;
@@ -60,11 +60,6 @@ pub trait VirtioDevice: Send {
     /// configuration generation never does.
     fn config(&self) -> &[u8];
 
-    /// The device's one shared memory region, if it has any.
-    fn shared_memory(&self) -> Option<SharedMemory> {
-        None
-    }
-
     /// Starts to serve the queues in `activation`. Called when the driver sets
     /// DRIVER_OK, on the vCPU that sets it, which waits for the return.
     ///
@@ -83,18 +78,6 @@ pub trait VirtioDevice: Send {
     /// [`activate`](Self::activate). On return nothing touches guest memory
     /// any more. Called at any time, also when not active.
     fn reset(&mut self);
-}
-
-/// A window of guest-physical addresses that a device fills with memory of
-/// its own (virtio 1.2, section 2.10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SharedMemory {
-    /// The region's ID, which the driver asks for.
-    pub id: u8,
-    /// Where the window begins.
-    pub base: GuestAddress,
-    /// Length in bytes.
-    pub len: u64,
 }
 
 /// What a device gets when the driver is ready.

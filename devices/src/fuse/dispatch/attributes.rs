@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::Call;
 use crate::filesystem::{Result, SetAttributes, SetTime, Timestamp};
 use crate::fuse::encoding::{attr_out, statfs_out};
-use crate::fuse::flags::{GETATTR_FH, setattr as valid};
+use crate::fuse::flags::{GETATTR_FH, SetattrValid as Valid};
 
 pub(in crate::fuse) fn getattr(call: &mut Call<'_, '_>) -> Result<()> {
     let input: GetattrIn = call.body.object()?;
@@ -22,15 +22,17 @@ pub(in crate::fuse) fn setattr(call: &mut Call<'_, '_>) -> Result<()> {
     let input: SetattrIn = call.body.object()?;
     let changes = changes(&input)?;
     call.reply.ensure(size_of::<AttrOut>())?;
-    let handle = (input.valid & valid::FH != 0).then_some(input.fh);
+    let handle = Valid::from_bits_retain(input.valid)
+        .contains(Valid::FH)
+        .then_some(input.fh);
     let (attributes, timeout) = call.fs.setattr(&call.request, handle, &changes)?;
     call.reply.put(&attr_out(&attributes, timeout, call.agreed))
 }
 
 fn changes(input: &SetattrIn) -> Result<SetAttributes> {
-    let wants = |bit| input.valid & bit != 0;
-    let time = |bit, now, seconds: u64, nanoseconds| {
-        Ok(match (wants(bit), wants(now)) {
+    let wants = |field| Valid::from_bits_retain(input.valid).contains(field);
+    let time = |field, now, seconds: u64, nanoseconds| {
+        Ok(match (wants(field), wants(now)) {
             (false, _) => None,
             (true, true) => Some(SetTime::Now),
             (true, false) => Some(SetTime::At(timestamp(seconds, nanoseconds)?)),
@@ -38,16 +40,16 @@ fn changes(input: &SetattrIn) -> Result<SetAttributes> {
     };
     Ok(SetAttributes {
         // Linux sends the file type along, which cannot be changed.
-        mode: wants(valid::MODE).then_some(input.mode & 0o7777),
-        uid: wants(valid::UID).then_some(input.uid),
-        gid: wants(valid::GID).then_some(input.gid),
-        size: wants(valid::SIZE).then_some(input.size),
-        atime: time(valid::ATIME, valid::ATIME_NOW, input.atime, input.atimensec)?,
-        mtime: time(valid::MTIME, valid::MTIME_NOW, input.mtime, input.mtimensec)?,
-        ctime: wants(valid::CTIME)
+        mode: wants(Valid::MODE).then_some(input.mode & 0o7777),
+        uid: wants(Valid::UID).then_some(input.uid),
+        gid: wants(Valid::GID).then_some(input.gid),
+        size: wants(Valid::SIZE).then_some(input.size),
+        atime: time(Valid::ATIME, Valid::ATIME_NOW, input.atime, input.atimensec)?,
+        mtime: time(Valid::MTIME, Valid::MTIME_NOW, input.mtime, input.mtimensec)?,
+        ctime: wants(Valid::CTIME)
             .then(|| timestamp(input.ctime, input.ctimensec))
             .transpose()?,
-        kill_privileges: wants(valid::KILL_SUIDGID),
+        kill_privileges: wants(Valid::KILL_SUIDGID),
     })
 }
 

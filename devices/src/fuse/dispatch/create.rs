@@ -1,11 +1,12 @@
 //! SYMLINK, MKNOD, MKDIR, LINK, CREATE.
 
+use std::ffi::CStr;
 use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, LinkIn, MkdirIn, MknodIn, OpenOut};
 
 use super::Call;
-use crate::filesystem::{NewNode, OpenArgs, Result};
+use crate::filesystem::{Entry, NewNode, OpenArgs, Result};
 use crate::fuse::encoding::open_out;
 use crate::fuse::flags::OPEN_KILL_SUIDGID;
 use crate::fuse::name;
@@ -24,23 +25,17 @@ pub(in crate::fuse) fn mknod(call: &mut Call<'_, '_>) -> Result<()> {
     let MknodIn {
         mode, rdev, umask, ..
     } = call.body.object()?;
-    let mut space = name::SPACE;
-    let name = name::component(&mut call.body, &mut space)?;
-    call.ensure_entry()?;
-    let new = NewNode { mode, umask, rdev };
-    let entry = call.fs.mknod(&call.request, name, &new)?;
-    call.put_entry(&entry)
+    make(call, NewNode { mode, umask, rdev }, |call, name, new| {
+        call.fs.mknod(&call.request, name, new)
+    })
 }
 
 pub(in crate::fuse) fn mkdir(call: &mut Call<'_, '_>) -> Result<()> {
     let MkdirIn { mode, umask } = call.body.object()?;
-    let mut space = name::SPACE;
-    let name = name::component(&mut call.body, &mut space)?;
-    call.ensure_entry()?;
     let rdev = 0;
-    let new = NewNode { mode, umask, rdev };
-    let entry = call.fs.mkdir(&call.request, name, &new)?;
-    call.put_entry(&entry)
+    make(call, NewNode { mode, umask, rdev }, |call, name, new| {
+        call.fs.mkdir(&call.request, name, new)
+    })
 }
 
 /// The header has the new directory, the body the node that gets a name.
@@ -71,4 +66,17 @@ pub(in crate::fuse) fn create(call: &mut Call<'_, '_>) -> Result<()> {
     let (entry, opened) = call.fs.create(&call.request, name, &new, open)?;
     call.put_entry(&entry)?;
     call.reply.put(&open_out(&opened))
+}
+
+/// Takes the name, which is the rest of the request, and has `new` made.
+fn make(
+    call: &mut Call<'_, '_>,
+    new: NewNode,
+    operation: impl FnOnce(&Call<'_, '_>, &CStr, &NewNode) -> Result<Entry>,
+) -> Result<()> {
+    let mut space = name::SPACE;
+    let name = name::component(&mut call.body, &mut space)?;
+    call.ensure_entry()?;
+    let entry = operation(call, name, &new)?;
+    call.put_entry(&entry)
 }

@@ -6,9 +6,9 @@ use std::mem::size_of;
 use fuse_backend_rs::abi::fuse_abi as abi;
 
 use super::guest::{Message, UNIQUE, exchange, exchange_scattered};
-use super::recorder::{ALL_WISHES, in_session};
+use super::recorder::{EVERYTHING, in_session};
 use super::requests::{every_request, readdir};
-use crate::filesystem::{Caller, Wishes};
+use crate::filesystem::{Caller, Capabilities};
 use crate::fuse::Opcode;
 use crate::fuse::listing::PackedEntries;
 
@@ -58,7 +58,7 @@ fn structures_have_the_sizes_of_the_kernel() {
 
 #[test]
 fn every_operation_reaches_the_file_system_as_it_was_sent() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for sound in every_request() {
         let answer = exchange(&server, &sound.message.finish(), 4096 + 16);
         answer.assert_success(sound.reply);
@@ -68,7 +68,7 @@ fn every_operation_reaches_the_file_system_as_it_was_sent() {
 
 #[test]
 fn the_caller_comes_from_the_header() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     exchange(&server, &Message::new(Opcode::STATFS, 5).finish(), 96).assert_success(80);
     let caller = recorder.caller.lock().unwrap().unwrap();
     assert_eq!((caller.uid, caller.gid, caller.pid), (1000, 100, 4242));
@@ -77,7 +77,7 @@ fn the_caller_comes_from_the_header() {
 
 #[test]
 fn every_errno_reaches_the_guest_negated_and_without_a_body() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     recorder.fail(rustix::io::Errno::XDEV);
     for sound in every_request() {
         if sound.call.starts_with("interrupt") || sound.call.starts_with("readdir") {
@@ -90,7 +90,7 @@ fn every_errno_reaches_the_guest_negated_and_without_a_body() {
 
 #[test]
 fn an_errno_linux_would_not_accept_becomes_eio() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     // ERESTARTSYS, the first one above.
     recorder.fail(rustix::io::Errno::from_raw_os_error(512));
     let answer = exchange(&server, &Message::new(Opcode::STATFS, 5).finish(), 96);
@@ -99,7 +99,7 @@ fn an_errno_linux_would_not_accept_becomes_eio() {
 
 #[test]
 fn pieces_of_any_size_make_the_same_request_and_reply() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for sound in every_request() {
         let request = sound.message.finish();
         let whole = exchange(&server, &request, 1024);
@@ -113,7 +113,7 @@ fn pieces_of_any_size_make_the_same_request_and_reply() {
 
 #[test]
 fn empty_descriptors_change_nothing() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let request = Message::new(Opcode::LOOKUP, 5).bytes(b"name\0").finish();
     let pieces = [b"", &request[..40], b"", &request[40..], b""];
     exchange_scattered(&server, &pieces, &[0, 16, 0, 0, 128, 0]).assert_success(128);
@@ -155,7 +155,7 @@ fn expected_opened() -> Vec<u8> {
 
 #[test]
 fn an_entry_has_its_fields_where_the_kernel_looks() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     let request = Message::new(Opcode::LOOKUP, 1).bytes(b"a\0").finish();
     let answer = exchange(&server, &request, 200);
     assert_eq!(answer.body(), expected_entry());
@@ -169,7 +169,7 @@ fn an_entry_has_its_fields_where_the_kernel_looks() {
 
 #[test]
 fn attributes_have_their_fields_where_the_kernel_looks() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     let request = Message::new(Opcode::GETATTR, 1).u64(0).u64(0).finish();
     let answer = exchange(&server, &request, 200);
     assert_eq!((answer.u64(16), answer.u32(24), answer.u32(28)), (7, 8, 0));
@@ -178,7 +178,7 @@ fn attributes_have_their_fields_where_the_kernel_looks() {
 
 #[test]
 fn submounts_are_announced_only_when_agreed_on() {
-    let (server, _) = in_session(Wishes::default());
+    let (server, _) = in_session(Capabilities::default());
     let request = Message::new(Opcode::GETATTR, 1).u64(0).u64(0).finish();
     let answer = exchange(&server, &request, 200);
     assert_eq!(answer.body()[16..], expected_attr(0));
@@ -186,7 +186,7 @@ fn submounts_are_announced_only_when_agreed_on() {
 
 #[test]
 fn create_answers_with_the_entry_and_the_open_file() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     let message = Message::new(Opcode::CREATE, 1).u64(0).u64(0).bytes(b"a\0");
     let answer = exchange(&server, &message.finish(), 200);
     assert_eq!(
@@ -197,7 +197,7 @@ fn create_answers_with_the_entry_and_the_open_file() {
 
 #[test]
 fn opening_answers_with_handle_and_behaviour() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     for opcode in [Opcode::OPEN, Opcode::OPENDIR] {
         let answer = exchange(&server, &Message::new(opcode, 1).u64(0).finish(), 200);
         assert_eq!(answer.body(), expected_opened());
@@ -206,7 +206,7 @@ fn opening_answers_with_handle_and_behaviour() {
 
 #[test]
 fn statfs_has_its_fields_where_the_kernel_looks() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     let answer = exchange(&server, &Message::new(Opcode::STATFS, 1).finish(), 96);
     let longs: Vec<u64> = (0..5).map(|index| answer.u64(16 + 8 * index)).collect();
     assert_eq!(longs, [51, 52, 53, 54, 55]);
@@ -217,7 +217,7 @@ fn statfs_has_its_fields_where_the_kernel_looks() {
 
 #[test]
 fn getattr_without_the_flag_has_no_handle() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let request = Message::new(Opcode::GETATTR, 5).u64(0).u64(6).finish();
     exchange(&server, &request, 120).assert_success(104);
     assert_eq!(recorder.calls(), ["getattr 5 None"]);
@@ -225,7 +225,7 @@ fn getattr_without_the_flag_has_no_handle() {
 
 #[test]
 fn setattr_changes_nothing_that_is_not_asked_for() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let mut request = Message::new(Opcode::SETATTR, 5).u32(0).bytes(&[0xff; 84]);
     exchange(&server, &request.clone().finish(), 120).assert_success(104);
     // ATIME and MTIME with a time of their own, before 1970.
@@ -251,7 +251,7 @@ fn setattr_changes_nothing_that_is_not_asked_for() {
 
 #[test]
 fn a_supplementary_group_reaches_the_file_system() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     // The extension follows the name without padding (fs/fuse/dir.c).
     let message = Message::new(Opcode::MKDIR, 5)
         .u64(0)
@@ -276,7 +276,7 @@ fn a_supplementary_group_reaches_the_file_system() {
 
 #[test]
 fn extensions_begin_on_multiples_of_eight() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let message = Message::new(Opcode::MKDIR, 5)
         .u64(0)
         .bytes(b"abc\0")
@@ -296,7 +296,7 @@ fn extensions_begin_on_multiples_of_eight() {
 
 #[test]
 fn a_listing_is_packed_on_multiples_of_eight() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     let answer = exchange(&server, &readdir(Opcode::READDIR, 4096).finish(), 4112);
     answer.assert_success(64);
     let mut expected = Vec::new();
@@ -312,7 +312,7 @@ fn a_listing_is_packed_on_multiples_of_eight() {
 
 #[test]
 fn a_listing_with_attributes_has_an_entry_before_each_name() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     let answer = exchange(&server, &readdir(Opcode::READDIRPLUS, 4096).finish(), 4112);
     answer.assert_success(320);
     assert_eq!(answer.body()[..128], expected_entry());
@@ -324,7 +324,7 @@ fn a_listing_with_attributes_has_an_entry_before_each_name() {
 #[test]
 fn a_name_without_a_node_is_listed_with_nodeid_zero() {
     use crate::filesystem::{DirectoryEntry, Listing};
-    let mut listing = PackedEntries::new(160, true, crate::fuse::InitFlags::NONE);
+    let mut listing = PackedEntries::new(160, true, crate::fuse::InitFlags::empty());
     let entry = DirectoryEntry {
         ino: 3,
         next_offset: 1,
@@ -342,7 +342,7 @@ fn a_name_without_a_node_is_listed_with_nodeid_zero() {
 
 #[test]
 fn a_listing_ends_with_the_last_name_that_fits() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     // Whichever is smaller, what is asked for or what there is room for.
     for (size, room) in [(63, 4112), (4096, 16 + 63), (u32::MAX, 16 + 32)] {
         let answer = exchange(&server, &readdir(Opcode::READDIR, size).finish(), room);
@@ -353,7 +353,7 @@ fn a_listing_ends_with_the_last_name_that_fits() {
 
 #[test]
 fn a_listing_that_fails_late_delivers_what_it_has() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     *recorder.listing_failure.lock().unwrap() = Some(rustix::io::Errno::NFILE);
     let request = readdir(Opcode::READDIRPLUS, 4096).finish();
     exchange(&server, &request, 4112).assert_success(320);

@@ -4,9 +4,9 @@
 use rustix::io::Errno;
 
 use super::guest::{Message, UNIQUE, exchange};
-use super::recorder::{ALL_WISHES, in_session};
+use super::recorder::{EVERYTHING, in_session};
 use super::requests::{every_request, read, write};
-use crate::filesystem::Wishes;
+use crate::filesystem::Capabilities;
 use crate::fuse::{Opcode, Server};
 
 /// The name-taking opcodes, each with `name` where its (last) name belongs.
@@ -48,7 +48,7 @@ fn assert_refused(server: &Server, request: &[u8], errno: Errno) {
 
 #[test]
 fn no_name_but_a_single_component_passes() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let names: [&[u8]; 9] = [
         b"\0", b".\0", b"..\0", b"/\0", b"a/b\0", b"/a\0", b"../a\0", b"a/\0", b"a/..\0",
     ];
@@ -62,7 +62,7 @@ fn no_name_but_a_single_component_passes() {
 
 #[test]
 fn a_name_ends_with_the_one_nul_it_has() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let names: [&[u8]; 4] = [b"", b"a", b"a\0b", b"a\0b\0"];
     for name in names {
         for request in with_name(name) {
@@ -74,7 +74,7 @@ fn a_name_ends_with_the_one_nul_it_has() {
 
 #[test]
 fn a_name_may_have_255_bytes_and_no_more() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let longest = [vec![b'a'; 255], vec![0]].concat();
     for request in with_name(&longest).iter().chain(&with_first_name(&longest)) {
         assert_eq!(exchange(&server, request, 256).errno(), 0);
@@ -91,7 +91,7 @@ fn a_name_may_have_255_bytes_and_no_more() {
 
 #[test]
 fn a_symbolic_link_may_point_anywhere_in_4095_bytes() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let symlink = |len| {
         Message::new(Opcode::SYMLINK, 5)
             .bytes(&[b'n'; 255])
@@ -113,7 +113,7 @@ fn a_symbolic_link_may_point_anywhere_in_4095_bytes() {
 
 #[test]
 fn a_request_cut_short_anywhere_is_answered_with_einval() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for sound in every_request() {
         let whole = sound.message.0.len();
         for len in 0..whole {
@@ -130,7 +130,7 @@ fn a_request_cut_short_anywhere_is_answered_with_einval() {
 
 #[test]
 fn a_length_that_is_not_the_chains_is_answered_with_einval() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for sound in every_request() {
         let request = sound.message.finish();
         let len = u32::try_from(request.len()).unwrap();
@@ -148,7 +148,7 @@ fn a_length_that_is_not_the_chains_is_answered_with_einval() {
 
 #[test]
 fn an_answer_that_would_not_fit_is_never_earned() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for sound in every_request() {
         let name = sound.call;
         let request = sound.message.finish();
@@ -175,7 +175,7 @@ fn an_answer_that_would_not_fit_is_never_earned() {
 
 #[test]
 fn nothing_is_done_for_a_request_without_room_for_a_header() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for sound in every_request() {
         let request = sound.message.finish();
         for room in [0, 1, 15] {
@@ -187,7 +187,7 @@ fn nothing_is_done_for_a_request_without_room_for_a_header() {
 
 #[test]
 fn what_the_protocol_does_not_define_is_answered_with_enosys() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for opcode in [
         0, 7, 19, 31, 32, 33, 37, 39, 40, 41, 47, 48, 49, 50, 51, 52, 53,
     ] {
@@ -203,7 +203,7 @@ fn what_the_protocol_does_not_define_is_answered_with_enosys() {
 
 #[test]
 fn a_write_has_exactly_the_data_it_announces() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for size in [0, 2, 4, 0x10_0001, u32::MAX] {
         assert_refused(&server, &write(size, 0, &[1, 2, 3]).finish(), Errno::INVAL);
     }
@@ -212,7 +212,7 @@ fn a_write_has_exactly_the_data_it_announces() {
 
 #[test]
 fn a_read_is_no_longer_than_a_kernel_can_ask_for() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let request = read((4 << 20) + 1, 0).finish();
     exchange(&server, &request, 16 + (4 << 20) + 1).assert_errno(Errno::INVAL);
     let request = read(4 << 20, 0).finish();
@@ -223,7 +223,7 @@ fn a_read_is_no_longer_than_a_kernel_can_ask_for() {
 
 #[test]
 fn a_request_longer_than_the_largest_write_is_refused() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let message = |len: usize| Message::new(Opcode::STATFS, 1).bytes(&vec![0; len - 40]);
     let most = (1 << 20) + 4096;
     exchange(&server, &message(most).finish(), 96).assert_success(80);
@@ -234,7 +234,7 @@ fn a_request_longer_than_the_largest_write_is_refused() {
 
 #[test]
 fn times_have_at_most_a_second_of_nanoseconds() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     for (valid, field) in [(0x10u32, 96), (0x20, 100), (0x400, 104)] {
         let mut request = Message::new(Opcode::SETATTR, 5).u32(valid).bytes(&[0; 84]);
         let mut set = |nanoseconds: u32| {
@@ -250,7 +250,7 @@ fn times_have_at_most_a_second_of_nanoseconds() {
 
 #[test]
 fn extensions_that_are_wrong_are_refused() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let mkdir = |units| {
         Message::new(Opcode::MKDIR, 5)
             .u64(0)
@@ -285,7 +285,7 @@ fn extensions_that_are_wrong_are_refused() {
 
 #[test]
 fn extensions_that_were_not_agreed_on_are_refused() {
-    let (server, recorder) = super::recorder::before_session(Wishes::default());
+    let (server, recorder) = super::recorder::before_session(Capabilities::default());
     exchange(&server, &super::requests::init(7, 31, 0), 80).assert_success(64);
     recorder.calls();
     let message = Message::new(Opcode::MKDIR, 5)

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::guest::{Message, exchange_scattered};
-use super::recorder::{ALL_WISHES, before_session, in_session};
+use super::recorder::{EVERYTHING, before_session, in_session};
 use crate::fuse::{Opcode, Server};
 
 /// Sends `request` cut where `cuts` say, and checks what comes back.
@@ -45,8 +45,8 @@ proptest! {
         rooms in rooms(),
         in_a_session in any::<bool>(),
     ) {
-        let wishes = ALL_WISHES;
-        let (server, _) = if in_a_session { in_session(wishes) } else { before_session(wishes) };
+        let capabilities = EVERYTHING;
+        let (server, _) = if in_a_session { in_session(capabilities) } else { before_session(capabilities) };
         check(&server, &request, &cuts, &rooms);
     }
 
@@ -56,7 +56,7 @@ proptest! {
         cuts in vec(0..64_usize, 0..4),
         rooms in rooms(),
     ) {
-        let (server, _) = in_session(ALL_WISHES);
+        let (server, _) = in_session(EVERYTHING);
         for (opcode, body, extensions) in requests {
             let message = Message::new(Opcode(opcode), 1).bytes(&body);
             let request = message.extensions(extensions).finish();
@@ -70,7 +70,7 @@ proptest! {
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         rooms in rooms(),
     ) {
-        let (server, _) = in_session(ALL_WISHES);
+        let (server, _) = in_session(EVERYTHING);
         let sound = super::requests::every_request().swap_remove(which);
         let mut request = sound.message.finish();
         for (at, byte) in damage {

@@ -14,7 +14,7 @@ use crate::fuse::tests::requests::init;
 
 #[derive(Default)]
 pub(super) struct Recorder {
-    pub(super) wishes: Wishes,
+    pub(super) capabilities: Capabilities,
     /// What was asked, in words.
     calls: Mutex<Vec<String>>,
     /// The last caller.
@@ -67,7 +67,7 @@ impl Recorder {
 pub(super) const STREAM: NodeId = 9;
 
 /// What makes a server agree on all it can.
-pub(super) const ALL_WISHES: Wishes = Wishes {
+pub(super) const EVERYTHING: Capabilities = Capabilities {
     agreement: Agreement {
         writeback_cache: true,
         kill_privileges: true,
@@ -83,17 +83,17 @@ pub(super) const ALL_WISHES: Wishes = Wishes {
 
 /// A server in session with a guest that knows every flag, and what its file
 /// system sees.
-pub(super) fn in_session(wishes: Wishes) -> (Server, Arc<Recorder>) {
-    let (server, recorder) = before_session(wishes);
+pub(super) fn in_session(capabilities: Capabilities) -> (Server, Arc<Recorder>) {
+    let (server, recorder) = before_session(capabilities);
     exchange(&server, &init(7, 38, u64::MAX), 80).assert_success(64);
     recorder.calls();
     (server, recorder)
 }
 
 /// A server that waits for INIT.
-pub(super) fn before_session(wishes: Wishes) -> (Server, Arc<Recorder>) {
+pub(super) fn before_session(capabilities: Capabilities) -> (Server, Arc<Recorder>) {
     let recorder = Arc::new(Recorder {
-        wishes,
+        capabilities,
         content: Mutex::new(b"content".to_vec()),
         names: Mutex::new(vec![b"a".to_vec(), b"bcd".to_vec()]),
         ..Recorder::default()
@@ -150,8 +150,8 @@ pub(super) const OPENED: Opened = Opened {
 };
 
 impl FileSystem for Recorder {
-    fn wishes(&self) -> Wishes {
-        self.wishes
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     fn init(&self, agreement: Agreement) {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::guest::{Message, exchange, may_block};
-use super::recorder::{ALL_WISHES, STREAM, before_session, in_session};
+use super::recorder::{EVERYTHING, STREAM, before_session, in_session};
 use super::requests::{every_request, init, read, write};
 use crate::filesystem::{
-    Agreement, AttributeOperations, CreateOperations, DirectoryOperations, FileOperations,
-    FileSystem, LookupOperations, RemoveOperations, Wishes, XattrOperations,
+    Agreement, AttributeOperations, Capabilities, CreateOperations, DirectoryOperations,
+    FileOperations, FileSystem, LookupOperations, RemoveOperations, XattrOperations,
 };
 use crate::fuse::flags::InitFlags;
 use crate::fuse::{Opcode, Server};
@@ -21,7 +21,7 @@ fn statfs() -> Vec<u8> {
 
 #[test]
 fn init_answers_with_what_is_served() {
-    let (server, recorder) = before_session(Wishes::default());
+    let (server, recorder) = before_session(Capabilities::default());
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
     answer.assert_success(64);
     assert_eq!((answer.u32(16), answer.u32(20)), (7, 38));
@@ -41,19 +41,19 @@ fn init_answers_with_what_is_served() {
 
 #[test]
 fn wishes_come_true_when_the_guest_can() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
     // The above, and DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS
     // READDIRPLUS_AUTO WRITEBACK_CACHE POSIX_ACL CACHE_SYMLINKS SUBMOUNTS
     // HANDLE_KILLPRIV_V2 SETXATTR_EXT
     assert_eq!(answer.u32(28), 0x4044_8029 | 0x3891_7040);
-    let agreement = ALL_WISHES.agreement;
+    let agreement = EVERYTHING.agreement;
     assert_eq!(recorder.calls(), [format!("init {agreement:?}")]);
 }
 
 #[test]
 fn nothing_is_agreed_on_that_the_guest_did_not_offer() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     let answer = exchange(&server, &init(7, 38, 0), 80);
     answer.assert_success(64);
     assert_eq!((answer.u32(28), answer.u32(48)), (0, 0));
@@ -64,14 +64,14 @@ fn nothing_is_agreed_on_that_the_guest_did_not_offer() {
 
 #[test]
 fn acls_need_all_three_flags_they_rest_on() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     let three = [
         InitFlags::POSIX_ACL,
         InitFlags::DONT_MASK,
         InitFlags::SETXATTR_EXT,
     ];
     for missing in three {
-        let answer = exchange(&server, &init(7, 38, !missing.0), 80);
+        let answer = exchange(&server, &init(7, 38, !missing.bits()), 80);
         answer.assert_success(64);
         assert_eq!(answer.u32(28) & InitFlags::POSIX_ACL.low(), 0);
         assert_eq!(answer.u32(28) & InitFlags::SETXATTR_EXT.low(), 0);
@@ -87,9 +87,9 @@ fn acls_need_all_three_flags_they_rest_on() {
 
 #[test]
 fn acls_bring_dont_mask_even_when_only_they_were_wished_for() {
-    let mut wishes = Wishes::default();
-    wishes.agreement.posix_acl = true;
-    let (server, recorder) = before_session(wishes);
+    let mut capabilities = Capabilities::default();
+    capabilities.agreement.posix_acl = true;
+    let (server, recorder) = before_session(capabilities);
     exchange(&server, &init(7, 38, u64::MAX), 80).assert_success(64);
     let expected = Agreement {
         posix_acl: true,
@@ -101,18 +101,18 @@ fn acls_bring_dont_mask_even_when_only_they_were_wished_for() {
 
 #[test]
 fn readdirplus_on_demand_needs_readdirplus() {
-    let wishes = Wishes {
+    let capabilities = Capabilities {
         readdirplus_auto: true,
-        ..Wishes::default()
+        ..Capabilities::default()
     };
-    let (server, _) = before_session(wishes);
+    let (server, _) = before_session(capabilities);
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
     assert_eq!(answer.u32(28) & (1 << 13 | 1 << 14), 0);
 }
 
 #[test]
 fn an_init_of_16_bytes_is_enough_for_an_older_guest() {
-    let (server, _) = before_session(ALL_WISHES);
+    let (server, _) = before_session(EVERYTHING);
     // Linux 5.4 has 7.31. INIT_EXT without the field it announces counts as
     // a field of 0.
     for flags in [u32::MAX, !InitFlags::INIT_EXT.low()] {
@@ -125,8 +125,8 @@ fn an_init_of_16_bytes_is_enough_for_an_older_guest() {
 
 #[test]
 fn flags2_counts_only_with_init_ext() {
-    let (server, _) = before_session(ALL_WISHES);
-    let answer = exchange(&server, &init(7, 38, !InitFlags::INIT_EXT.0), 80);
+    let (server, _) = before_session(EVERYTHING);
+    let answer = exchange(&server, &init(7, 38, !InitFlags::INIT_EXT.bits()), 80);
     answer.assert_success(64);
     assert_eq!(answer.u32(28) & InitFlags::INIT_EXT.low(), 0);
     assert_eq!(answer.u32(48), 0);
@@ -134,7 +134,7 @@ fn flags2_counts_only_with_init_ext() {
 
 #[test]
 fn a_guest_with_a_newer_major_version_is_told_ours_and_tries_again() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     let request = Message::new(Opcode::INIT, 0).u32(8).u32(0).finish();
     let answer = exchange(&server, &request, 80);
     answer.assert_success(8);
@@ -147,7 +147,7 @@ fn a_guest_with_a_newer_major_version_is_told_ours_and_tries_again() {
 
 #[test]
 fn a_guest_that_is_too_old_is_refused() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     exchange(&server, &init(7, 26, 0), 80).assert_errno(Errno::PROTO);
     exchange(&server, &init(6, 40, 0), 80).assert_errno(Errno::PROTO);
     assert!(recorder.calls().is_empty());
@@ -156,7 +156,7 @@ fn a_guest_that_is_too_old_is_refused() {
 
 #[test]
 fn an_init_without_room_for_its_answer_begins_no_session() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     exchange(&server, &init(7, 38, u64::MAX), 79).assert_errno(Errno::IO);
     exchange(&server, &init(7, 38, u64::MAX), 15).assert_nothing();
     exchange(&server, &init(7, 38, u64::MAX)[..55], 80).assert_errno(Errno::INVAL);
@@ -166,7 +166,7 @@ fn an_init_without_room_for_its_answer_begins_no_session() {
 
 #[test]
 fn an_init_cut_short_anywhere_begins_no_session() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     for len in 40..56 {
         let request = Message(init(7, 38, u64::MAX)).cut(len);
         exchange(&server, &request, 80).assert_errno(Errno::INVAL);
@@ -176,7 +176,7 @@ fn an_init_cut_short_anywhere_begins_no_session() {
 
 #[test]
 fn everything_before_init_is_answered_with_eio() {
-    let (server, recorder) = before_session(ALL_WISHES);
+    let (server, recorder) = before_session(EVERYTHING);
     for sound in every_request() {
         let request = sound.message.finish();
         exchange(&server, &request, 4112).assert_errno(Errno::IO);
@@ -186,7 +186,7 @@ fn everything_before_init_is_answered_with_eio() {
 
 #[test]
 fn a_second_init_ends_the_first_session() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     exchange(&server, &init(7, 38, 0), 80).assert_success(64);
     let agreement = Agreement::default();
     assert_eq!(
@@ -198,7 +198,7 @@ fn a_second_init_ends_the_first_session() {
 
 #[test]
 fn destroy_ends_the_session_once() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let destroy = Message::new(Opcode::DESTROY, 0).finish();
     exchange(&server, &destroy, 16).assert_success(0);
     exchange(&server, &destroy, 16).assert_success(0);
@@ -211,7 +211,7 @@ fn destroy_ends_the_session_once() {
 
 #[test]
 fn reset_forgets_the_session_and_the_next_guest_starts_afresh() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     server.reset();
     server.reset();
     // Twice: a slow request may have opened something between the two.
@@ -223,7 +223,7 @@ fn reset_forgets_the_session_and_the_next_guest_starts_afresh() {
 
 #[test]
 fn forget_is_done_and_never_answered() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let forget = Message::new(Opcode::FORGET, 5).u64(u64::MAX).finish();
     exchange(&server, &forget, 0).assert_nothing();
     exchange(&server, &forget, 64).assert_nothing();
@@ -234,7 +234,7 @@ fn forget_is_done_and_never_answered() {
 
 #[test]
 fn batch_forget_does_all_of_a_sound_list_and_nothing_of_another() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let list = |count| {
         Message::new(Opcode::BATCH_FORGET, 0)
             .u32(count)
@@ -255,7 +255,7 @@ fn batch_forget_does_all_of_a_sound_list_and_nothing_of_another() {
 
 #[test]
 fn sessions_begin_and_end_one_at_a_time() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let destroy = Message::new(Opcode::DESTROY, 0).finish();
     std::thread::scope(|scope| {
         for request in [init(7, 38, 0), init(7, 38, u64::MAX), destroy, statfs()] {
@@ -294,7 +294,7 @@ fn a_file_system_of_defaults_answers_enosys() {
     impl DirectoryOperations for Defaults {}
     impl XattrOperations for Defaults {}
     let server = Server::new(Arc::new(Defaults));
-    exchange(&server, &init(7, 38, !InitFlags::SETXATTR_EXT.0), 80).assert_success(64);
+    exchange(&server, &init(7, 38, !InitFlags::SETXATTR_EXT.bits()), 80).assert_success(64);
     for sound in every_request() {
         // SETXATTR is sent in its extended layout, which was not agreed on.
         if !sound.call.starts_with("setxattr") {
@@ -305,7 +305,7 @@ fn a_file_system_of_defaults_answers_enosys() {
 
 #[test]
 fn requests_that_wait_for_the_disk_are_named() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let waits = |node| -> Vec<u32> {
         (0..=60)
             .filter(|opcode| {
@@ -324,7 +324,7 @@ fn requests_that_wait_for_the_disk_are_named() {
 
 #[test]
 fn what_has_no_whole_header_does_not_wait() {
-    let (server, _) = in_session(ALL_WISHES);
+    let (server, _) = in_session(EVERYTHING);
     let request = Message::new(Opcode::FSYNC, 5).bytes(&[0; 16]).finish();
     assert!(may_block(&server, &request));
     assert!(!may_block(&server, &request[..39]));
@@ -333,7 +333,7 @@ fn what_has_no_whole_header_does_not_wait() {
 
 #[test]
 fn every_operation_is_counted_with_its_bytes_and_errors() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     exchange(&server, &read(4, 0).finish(), 20).assert_success(4);
     exchange(&server, &read(4, 0).finish(), 19).assert_errno(Errno::IO);
     exchange(&server, &write(3, 0, &[1; 3]).finish(), 24).assert_success(8);

@@ -4,8 +4,8 @@
 use rustix::io::Errno;
 
 use super::guest::{Message, exchange};
-use super::recorder::{ALL_WISHES, in_session};
-use crate::filesystem::Wishes;
+use super::recorder::{EVERYTHING, in_session};
+use crate::filesystem::Capabilities;
 use crate::fuse::Opcode;
 
 fn getxattr(size: u32, name: &[u8]) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn setxattr(size: u32, name: &[u8], value: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_size_of_zero_asks_for_the_length() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     recorder.set_content(&[1; 300]);
     let answer = exchange(&server, &getxattr(0, b"user.a\0"), 24);
     answer.assert_success(8);
@@ -38,7 +38,7 @@ fn a_size_of_zero_asks_for_the_length() {
 
 #[test]
 fn a_huge_size_asks_for_no_more_than_there_is_room_for() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     exchange(&server, &getxattr(u32::MAX, b"a\0"), 16 + 100).assert_success(7);
     exchange(&server, &getxattr(u32::MAX, b"a\0"), 1 << 20).assert_success(7);
     assert_eq!(
@@ -49,7 +49,7 @@ fn a_huge_size_asks_for_no_more_than_there_is_room_for() {
 
 #[test]
 fn a_value_longer_than_asked_for_is_erange() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     recorder.set_content(&[1; 65]);
     exchange(&server, &getxattr(64, b"a\0"), 4096).assert_errno(Errno::RANGE);
     exchange(&server, &getxattr(65, b"a\0"), 4096).assert_success(65);
@@ -57,7 +57,7 @@ fn a_value_longer_than_asked_for_is_erange() {
 
 #[test]
 fn an_attribute_name_has_1_to_255_bytes() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     let named = |name: &[u8]| {
         let remove = Message::new(Opcode::REMOVEXATTR, 5).bytes(name).finish();
         [getxattr(9, name), setxattr(0, name, &[]), remove]
@@ -82,7 +82,7 @@ fn an_attribute_name_has_1_to_255_bytes() {
 
 #[test]
 fn a_value_has_the_length_it_announces_and_at_most_64_kib() {
-    let (server, recorder) = in_session(ALL_WISHES);
+    let (server, recorder) = in_session(EVERYTHING);
     exchange(&server, &setxattr(65536, b"a\0", &[7; 65536]), 16).assert_success(0);
     assert_eq!(recorder.calls().len(), 1);
     let metrics = server.metrics();
@@ -101,7 +101,7 @@ fn a_value_has_the_length_it_announces_and_at_most_64_kib() {
 
 #[test]
 fn setxattr_is_short_when_nothing_else_was_agreed_on() {
-    let (server, recorder) = in_session(Wishes::default());
+    let (server, recorder) = in_session(Capabilities::default());
     let short = Message::new(Opcode::SETXATTR, 5)
         .u32(2)
         .u32(1)

@@ -168,9 +168,9 @@ fn a_default_acl_takes_the_place_of_the_umask() {
         posix_acl: true,
         ..Config::default()
     });
-    let wishes = share.fs.wishes().agreement;
-    assert!(wishes.posix_acl && wishes.dont_mask);
-    share.fs.init(wishes);
+    let capabilities = share.fs.capabilities().agreement;
+    assert!(capabilities.posix_acl && capabilities.dont_mask);
+    share.fs.init(capabilities);
     // acl(5) as the kernel stores it: version 2, then tag, permissions and ID
     // of the owner (rwx), the group (r-x) and others (r-x).
     let entry = |tag: u16, permissions: u16| {

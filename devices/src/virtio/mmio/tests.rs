@@ -8,7 +8,6 @@ use virtio_queue::QueueT;
 use vm_memory::GuestAddress;
 
 use super::*;
-use crate::virtio::SharedMemory;
 use crate::virtio::driver::{DriverQueue, go_live, negotiate, read32, write32};
 
 const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
@@ -21,7 +20,6 @@ struct Record {
     stopped: Vec<u16>,
     resets: u32,
     refuses: bool,
-    window: Option<SharedMemory>,
 }
 
 #[derive(Clone, Default)]
@@ -48,10 +46,6 @@ impl VirtioDevice for Recorder {
 
     fn config(&self) -> &[u8] {
         &[1, 2, 3, 4, 5, 6]
-    }
-
-    fn shared_memory(&self) -> Option<SharedMemory> {
-        self.record().window
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
@@ -313,28 +307,6 @@ fn without_a_window_the_shared_memory_registers_are_all_ones() {
             assert_eq!(read32(&mut transport, register), u32::MAX);
         }
     }
-}
-
-#[test]
-fn a_window_is_where_its_id_is_selected() {
-    let (mut transport, device) = setup();
-    device.record().window = Some(SharedMemory {
-        id: 1,
-        base: GuestAddress(0x40_1000_0000),
-        len: 0x2_0000_0000,
-    });
-    assert_eq!(
-        read32(&mut transport, reg::VIRTIO_MMIO_SHM_LEN_LOW),
-        u32::MAX
-    );
-    write32(&mut transport, reg::VIRTIO_MMIO_SHM_SEL, 1);
-    assert_eq!(read32(&mut transport, reg::VIRTIO_MMIO_SHM_LEN_LOW), 0);
-    assert_eq!(read32(&mut transport, reg::VIRTIO_MMIO_SHM_LEN_HIGH), 2);
-    assert_eq!(
-        read32(&mut transport, reg::VIRTIO_MMIO_SHM_BASE_LOW),
-        0x1000_0000
-    );
-    assert_eq!(read32(&mut transport, reg::VIRTIO_MMIO_SHM_BASE_HIGH), 0x40);
 }
 
 #[test]

@@ -18,20 +18,19 @@ pub struct Agreement {
     pub submounts: bool,
 }
 
-/// What a file system would like to be agreed on at INIT; the server offers
-/// it to the guest if the guest knows it.
+/// What a file system can do, and wants where the guest can do it too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// What to turn on where the guest can.
+pub struct Capabilities {
+    /// What it is told of once it is agreed on.
     pub agreement: Agreement,
-    /// Serve READDIRPLUS.
+    /// It serves READDIRPLUS (`FUSE_DO_READDIRPLUS`).
     pub readdirplus: bool,
-    /// Let the guest choose between READDIR and READDIRPLUS by need
+    /// The guest may choose between READDIR and READDIRPLUS by need
     /// (`FUSE_READDIRPLUS_AUTO`).
     pub readdirplus_auto: bool,
-    /// Cache symbolic links' targets (`FUSE_CACHE_SYMLINKS`).
+    /// The guest may cache symbolic links' targets (`FUSE_CACHE_SYMLINKS`).
     pub cache_symlinks: bool,
-    /// Drop cached pages when the modification time changed
+    /// The guest drops cached pages when the modification time changed
     /// (`FUSE_AUTO_INVAL_DATA`).
     pub auto_invalidate: bool,
 }
