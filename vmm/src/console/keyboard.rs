@@ -3,7 +3,10 @@
 //! As with QEMU and kvmtool, Ctrl-A is the escape: Ctrl-A x ends the machine
 //! and Ctrl-A Ctrl-A types one Ctrl-A.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
+
+/// Bytes read of a terminal or another input at a time.
+pub(crate) const READ_SIZE: usize = 4096;
 
 /// Ctrl-A.
 const ESCAPE: u8 = 0x01;
@@ -12,11 +15,13 @@ const ESCAPE: u8 = 0x01;
 #[derive(Debug, Default)]
 pub(crate) struct Keyboard {
     escaped: bool,
+    /// The guest takes no more keys. The escape works on.
+    closed: bool,
 }
 
 /// What a read of the terminal meant.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Typed {
+enum Typed {
     /// These bytes are for the guest.
     Keys(Vec<u8>),
     /// The user wants the machine to end.
@@ -24,8 +29,19 @@ pub(crate) enum Typed {
 }
 
 impl Keyboard {
-    /// Takes what was read from the terminal.
-    pub(crate) fn type_in(&mut self, bytes: &[u8]) -> Typed {
+    /// Takes what was read from the terminal, and gives the keys to `sink`
+    /// until that says that the guest takes no more. Says whether the user
+    /// wants to quit.
+    pub(crate) fn take(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8]) -> bool) -> bool {
+        match self.type_in(bytes) {
+            Typed::Quit => return true,
+            Typed::Keys(keys) if self.closed || keys.is_empty() => {}
+            Typed::Keys(keys) => self.closed = !sink(&keys),
+        }
+        false
+    }
+
+    fn type_in(&mut self, bytes: &[u8]) -> Typed {
         let mut keys = Vec::with_capacity(bytes.len());
         for &byte in bytes {
             match (std::mem::take(&mut self.escaped), byte) {
@@ -37,27 +53,6 @@ impl Keyboard {
             }
         }
         Typed::Keys(keys)
-    }
-}
-
-/// Reads `terminal` until its end, and gives the keys to `keys` until that
-/// says that the guest takes no more. Says whether the user wants to quit.
-pub(crate) fn follow(mut terminal: impl Read, mut keys: impl FnMut(&[u8]) -> bool) -> bool {
-    let mut keyboard = Keyboard::default();
-    let mut open = true;
-    let mut buffer = [0; 4096];
-    loop {
-        let count = match terminal.read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(_) => return false,
-        };
-        match keyboard.type_in(buffer.get(..count).unwrap_or_default()) {
-            Typed::Quit => return true,
-            // The escape works on when the guest has closed its input.
-            Typed::Keys(bytes) => open = open && (bytes.is_empty() || keys(&bytes)),
-        }
     }
 }
 
@@ -104,11 +99,15 @@ mod tests {
 
     #[test]
     fn the_escape_works_after_the_guest_closed_its_input() {
+        let mut keyboard = Keyboard::default();
         let mut seen = Vec::new();
-        let quit = follow(&b"a\x01x"[..], |keys| {
+        let mut sink = |keys: &[u8]| {
             seen.extend_from_slice(keys);
             false
-        });
-        assert!(quit);
+        };
+        assert!(!keyboard.take(b"a", &mut sink));
+        assert!(!keyboard.take(b"b", &mut sink));
+        assert!(keyboard.take(b"\x01x", &mut sink));
+        assert_eq!(seen, b"a");
     }
 }

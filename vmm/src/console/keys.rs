@@ -2,20 +2,12 @@
 //! the command's terminal, or the guest's serial console.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::thread;
-use std::time::Duration;
 
 use rustix::pipe::PipeFlags;
 
-use super::keyboard;
 use super::terminal::{self, RawMode};
-use crate::machine::ConsoleInput;
-use crate::run::watch::Teller;
-
-/// How long to wait before more is typed on a console that takes no more.
-const CONSOLE_FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Space for keys that the guest has not read.
 const TYPED_AHEAD: usize = 1 << 20;
@@ -29,7 +21,7 @@ pub(crate) enum Keys {
     Terminal {
         /// For the session.
         reader: File,
-        /// For the thread that reads the keyboard.
+        /// For whoever reads the keyboard.
         writer: File,
     },
     /// To the serial console.
@@ -78,98 +70,24 @@ impl Keys {
             Self::Console => Ok(None),
         }
     }
-
-    /// Starts the thread that carries the keys. It ends with the process: no
-    /// read of a terminal can be called off.
-    pub(crate) fn follow(self, console: ConsoleInput, teller: Teller) -> io::Result<()> {
-        match self {
-            Self::Stream => Ok(()),
-            Self::Console if is_terminal_of_others() => Ok(()),
-            Self::Terminal { writer, .. } => {
-                let input = stdin()?;
-                spawn(move || {
-                    if keyboard::follow(input, |keys| keyboard::deliver(&writer, keys)) {
-                        teller.quit();
-                    }
-                })
-            }
-            Self::Console if terminal::input_is_ours() => {
-                let input = stdin()?;
-                spawn(move || {
-                    // Keys that a full console does not take are lost, as
-                    // they are on any terminal.
-                    let type_in = |keys: &[u8]| {
-                        let _ = console.enqueue(keys);
-                        true
-                    };
-                    if keyboard::follow(input, type_in) {
-                        teller.quit();
-                    }
-                })
-            }
-            Self::Console => {
-                let input = stdin()?;
-                spawn(move || feed(input, |bytes| console.enqueue(bytes)))
-            }
-        }
-    }
 }
 
-/// Types everything in `input` on a console that takes some bytes at a time.
-fn feed(mut input: impl Read, enqueue: impl Fn(&[u8]) -> usize) {
-    let mut buffer = [0; 4096];
-    loop {
-        let count = match input.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(_) => return,
-        };
-        let mut bytes = buffer.get(..count).unwrap_or_default();
-        while !bytes.is_empty() {
-            let taken = enqueue(bytes);
-            bytes = bytes.get(taken..).unwrap_or_default();
-            if taken == 0 {
-                thread::sleep(CONSOLE_FULL_PAUSE);
-            }
-        }
-    }
-}
-
-fn is_terminal_of_others() -> bool {
+/// Whether standard input is a terminal in whose background this process is.
+pub(crate) fn is_terminal_of_others() -> bool {
     rustix::termios::isatty(rustix::stdio::stdin()) && !terminal::input_is_ours()
 }
 
-fn stdin() -> io::Result<File> {
+/// Standard input, as a file of our own.
+pub(crate) fn stdin() -> io::Result<File> {
     let owned: OwnedFd = rustix::stdio::stdin().try_clone_to_owned()?;
     Ok(owned.into())
-}
-
-fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
-        .name("keyboard".into())
-        .spawn(work)
-        .map(drop)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
-
-    #[test]
-    fn a_console_that_takes_little_at_a_time_gets_everything() {
-        let typed = RefCell::new(Vec::new());
-        let calls = RefCell::new(0);
-        feed(&b"a long text"[..], |bytes| {
-            *calls.borrow_mut() += 1;
-            let taken = bytes.len().min(*calls.borrow() % 3);
-            typed.borrow_mut().extend_from_slice(&bytes[..taken]);
-            taken
-        });
-        assert_eq!(typed.into_inner(), b"a long text");
-    }
+    use crate::console::keyboard;
 
     #[test]
     fn keys_that_nobody_reads_do_not_block_the_keyboard() {

@@ -1,5 +1,6 @@
 //! The user's terminal and the guest's console.
 
+pub(crate) mod feed;
 pub(crate) mod keyboard;
 pub(crate) mod keys;
 pub(crate) mod log;

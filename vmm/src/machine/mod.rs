@@ -1,5 +1,5 @@
 //! The machine: a kernel, memory, processors and devices on KVM, from
-//! [`Machine::new`] to the [`Ending`] of [`Machine::run`].
+//! [`Machine::new`] to its [`Ending`].
 //!
 //! | file | what it knows |
 //! | --- | --- |
@@ -14,11 +14,12 @@
 //! | `board` | the devices on the two buses |
 //! | `counters` | what is counted |
 //!
-//! Threads: one per vCPU, and the one that calls [`Machine::run`], which waits
-//! for the first event that ends the machine (the guest's power switch, a
-//! crash, a [`Stopper`]) and then takes everything down: vCPUs first, so that
-//! no new request arrives, then the devices, so that every request under way
-//! is finished and its data is where the guest was told it is.
+//! Threads: one per vCPU, and the devices' own. The first event that ends the
+//! machine (the guest's power switch, a crash, a [`Stopper`]) makes
+//! [`RunningMachine::ended`] readable; [`RunningMachine::finish`] then takes
+//! everything down: vCPUs first, so that no new request arrives, then the
+//! devices, so that every request under way is finished and its data is where
+//! the guest was told it is.
 
 pub(crate) mod boot;
 pub(crate) mod counters;
@@ -39,21 +40,21 @@ pub(crate) mod vm;
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::serial::Serial;
 use devices::virtio::VirtioDevice;
 use kvm_ioctls::Kvm;
 use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::kernel::Kernel;
 use board::Board;
 use boot::registers::Start;
 pub(crate) use counters::{ExitKind, MachineCounters};
-pub(crate) use ending::Ending;
-use ending::Event;
-use vcpu::{Crew, Surroundings, Vcpu};
+use ending::FirstEnding;
+pub(crate) use ending::{Ending, Stopper};
+use vcpu::{Crew, Surroundings, Vcpu, VcpuThreads};
 use vm::Vm;
 
 /// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
@@ -131,27 +132,13 @@ impl ConsoleInput {
     }
 }
 
-/// Ends a machine from another thread.
-#[derive(Clone, Debug)]
-pub(crate) struct Stopper(Sender<Event>);
-
-impl Stopper {
-    /// Makes [`Machine::run`] end with [`Ending::Stopped`], now or as soon as
-    /// it is called. Of several reasons to end, the first counts.
-    pub(crate) fn stop(&self) {
-        // A machine that has ended needs no stopping.
-        let _ = self.0.send(Event::Ended(Ending::Stopped));
-    }
-}
-
 /// A machine that is ready to run.
 #[derive(Debug)]
 pub(crate) struct Machine {
     vcpus: Vec<Vcpu>,
     board: Board,
     surroundings: Surroundings,
-    events: Receiver<Event>,
-    sender: Sender<Event>,
+    ending: FirstEnding,
     /// `reboot=t`: the kernel resets by a triple fault.
     triple_fault_resets: bool,
     /// Closed last: it is what the others belong to.
@@ -208,8 +195,8 @@ impl Machine {
         counters.mark_kernel_loaded();
 
         let vm = Vm::new(kvm, memory)?;
-        let (sender, events) = channel();
-        let board = Board::new(&vm, parts.devices, parts.console, power_handler(&sender))?;
+        let ending = FirstEnding::new().map_err(board::Error::EventFd)?;
+        let board = Board::new(&vm, parts.devices, parts.console, power_handler(&ending))?;
         let vcpus = (0..parts.cpus)
             .map(|index| {
                 let cpuid = cpuid::for_vcpu(&cpuid, index, parts.cpus);
@@ -226,8 +213,7 @@ impl Machine {
             vcpus,
             board,
             surroundings,
-            events,
-            sender,
+            ending,
             triple_fault_resets: false,
             _vm: vm,
         })
@@ -242,7 +228,7 @@ impl Machine {
     /// What ends the machine from elsewhere.
     #[must_use]
     pub(crate) fn stopper(&self) -> Stopper {
-        Stopper(self.sender.clone())
+        Stopper(self.ending.clone())
     }
 
     /// What is counted, during the run and after it.
@@ -251,32 +237,83 @@ impl Machine {
         Arc::clone(&self.surroundings.counters)
     }
 
-    /// Runs the guest until the machine ends. On return every vCPU thread is
-    /// gone and every device is reset, so that what the guest wrote has
-    /// reached the file system.
+    /// Lets the guest run.
     ///
     /// # Errors
     ///
-    /// [`Error::Run`] when KVM fails, [`Error::Thread`] when a vCPU cannot be
-    /// started.
-    pub(crate) fn run(self) -> Result<Ending, Error> {
+    /// [`Error::Thread`] when a vCPU cannot be started.
+    pub(crate) fn start(self) -> Result<RunningMachine, Error> {
         let crew = Crew {
             resets: self.triple_fault_resets,
             surroundings: self.surroundings,
-            sender: self.sender,
+            ending: self.ending.clone(),
         };
-        let run = crew.start(self.vcpus).map(|threads| {
-            // `crew` has a sender, so there is always somebody to wait for.
-            let event = self.events.recv();
-            threads.stop();
-            event
-        });
-        self.board.reset();
-        match run? {
-            Ok(Event::Ended(ending)) => Ok(ending),
-            Ok(Event::Failed(error)) => Err(Error::Run(error)),
-            Err(_) => Ok(Ending::Stopped),
+        let threads = crew.start(self.vcpus);
+        if threads.is_err() {
+            self.board.reset();
         }
+        Ok(RunningMachine {
+            threads: Some(threads?),
+            board: self.board,
+            ending: self.ending,
+            _vm: self._vm,
+        })
+    }
+
+    /// Runs the guest until the machine ends.
+    #[cfg(test)]
+    fn run(self) -> Result<Ending, Error> {
+        let running = self.start()?;
+        running.ended().read().map_err(board::Error::EventFd)?;
+        running.finish()
+    }
+}
+
+/// A machine whose guest runs. Dropping it takes it down.
+#[derive(Debug)]
+pub(crate) struct RunningMachine {
+    threads: Option<VcpuThreads>,
+    board: Board,
+    ending: FirstEnding,
+    /// Closed last: it is what the others belong to.
+    _vm: Vm,
+}
+
+impl RunningMachine {
+    /// Readable once the machine has a reason to end: then [`Self::finish`]
+    /// it.
+    pub(crate) fn ended(&self) -> &EventFd {
+        self.ending.event()
+    }
+
+    /// Takes the machine down and says why it ended. On return every vCPU
+    /// thread is gone and every device is reset, so that what the guest wrote
+    /// has reached the file system. That waits for the file system.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] when KVM failed.
+    pub(crate) fn finish(mut self) -> Result<Ending, Error> {
+        self.take_down();
+        match self.ending.get() {
+            Some(Ok(ending)) => Ok(ending.clone()),
+            Some(Err(error)) => Err(Error::Run(*error)),
+            None => Ok(Ending::Stopped),
+        }
+    }
+
+    /// vCPUs first, so that no new request arrives.
+    fn take_down(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.stop();
+            self.board.reset();
+        }
+    }
+}
+
+impl Drop for RunningMachine {
+    fn drop(&mut self) {
+        self.take_down();
     }
 }
 
@@ -288,16 +325,14 @@ struct Parts {
     console: Box<dyn Write + Send>,
 }
 
-fn power_handler(sender: &Sender<Event>) -> devices::power::PowerHandler {
+fn power_handler(ending: &FirstEnding) -> devices::power::PowerHandler {
     use devices::power::PowerEvent;
-    let sender = sender.clone();
+    let ending = ending.clone();
     Arc::new(move |event| {
-        let ending = match event {
+        ending.set(Ok(match event {
             PowerEvent::PowerOff => Ending::PowerOff,
             PowerEvent::Reset => Ending::Reset,
-        };
-        // Nobody listens only when the machine has ended already.
-        let _ = sender.send(Event::Ended(ending));
+        }));
     })
 }
 

@@ -1,31 +1,30 @@
 //! A run: the devices and the machine from a configuration, the machine's
 //! life, and what is said about it afterwards.
 
-pub(crate) mod watch;
+mod abandon;
+mod events;
+mod exports;
+mod records;
+mod supervisor;
+mod watch;
 
-use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use devices::filesystem::FileSystem;
-use devices::fuse::Server;
-use devices::passthrough::{self, CachePolicy, Passthrough};
-use devices::virtio::VirtioDevice;
-use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
-use guest_init::protocol::SESSION_TAG;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::console::keys::Keys;
 use crate::console::log::ConsoleLog;
 use crate::console::terminal;
-use crate::machine::{self, Ending, Machine, MachineConfig, MachineCounters};
-use crate::options::share::{Cache, Share};
-use crate::outcome::Outcome;
-use crate::outcome::metrics::{Counted, Metrics, ProcessUsage};
-use crate::outcome::output_file::OutputFile;
-use crate::outcome::report::{Report, Timings};
-use crate::outcome::{chain, output_file};
+use crate::machine::{self, Ending, Machine, MachineConfig};
+use crate::outcome::metrics::ProcessUsage;
+use crate::outcome::{Outcome, chain, output_file};
 use crate::prepare::{Boot, Configuration};
-use crate::session::{Session, Streams};
+use crate::session::Session;
+use events::{Deadline, Event, EventLoop, OneShot, Signals};
+use exports::{Exports, duplicate};
+use records::{Observed, Records};
+use supervisor::Supervisor;
 use watch::{Cause, Watch};
 
 /// Lines of the console that are shown after an abnormal end.
@@ -33,35 +32,24 @@ const CONSOLE_TAIL: usize = 40;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("cannot share {0}")]
-    Share(String, #[source] passthrough::Error),
     #[error(transparent)]
-    Tag(#[from] TagError),
-    #[error(transparent)]
-    Device(#[from] FsError),
+    Devices(#[from] exports::Error),
     #[error(transparent)]
     Machine(#[from] machine::Error),
     #[error(transparent)]
     ConsoleLog(#[from] output_file::Error),
-    #[error("cannot describe the run to the guest")]
-    Plan(#[from] serde_json::Error),
-    #[error("cannot use the standard streams")]
-    Streams(#[source] std::io::Error),
+    #[error("cannot use standard input")]
+    Keys(#[source] std::io::Error),
     #[error("cannot put the terminal into raw mode")]
     RawMode(#[source] rustix::io::Errno),
-    #[error("cannot start the threads of the run")]
-    Threads(#[source] std::io::Error),
-}
-
-/// What is known of a run from outside while it runs, and after it.
-#[derive(Clone, Default)]
-struct Observed {
-    console: Option<ConsoleLog>,
-    session: Option<Arc<Session>>,
-    devices: Vec<Counted>,
-    counters: Option<Arc<MachineCounters>>,
-    /// Taken while the machine lives; the guest's report is such a moment.
-    usage: Arc<Mutex<Option<ProcessUsage>>>,
+    #[error("the host has no eventfd left; raise the limit of open files (ulimit -n)")]
+    EventFd(#[source] std::io::Error),
+    #[error("cannot wait for events")]
+    Events(#[from] event_manager::Error),
+    #[error(transparent)]
+    Signals(#[from] events::SignalError),
+    #[error(transparent)]
+    Supervisor(#[from] supervisor::Error),
 }
 
 /// Runs the machine that `configuration` describes to its end, and writes
@@ -90,45 +78,6 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
     }
     records.write(&mut outcome, &observed);
     outcome
-}
-
-/// The files that say how the run went.
-#[derive(Clone)]
-struct Records {
-    start: Instant,
-    metrics: Option<OutputFile>,
-    report: Option<OutputFile>,
-}
-
-impl Records {
-    /// Writes them. A file that cannot be written becomes the outcome.
-    fn write(&self, outcome: &mut Outcome, observed: &Observed) {
-        let timings = Timings::collect(
-            self.start,
-            observed.counters.as_deref(),
-            observed.session.as_deref(),
-        );
-        if let Some(file) = &self.metrics {
-            let usage = *observed
-                .usage
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let metrics = Metrics::collect(
-                timings,
-                observed.counters.as_deref(),
-                &observed.devices,
-                usage.unwrap_or_else(ProcessUsage::now),
-            );
-            if let Err(error) = file.write(&metrics.json()) {
-                *outcome = Outcome::VmmError(format!("cannot write the metrics: {error}"));
-            }
-        }
-        if let Some(file) = &self.report
-            && let Err(error) = file.write(&Report::new(outcome, timings).json())
-        {
-            *outcome = Outcome::VmmError(format!("cannot write the report: {error}"));
-        }
-    }
 }
 
 /// A share needs descriptors by the thousand; the soft limit is 1024 for the
@@ -164,52 +113,30 @@ fn execute(
     let console = ConsoleLog::new(log, show);
     observed.console = Some(console.clone());
 
-    let watch = Watch::default();
+    let mut events = EventLoop::new()?;
     let keys = match &configuration.plan {
         Some(plan) if boot == Boot::Command => Keys::to_command(plan.terminal.is_some()),
         _ => Ok(Keys::Console),
     }
-    .map_err(Error::Streams)?;
-    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::with_capacity(configuration.devices());
-    let session = match &configuration.plan {
-        Some(plan) => {
-            let usage = Arc::clone(&observed.usage);
-            let teller = watch.teller();
-            let streams = Streams {
-                stdin: keys.session_input().map_err(Error::Streams)?,
-                stdout: duplicate(rustix::stdio::stdout())?,
-                stderr: duplicate(rustix::stdio::stderr())?,
-            };
-            let reported = move || {
-                let now = ProcessUsage::now();
-                *usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-                teller.reported();
-            };
-            let session = Arc::new(Session::new(plan, streams, reported)?);
-            devices.push(export(
-                SESSION_TAG,
-                session.clone(),
-                Queues::default(),
-                observed,
-            )?);
-            Some(session)
-        }
-        None => None,
-    };
-    observed.session = session.clone();
-    for share in &configuration.shares {
-        let passthrough = Passthrough::new(&share.directory, config(share))
-            .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
-        devices.push(export(
-            &share.tag,
-            Arc::new(passthrough),
-            Queues {
-                requests: share.queues,
-                size: share.queue_size,
-            },
-            observed,
-        )?);
+    .map_err(Error::Keys)?;
+    let mut exports = Exports::default();
+    if let Some(plan) = &configuration.plan {
+        let told = EventFd::new(EFD_CLOEXEC).map_err(Error::EventFd)?;
+        let one_shot = OneShot::new(&told, Event::Reported, events.queue());
+        events.add(one_shot.map_err(Error::EventFd)?);
+        let usage = Arc::clone(&observed.usage);
+        let reported = move || {
+            let now = ProcessUsage::now();
+            *usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            // The counter is 0 before this, so there is room for 1.
+            let _ = told.write(1);
+        };
+        observed.session = Some(exports.add_session(plan, &keys, reported)?);
     }
+    for share in &configuration.shares {
+        exports.add_share(share)?;
+    }
+    observed.devices = exports.counted;
 
     let machine = Machine::new(MachineConfig {
         kernel: configuration.kernel,
@@ -217,36 +144,32 @@ fn execute(
         cmdline: configuration.cmdline,
         cpus: configuration.cpus,
         memory: configuration.memory.bytes(),
-        devices,
+        devices: exports.devices,
         console: Box::new(console.writer()),
     })?;
     observed.counters = Some(machine.counters());
 
-    let stopper = machine.stopper();
-    let teller = watch.teller();
-    let resized = session.clone();
-    let start = records.start;
-    let seen = observed.clone();
-    let watch = watch
-        .start(
-            configuration.timeout.map(|limit| (limit, start + limit)),
-            move || stopper.stop(),
-            move || {
-                if let (Some(session), Some(size)) = (&resized, terminal::size()) {
-                    session.resize(size);
-                }
-            },
-            // Not the console: whoever keeps the machine may hold its lock.
-            move |outcome| records.write(&mut outcome.clone(), &seen),
-        )
-        .map_err(Error::Threads)?;
+    // Before any thread starts: in one of those a signal would do what it
+    // does by default.
+    events.add(Signals::new(events.queue())?);
+    let deadline = Deadline::new(events.queue()).map_err(supervisor::Error::from)?;
+    events.add(deadline.clone());
     let raw = keys.take_terminal().map_err(Error::RawMode)?;
-    keys.follow(machine.console_input(), teller)
-        .map_err(Error::Threads)?;
-    let ending = machine.run();
-    let cause = watch.finish();
+    events::follow(keys, machine.console_input(), &mut events).map_err(Error::Keys)?;
+    let limit = configuration.timeout;
+    let seen = observed.clone();
+    let supervisor = Supervisor {
+        watch: Watch::new(limit.map(|limit| (limit, records.start + limit))),
+        deadline,
+        stopper: machine.stopper(),
+        session: observed.session.clone(),
+        // Not the console: whoever keeps the machine may hold its lock.
+        record: move |outcome: &Outcome| records.write(&mut outcome.clone(), &seen),
+    };
+    let (ending, cause) = supervisor.run(machine.start()?, &mut events)?;
     drop(raw);
-    Ok(outcome(boot, ending?, cause, &console, session.as_deref()))
+    let session = observed.session.as_deref();
+    Ok(outcome(boot, ending, cause, &console, session))
 }
 
 /// How the run ended, from all that is known.
@@ -278,42 +201,6 @@ fn outcome(
         (_, Ending::PowerOff) => Outcome::PoweredOff,
         (_, Ending::Reset) => Outcome::Restarted,
     }
-}
-
-/// A virtio-fs device for `fs`, counted.
-fn export(
-    tag: &str,
-    fs: Arc<dyn FileSystem>,
-    queues: Queues,
-    observed: &mut Observed,
-) -> Result<Box<dyn VirtioDevice>, Error> {
-    let server = Arc::new(Server::new(fs));
-    let device = Fs::new(Tag::new(tag)?, server.clone(), queues)?;
-    observed.devices.push(Counted {
-        tag: tag.to_owned(),
-        server,
-        queues: device.counters(),
-    });
-    Ok(Box::new(device))
-}
-
-fn config(share: &Share) -> passthrough::Config {
-    passthrough::Config {
-        cache: match share.cache {
-            Cache::Never => CachePolicy::Never,
-            Cache::Metadata => CachePolicy::Metadata,
-            Cache::Auto => CachePolicy::Auto,
-            Cache::Always => CachePolicy::Always,
-        },
-        writeback: share.writeback,
-        read_only: share.read_only,
-        xattr: share.xattr,
-        ..passthrough::Config::default()
-    }
-}
-
-fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, Error> {
-    Ok(stream.try_clone_to_owned().map_err(Error::Streams)?.into())
 }
 
 fn show_tail(console: &ConsoleLog) {

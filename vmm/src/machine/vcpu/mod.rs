@@ -6,5 +6,5 @@ mod threads;
 
 pub(super) use processor::{Surroundings, Vcpu};
 pub(crate) use setup::Error as SetupError;
-pub(super) use threads::Crew;
 pub(crate) use threads::Error as ThreadError;
+pub(super) use threads::{Crew, VcpuThreads};

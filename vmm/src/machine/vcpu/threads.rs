@@ -1,14 +1,14 @@
 //! The threads of the vCPUs: started together, stopped together.
 
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 use super::processor::{End, Surroundings, Vcpu};
-use crate::machine::ending::{Ending, Event};
+use crate::machine::ending::{Ending, FirstEnding};
 
 /// How long a vCPU that missed a kick runs on before the next.
 const KICK_INTERVAL: Duration = Duration::from_millis(1);
@@ -26,25 +26,25 @@ pub(crate) enum Error {
 pub(in crate::machine) struct Crew {
     pub(in crate::machine) surroundings: Surroundings,
     /// Hears why a vCPU ended by itself.
-    pub(in crate::machine) sender: Sender<Event>,
+    pub(in crate::machine) ending: FirstEnding,
     /// A triple fault is how this kernel resets the machine.
     pub(in crate::machine) resets: bool,
 }
 
 /// The threads while they run. Dropping them stops them.
 #[derive(Debug)]
-pub(in crate::machine) struct VcpuThreads<'a> {
-    crew: &'a Crew,
+pub(in crate::machine) struct VcpuThreads {
+    stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Crew {
     /// Starts every vCPU, or none.
-    pub(in crate::machine) fn start(&self, vcpus: Vec<Vcpu>) -> Result<VcpuThreads<'_>, Error> {
+    pub(in crate::machine) fn start(&self, vcpus: Vec<Vcpu>) -> Result<VcpuThreads, Error> {
         // The handler does nothing: that the signal arrives ends KVM_RUN.
         register_signal_handler(SIGRTMIN(), ignore_kick).map_err(Error::Signal)?;
         let mut started = VcpuThreads {
-            crew: self,
+            stop: Arc::clone(&self.surroundings.stop),
             threads: Vec::with_capacity(vcpus.len()),
         };
         for vcpu in vcpus {
@@ -60,27 +60,26 @@ impl Crew {
     fn spawn(&self, vcpu: Vcpu) -> std::io::Result<JoinHandle<()>> {
         let index = vcpu.index();
         let around = self.surroundings.clone();
-        let sender = self.sender.clone();
+        let ending = self.ending.clone();
         let resets = self.resets;
         std::thread::Builder::new()
             .name(format!("vcpu-{index}"))
             .spawn(move || {
-                let _farewell = Farewell(&sender);
+                let _guard = EndOnPanic(&ending);
                 // Whatever the program's threads have blocked: without this
                 // one a vCPU cannot be stopped.
                 if let Err(error) = unblock_signal(SIGRTMIN()) {
                     log::warn!("vCPU {index} cannot unblock its kick: {error}");
                 }
                 around.counters.mark_first_run();
-                if let Some(event) = event(vcpu.run(&around), resets) {
-                    // Nobody listens only when the machine has ended already.
-                    let _ = sender.send(event);
+                if let Some(reason) = reason(vcpu.run(&around), resets) {
+                    ending.set(reason);
                 }
             })
     }
 }
 
-impl VcpuThreads<'_> {
+impl VcpuThreads {
     /// Stops every vCPU and waits for its thread.
     pub(in crate::machine) fn stop(mut self) {
         self.halt();
@@ -95,8 +94,7 @@ impl VcpuThreads<'_> {
     /// Kicks every vCPU out of the guest, again and again: a kick that arrives
     /// just before KVM_RUN has no effect.
     fn halt(&self) {
-        let stop = &self.crew.surroundings.stop;
-        stop.store(true, Ordering::Release);
+        self.stop.store(true, Ordering::Release);
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
                 // A thread that ends in this moment needs no kick.
@@ -107,7 +105,7 @@ impl VcpuThreads<'_> {
     }
 }
 
-impl Drop for VcpuThreads<'_> {
+impl Drop for VcpuThreads {
     fn drop(&mut self) {
         self.halt();
     }
@@ -115,23 +113,24 @@ impl Drop for VcpuThreads<'_> {
 
 /// Ends the machine when its vCPU thread panics. Where a panic unwinds at all,
 /// in tests, a run without this would wait for that vCPU for ever.
-struct Farewell<'a>(&'a Sender<Event>);
+struct EndOnPanic<'a>(&'a FirstEnding);
 
-impl Drop for Farewell<'_> {
+impl Drop for EndOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let ending = Ending::Crash("a vCPU thread panicked".to_owned());
-            let _ = self.0.send(Event::Ended(ending));
+            self.0
+                .set(Ok(Ending::Crash("a vCPU thread panicked".to_owned())));
         }
     }
 }
 
-fn event(end: End, triple_fault_resets: bool) -> Option<Event> {
+/// What the end of one vCPU means for the machine.
+fn reason(end: End, triple_fault_resets: bool) -> Option<Result<Ending, kvm_ioctls::Error>> {
     match end {
         End::Stopped => None,
-        End::TripleFault(_) if triple_fault_resets => Some(Event::Ended(Ending::Reset)),
-        End::TripleFault(text) | End::Crash(text) => Some(Event::Ended(Ending::Crash(text))),
-        End::Failed(error) => Some(Event::Failed(error)),
+        End::TripleFault(_) if triple_fault_resets => Some(Ok(Ending::Reset)),
+        End::TripleFault(text) | End::Crash(text) => Some(Ok(Ending::Crash(text))),
+        End::Failed(error) => Some(Err(error)),
     }
 }
 

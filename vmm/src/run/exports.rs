@@ -1,0 +1,100 @@
+//! The virtio-fs devices of a run: the session and the shares.
+
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use devices::filesystem::FileSystem;
+use devices::fuse::Server;
+use devices::passthrough::{self, CachePolicy, Passthrough};
+use devices::virtio::VirtioDevice;
+use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
+use guest_init::protocol::{Plan, SESSION_TAG};
+
+use crate::console::keys::Keys;
+use crate::options::share::{Cache, Share};
+use crate::outcome::metrics::Counted;
+use crate::session::{Session, Streams};
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot share {0}")]
+    Share(String, #[source] passthrough::Error),
+    #[error(transparent)]
+    Tag(#[from] TagError),
+    #[error(transparent)]
+    Device(#[from] FsError),
+    #[error("cannot describe the run to the guest")]
+    Plan(#[from] serde_json::Error),
+    #[error("cannot use the standard streams")]
+    Streams(#[source] std::io::Error),
+}
+
+/// Devices in the order in which the guest finds them, and their counters.
+#[derive(Default)]
+pub(super) struct Exports {
+    pub(super) devices: Vec<Box<dyn VirtioDevice>>,
+    pub(super) counted: Vec<Counted>,
+}
+
+impl Exports {
+    /// Exports the session for `plan`; `reported` is called once the guest has
+    /// said how its command ended.
+    pub(super) fn add_session(
+        &mut self,
+        plan: &Plan,
+        keys: &Keys,
+        reported: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Arc<Session>, Error> {
+        let streams = Streams {
+            stdin: keys.session_input().map_err(Error::Streams)?,
+            stdout: duplicate(rustix::stdio::stdout())?,
+            stderr: duplicate(rustix::stdio::stderr())?,
+        };
+        let session = Arc::new(Session::new(plan, streams, reported)?);
+        self.add(SESSION_TAG, session.clone(), Queues::default())?;
+        Ok(session)
+    }
+
+    /// Exports a directory of the host.
+    pub(super) fn add_share(&mut self, share: &Share) -> Result<(), Error> {
+        let passthrough = Passthrough::new(&share.directory, config(share))
+            .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
+        let queues = Queues {
+            requests: share.queues,
+            size: share.queue_size,
+        };
+        self.add(&share.tag, Arc::new(passthrough), queues)
+    }
+
+    fn add(&mut self, tag: &str, fs: Arc<dyn FileSystem>, queues: Queues) -> Result<(), Error> {
+        let server = Arc::new(Server::new(fs));
+        let device = Fs::new(Tag::new(tag)?, server.clone(), queues)?;
+        self.counted.push(Counted {
+            tag: tag.to_owned(),
+            server,
+            queues: device.counters(),
+        });
+        self.devices.push(Box::new(device));
+        Ok(())
+    }
+}
+
+fn config(share: &Share) -> passthrough::Config {
+    passthrough::Config {
+        cache: match share.cache {
+            Cache::Never => CachePolicy::Never,
+            Cache::Metadata => CachePolicy::Metadata,
+            Cache::Auto => CachePolicy::Auto,
+            Cache::Always => CachePolicy::Always,
+        },
+        writeback: share.writeback,
+        read_only: share.read_only,
+        xattr: share.xattr,
+        ..passthrough::Config::default()
+    }
+}
+
+pub(super) fn duplicate(stream: BorrowedFd<'_>) -> Result<File, Error> {
+    Ok(stream.try_clone_to_owned().map_err(Error::Streams)?.into())
+}

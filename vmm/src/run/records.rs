@@ -1,0 +1,62 @@
+//! What is known of a run, and the files that say it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::console::log::ConsoleLog;
+use crate::machine::MachineCounters;
+use crate::outcome::Outcome;
+use crate::outcome::metrics::{Counted, Metrics, ProcessUsage};
+use crate::outcome::output_file::OutputFile;
+use crate::outcome::report::{Report, Timings};
+use crate::session::Session;
+
+/// What is known of a run from outside while it runs, and after it.
+#[derive(Clone, Default)]
+pub(super) struct Observed {
+    pub(super) console: Option<ConsoleLog>,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) devices: Vec<Counted>,
+    pub(super) counters: Option<Arc<MachineCounters>>,
+    /// Taken while the machine lives; the guest's report is such a moment.
+    pub(super) usage: Arc<Mutex<Option<ProcessUsage>>>,
+}
+
+/// The files that say how the run went.
+#[derive(Clone)]
+pub(super) struct Records {
+    pub(super) start: Instant,
+    pub(super) metrics: Option<OutputFile>,
+    pub(super) report: Option<OutputFile>,
+}
+
+impl Records {
+    /// Writes them. A file that cannot be written becomes the outcome.
+    pub(super) fn write(&self, outcome: &mut Outcome, observed: &Observed) {
+        let timings = Timings::collect(
+            self.start,
+            observed.counters.as_deref(),
+            observed.session.as_deref(),
+        );
+        if let Some(file) = &self.metrics {
+            let usage = *observed
+                .usage
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let metrics = Metrics::collect(
+                timings,
+                observed.counters.as_deref(),
+                &observed.devices,
+                usage.unwrap_or_else(ProcessUsage::now),
+            );
+            if let Err(error) = file.write(&metrics.json()) {
+                *outcome = Outcome::VmmError(format!("cannot write the metrics: {error}"));
+            }
+        }
+        if let Some(file) = &self.report
+            && let Err(error) = file.write(&Report::new(outcome, timings).json())
+        {
+            *outcome = Outcome::VmmError(format!("cannot write the report: {error}"));
+        }
+    }
+}

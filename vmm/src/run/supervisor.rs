@@ -1,0 +1,127 @@
+//! Waits for the end of a machine that runs, and makes it happen where it has
+//! to.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
+
+use super::abandon;
+use super::events::{Deadline, Event, EventLoop, OneShot};
+use super::watch::{Cause, Decision, Watch};
+use crate::console::terminal;
+use crate::machine::{self, Ending, RunningMachine, Stopper};
+use crate::outcome::Outcome;
+use crate::session::Session;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot wait for the machine")]
+    Loop(#[from] event_manager::Error),
+    #[error("cannot watch the time")]
+    Timer(#[from] vmm_sys_util::errno::Error),
+    #[error("the host has no eventfd left; raise the limit of open files (ulimit -n)")]
+    EventFd(#[source] io::Error),
+    #[error("cannot start the thread that takes the machine down")]
+    Thread(#[source] io::Error),
+    #[error(transparent)]
+    Machine(#[from] machine::Error),
+}
+
+/// Who looks after a machine while it runs.
+pub(super) struct Supervisor<R> {
+    pub(super) watch: Watch,
+    pub(super) deadline: Deadline,
+    pub(super) stopper: Stopper,
+    pub(super) session: Option<Arc<Session>>,
+    /// Writes down how a run ended whose machine is left behind.
+    pub(super) record: R,
+}
+
+/// A machine, before and while it is taken down. That may take long, or for
+/// ever, so the loop does not wait for it: signals still come.
+enum Stage {
+    Running(RunningMachine),
+    GoingDown(JoinHandle<Result<Ending, machine::Error>>),
+}
+
+impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
+    /// Waits until the machine is gone; says how it ended and what stopped it
+    /// from outside, if anything did.
+    pub(super) fn run(
+        mut self,
+        machine: RunningMachine,
+        events: &mut EventLoop,
+    ) -> Result<(Ending, Option<Cause>), Error> {
+        let gone = EventFd::new(EFD_CLOEXEC).map_err(Error::EventFd)?;
+        for (eventfd, event) in [(machine.ended(), Event::Ending), (&gone, Event::Down)] {
+            let one_shot = OneShot::new(eventfd, event, events.queue()).map_err(Error::EventFd)?;
+            events.add(one_shot);
+        }
+        let mut stage = Stage::Running(machine);
+        self.deadline.set(self.watch.deadline())?;
+        loop {
+            let decision = match events.next()? {
+                Event::Ending => {
+                    stage = match stage {
+                        Stage::Running(machine) => take_down(machine, &gone)?,
+                        going_down => going_down,
+                    };
+                    continue;
+                }
+                Event::Down => break,
+                Event::Resized => {
+                    if let (Some(session), Some(size)) = (&self.session, terminal::size()) {
+                        session.resize(size);
+                    }
+                    continue;
+                }
+                Event::Reported => {
+                    self.watch.reported();
+                    Decision::Wait
+                }
+                Event::DeadlinePassed => self.watch.deadline_passed(),
+                Event::Signal(signal) => self.watch.asked_to_end(Cause::Signal(signal)),
+                Event::Quit => self.watch.asked_to_end(Cause::Quit),
+            };
+            match decision {
+                Decision::Wait => {}
+                Decision::Stop => self.stopper.stop(),
+                Decision::Abandon => abandon::abandon(self.watch.cause(), self.record),
+            }
+            self.deadline.set(self.watch.deadline())?;
+        }
+        let ending = match stage {
+            Stage::Running(machine) => machine.finish(),
+            Stage::GoingDown(thread) => match thread.join() {
+                Ok(ending) => ending,
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        };
+        Ok((ending?, self.watch.cause()))
+    }
+}
+
+/// Takes the machine down on a thread of its own; `gone` is written at its
+/// end.
+fn take_down(machine: RunningMachine, gone: &EventFd) -> Result<Stage, Error> {
+    let gone = gone.try_clone().map_err(Error::EventFd)?;
+    std::thread::Builder::new()
+        .name("take-down".into())
+        .spawn(move || {
+            let _gone = WriteOnDrop(gone);
+            machine.finish()
+        })
+        .map(Stage::GoingDown)
+        .map_err(Error::Thread)
+}
+
+/// Also after a panic, where that unwinds.
+struct WriteOnDrop(EventFd);
+
+impl Drop for WriteOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.write(1);
+    }
+}
