@@ -116,7 +116,9 @@ fn a_wrong_share_is_one_line() {
     assert!(share(&format!("share,tag={}", "x".repeat(37))).contains("37 bytes"));
     assert!(share("share,at=here").contains("absolute"));
     assert!(share("share,cache=none").contains("cache=none"));
-    assert!(share("share,dax=1G").contains("not supported yet"));
+    assert!(share("share,dax=1G").contains("unknown option"));
+    assert!(share("share:rw").contains("write share,rw"));
+    assert!(share("share,cache=never,writeback").contains("exclude each other"));
     let twice = ["--share", "share,tag=t", "--share", "share,tag=t"];
     assert!(
         bench

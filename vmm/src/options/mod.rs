@@ -27,24 +27,6 @@ Keys, when standard input and output are a terminal:
   Ctrl-A x       end the machine
   Ctrl-A Ctrl-A  type Ctrl-A";
 
-const SHARE_OPTIONS: &str = "\
-Share a host directory with the guest (repeatable): DIR[,OPTION[=VALUE]]...
-
-tag=NAME    the virtio-fs tag, at most 36 bytes (default: the directory's name)
-at=PATH     where the built-in init mounts it (default: /mnt/TAG)
-ro, rw      refuse changes, or allow them (default: rw; for --root: ro)
-cache=POLICY
-            never: ask the host every time; metadata: keep names and attributes;
-            auto: keep everything until the file is opened again; always: keep
-            everything (default: auto)
-writeback   let the guest collect writes before it sends them
-queues=N    number of request queues (default: 1)
-queue-size=N
-            elements of each queue, a power of two from 16 to 1024; it limits how
-            large the guest's requests are (default: 1024)
-xattr       serve extended attributes
-path=DIR    in place of DIR, as the last option: for names with a comma";
-
 /// A microVM for people who work on Linux kernels.
 #[derive(Debug, Parser)]
 #[command(
@@ -72,15 +54,15 @@ pub(crate) struct RunArguments {
     pub kernel: PathBuf,
 
     /// Share a host directory with the guest: DIR[,OPTION[=VALUE]]...
-    #[arg(long = "share", value_name = "DIR[,OPTION]...", long_help = SHARE_OPTIONS,
-          value_parser = OsStringValueParser::new().try_map(|text| ShareArgument::parse(&text)))]
+    #[arg(long = "share", value_name = "DIR[,OPTION]...", long_help = share::help(),
+          value_parser = OsStringValueParser::new().try_map(|text| share::share(&text)))]
     pub shares: Vec<ShareArgument>,
 
     /// Boot the tree in DIR as the guest's root file system; options as for
     /// --share. Read-only with a tmpfs overlay unless rw is given. Without
     /// COMMAND its /sbin/init runs on the serial console
     #[arg(long, value_name = "DIR[,OPTION]...", conflicts_with = "initramfs",
-          value_parser = OsStringValueParser::new().try_map(|text| ShareArgument::parse(&text)))]
+          value_parser = OsStringValueParser::new().try_map(|text| share::root(&text)))]
     pub root: Option<ShareArgument>,
 
     /// Boot this initramfs instead of the built-in one; its serial console is

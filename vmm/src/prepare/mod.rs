@@ -3,13 +3,13 @@
 
 pub(crate) mod initramfs;
 pub(crate) mod preflight;
+pub(crate) mod shares;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use devices::virtio::fs::Queues;
 use guest_init::protocol::{Plan, RootPlan, SharePlan, Text};
 use serde_json::json;
 
@@ -18,12 +18,13 @@ use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
 use crate::machine::host;
 use crate::options::RunArguments;
-use crate::options::share::{self, Cache, Share};
+use crate::options::share::Settings;
 use crate::options::size::Size;
 use crate::outcome::output_file::{self, OutputFile};
 use initramfs::modules::Modules;
 use initramfs::{busybox, busybox::Busybox};
 use preflight::Needs;
+use shares::Share;
 
 /// The shell of the built-in initramfs.
 const SHELL: &str = "/bin/sh";
@@ -72,7 +73,7 @@ pub(crate) struct Configuration {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
-    Share(#[from] share::Error),
+    Share(#[from] shares::Error),
     #[error(transparent)]
     Kernel(#[from] crate::kernel::Error),
     #[error(transparent)]
@@ -104,7 +105,7 @@ impl Configuration {
     /// Checks the arguments, and whether this host can run them, and packs
     /// the initramfs.
     pub(crate) fn prepare(arguments: RunArguments) -> Result<Self, Error> {
-        let mut shares = share::settle(arguments.root.as_ref(), &arguments.shares)?;
+        let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
         let kernel = Kernel::open(&arguments.kernel)?;
         let boot = match (&arguments.initramfs, &arguments.root) {
             (Some(_), _) => Boot::Initramfs,
@@ -118,7 +119,10 @@ impl Configuration {
         let needs = Needs {
             shares: boot != Boot::Initramfs || !shares.is_empty(),
             init_loads_modules: boot != Boot::Initramfs,
-            overlay: arguments.root.is_some() && shares.first().is_some_and(|root| root.read_only),
+            overlay: arguments.root.is_some()
+                && shares
+                    .first()
+                    .is_some_and(|root| root.settings.server.read_only),
         };
         let names = preflight::check_kernel(&arguments.kernel, &kernel, modules.as_ref(), needs)?;
         let packed = match &modules {
@@ -197,7 +201,7 @@ impl Configuration {
             "memory_bytes": self.memory.bytes(),
             "initramfs_bytes": self.initramfs.len(),
             "modules": self.packed_modules,
-            "shares": self.shares,
+            "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
             "plan": self.plan,
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
         });
@@ -231,7 +235,7 @@ fn plan(
         hostname: HOSTNAME.to_owned(),
         root: shares.iter().take(rooted).next().map(|root| RootPlan {
             tag: root.tag.clone(),
-            read_only: root.read_only,
+            read_only: root.settings.server.read_only,
         }),
         shares: shares
             .iter()
@@ -239,7 +243,7 @@ fn plan(
             .map(|share| SharePlan {
                 tag: share.tag.clone(),
                 at: Text::from(&share.at),
-                read_only: share.read_only,
+                read_only: share.settings.server.read_only,
             })
             .collect(),
         terminal: on_terminal
@@ -313,16 +317,13 @@ fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> 
     while shares.iter().any(|share| share.tag == tag) {
         tag.push('+');
     }
+    let mut settings = Settings::default();
+    settings.server.read_only = true;
     Share {
         tag,
         directory: directory.to_owned(),
         at: Path::new("/lib/modules").join(release.unwrap_or_default()),
-        read_only: true,
-        cache: Cache::Auto,
-        writeback: false,
-        xattr: false,
-        queues: Queues::default().requests,
-        queue_size: Queues::default().size,
+        settings,
     }
 }
 
@@ -365,12 +366,12 @@ mod tests {
     #[test]
     fn a_command_on_a_share_needs_no_busybox() {
         let top = tempfile::tempdir().unwrap();
-        let argument = share::ShareArgument {
+        let argument = crate::options::share::ShareArgument {
             directory: top.path().to_owned(),
             at: Some("/work".into()),
-            ..share::ShareArgument::default()
+            ..crate::options::share::ShareArgument::default()
         };
-        let shares = share::settle(None, &[argument]).unwrap();
+        let shares = shares::resolve(None, &[argument]).unwrap();
         assert!(is_on_a_share(Some(&"/work/bin/tool".into()), &shares));
         assert!(!is_on_a_share(Some(&"sh".into()), &shares));
         assert!(!is_on_a_share(None, &shares));

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use devices::filesystem::FileSystem;
 use devices::fuse::Server;
-use devices::passthrough::{self, CachePolicy, Passthrough};
+use devices::passthrough::{self, Passthrough};
 use devices::virtio::VirtioDevice;
 use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
 use guest_init::protocol::{Plan, SESSION_TAG};
 
 use crate::console::keys::Keys;
-use crate::options::share::{Cache, Share};
 use crate::outcome::metrics::Counted;
+use crate::prepare::shares::Share;
 use crate::session::{Session, Streams};
 
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +58,9 @@ impl Exports {
 
     /// Exports a directory of the host.
     pub(super) fn add_share(&mut self, share: &Share) -> Result<(), Error> {
-        let passthrough = Passthrough::new(&share.directory, config(share))
+        let passthrough = Passthrough::new(&share.directory, share.settings.server)
             .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
-        let queues = Queues {
-            requests: share.queues,
-            size: share.queue_size,
-        };
+        let queues = share.settings.queues;
         self.add(&share.tag, Arc::new(passthrough), queues)
     }
 
@@ -77,21 +74,6 @@ impl Exports {
         });
         self.devices.push(Box::new(device));
         Ok(())
-    }
-}
-
-fn config(share: &Share) -> passthrough::Config {
-    passthrough::Config {
-        cache: match share.cache {
-            Cache::Never => CachePolicy::Never,
-            Cache::Metadata => CachePolicy::Metadata,
-            Cache::Auto => CachePolicy::Auto,
-            Cache::Always => CachePolicy::Always,
-        },
-        writeback: share.writeback,
-        read_only: share.read_only,
-        xattr: share.xattr,
-        ..passthrough::Config::default()
     }
 }
 

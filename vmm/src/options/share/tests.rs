@@ -1,9 +1,15 @@
 //! What users write for a share, and what they are told when it is wrong.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
+use devices::passthrough::CachePolicy;
+
+use super::error::Error;
 use super::*;
 
 fn parse(text: &str) -> Result<ShareArgument, Error> {
-    ShareArgument::parse(OsStr::new(text))
+    share(OsStr::new(text))
 }
 
 fn message(text: &str) -> String {
@@ -24,22 +30,98 @@ fn a_directory_alone_is_enough() {
 
 #[test]
 fn every_option_is_read() {
-    let share =
-        parse("d,tag=t,at=/x,ro,cache=never,writeback,xattr,queues=3,queue-size=64").unwrap();
+    let share = parse("d,tag=t,at=/x,rw,cache=always,writeback,xattr,queues=3,queue-size=64");
+    let mut settings = Settings::default();
+    settings.server.cache = CachePolicy::Always;
+    settings.server.writeback = true;
+    settings.server.xattr = true;
+    settings.queues.requests = 3;
+    settings.queues.size = 64;
     assert_eq!(
-        share,
+        share.unwrap(),
         ShareArgument {
             directory: "d".into(),
             tag: Some("t".into()),
             at: Some("/x".into()),
-            read_only: Some(true),
-            cache: Cache::Never,
-            writeback: true,
-            xattr: true,
-            queues: Some(3),
-            queue_size: Some(64),
+            settings,
         }
     );
+    assert!(parse("d,ro").unwrap().settings.server.read_only);
+}
+
+#[test]
+fn every_option_that_is_explained_is_read_and_shown() {
+    for option in OPTIONS {
+        let words: Vec<String> = match &option.takes {
+            Takes::Nothing(_) => vec![option.name.into()],
+            Takes::Choice(choices) => (choices.iter())
+                .map(|choice| format!("{}={}", option.name, choice.value))
+                .collect(),
+            Takes::Value { example, .. } => vec![format!("{}={example}", option.name)],
+            Takes::Directory => continue,
+        };
+        for word in words {
+            let given = parse(&format!("d,{word}")).unwrap();
+            let Some((name, value)) = option.shown else {
+                continue;
+            };
+            let plain = shown(&Settings::default())[name].clone();
+            let now = value(&given.settings);
+            assert_eq!(shown(&given.settings)[name], now);
+            let is_default = word.ends_with(&format!("={}", option.default));
+            assert_eq!(now == plain, is_default, "{word}");
+        }
+    }
+}
+
+#[test]
+fn every_exclusion_names_options_that_there_are_and_is_found() {
+    for option in OPTIONS {
+        for exclusion in option.excludes {
+            let other = exclusion.other;
+            assert!(parse(&format!("d,{other}")).is_ok(), "{other}");
+            for text in [
+                format!("d,{other},{}", option.name),
+                format!("d,{},{other}", option.name),
+            ] {
+                let message = message(&text);
+                assert!(message.contains(other), "{message}");
+                assert!(message.contains(option.name), "{message}");
+                assert!(message.contains("exclude each other"), "{message}");
+                assert!(!message.contains('\n'), "{message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn write_back_excludes_policies_under_which_the_host_may_append() {
+    for policy in ["never", "metadata"] {
+        let message = message(&format!("d,writeback,cache={policy}"));
+        assert!(message.contains("overwrite what the host appends"));
+    }
+    assert!(parse("d,cache=auto,writeback").is_ok());
+    assert!(message("d,ro,writeback").contains("read-only"));
+    let root = |text: &str| root(OsStr::new(text));
+    assert!(root("d,writeback").is_err());
+    assert!(root("d,rw,writeback").is_ok());
+}
+
+#[test]
+fn an_option_may_be_repeated_but_not_contradicted() {
+    assert!(parse("d,ro,ro,queues=2,queues=2").is_ok());
+    let message = message("d,cache=auto,cache=always");
+    assert!(message.contains("cache=auto and cache=always"), "{message}");
+    assert!(parse("d,tag=a,tag=b").is_err());
+}
+
+#[test]
+fn a_root_is_read_only_unless_asked_otherwise() {
+    let read_only = |text: &str| root(OsStr::new(text)).unwrap().settings.server.read_only;
+    assert!(read_only("d"));
+    assert!(read_only("d,ro"));
+    assert!(!read_only("d,rw"));
+    assert!(!parse("d").unwrap().settings.server.read_only);
 }
 
 #[test]
@@ -47,7 +129,8 @@ fn a_directory_with_commas_goes_last_as_path() {
     let share = parse("tag=t,path=/a,b,ro").unwrap();
     assert_eq!(share.directory, Path::new("/a,b,ro"));
     assert_eq!(share.tag.as_deref(), Some("t"));
-    assert_eq!(share.read_only, None);
+    assert!(!share.settings.server.read_only);
+    assert!(message("d,path=e").contains("unknown option"));
 }
 
 #[test]
@@ -58,9 +141,11 @@ fn a_directory_named_like_a_flag_is_a_directory() {
 #[test]
 fn mistakes_are_explained() {
     assert!(message("d,foo").contains("unknown option 'foo'"));
+    assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
-    assert!(message("d,dax=1G").contains("'dax' is not supported yet"));
-    assert!(message("d,cache=none").contains("never, auto, always and metadata"));
+    assert!(message("d,foo").contains("tag=, at=, ro, rw, cache=, writeback, xattr, queues= and"));
+    assert!(message("d,cache=none").contains("never, metadata, auto, always"));
+    assert!(message("d,cache").contains("cache=auto"));
     assert!(message("d,queues=0").contains("from 1 to 64"));
     assert!(message("d,queues=65").contains("from 1 to 64"));
     for size in ["8", "24", "2048", "65536", "x"] {
@@ -89,99 +174,41 @@ fn a_tag_has_36_bytes_at_most() {
     assert!(message(&format!("d,tag={}", "é".repeat(19))).contains("38 bytes"));
 }
 
-fn argument(directory: &Path) -> ShareArgument {
-    ShareArgument {
-        directory: directory.to_owned(),
-        ..ShareArgument::default()
+#[test]
+fn a_tag_that_the_guest_cannot_mount_is_refused() {
+    assert!(message("d,tag=a\nb").contains("newline"));
+    assert!(message("d,tag=a\0b").contains("NUL"));
+}
+
+#[test]
+fn places_that_hide_what_the_guest_needs_are_refused() {
+    for place in ["/proc", "/dev", "/sys", "/sys/fs", "//dev/", "/proc/./x"] {
+        let message = message(&format!("d,at={place}"));
+        assert!(
+            message.contains("would hide what the guest needs"),
+            "{message}"
+        );
+    }
+    assert!(message("d,at=/").contains("--root"));
+    assert!(message("d,at=/mnt/../proc").contains("without '..'"));
+    for (place, at) in [("/tmp", "/tmp"), ("//a/", "/a"), ("/process", "/process")] {
+        let share = parse(&format!("d,at={place}")).unwrap();
+        assert_eq!(share.at.as_deref(), Some(Path::new(at)));
     }
 }
 
 #[test]
-fn default_tags_are_names_made_unique() {
-    let top = tempfile::tempdir().unwrap();
-    let (a, b) = (top.path().join("a/same"), top.path().join("b/same"));
-    std::fs::create_dir_all(&a).unwrap();
-    std::fs::create_dir_all(&b).unwrap();
-
-    let shares = settle(None, &[argument(&a), argument(&b)]).unwrap();
-
-    let tags: Vec<_> = shares.iter().map(|share| share.tag.as_str()).collect();
-    assert_eq!(tags, ["same", "same-2"]);
-    assert_eq!(shares[1].at, Path::new("/mnt/same-2"));
-    assert!(!shares[0].read_only);
+fn the_readme_has_the_table_of_the_options() {
+    let readme = include_str!("../../../../README.md");
+    let table = text::markdown();
+    assert!(readme.contains(&table), "the README should have:\n{table}");
 }
 
 #[test]
-fn a_default_tag_never_takes_the_tag_of_another_share() {
-    let top = tempfile::tempdir().unwrap();
-    let directory = top.path().join("x");
-    std::fs::create_dir(&directory).unwrap();
-    let named = ShareArgument {
-        tag: Some("x".into()),
-        ..argument(top.path())
-    };
-    let shares = settle(None, &[argument(&directory), named]).unwrap();
-    assert_eq!(shares[0].tag, "x-2");
-    assert_eq!(shares[1].tag, "x");
-}
-
-#[test]
-fn a_long_directory_name_is_cut_to_a_tag_of_whole_characters() {
-    let name = "é".repeat(30);
-    let tag = default_tag(Path::new(&name));
-    assert_eq!(tag, "é".repeat(18));
-    let mut tags = HashSet::from([tag.clone()]);
-    assert_eq!(unique(&tag, &mut tags), format!("{}-2", "é".repeat(17)));
-}
-
-#[test]
-fn a_root_is_read_only_unless_asked_otherwise_and_comes_first() {
-    let top = tempfile::tempdir().unwrap();
-    let root = argument(top.path());
-    let settled = settle(Some(&root), &[argument(top.path())]).unwrap();
-    assert_eq!(settled[0].at, Path::new("/"));
-    assert!(settled[0].read_only);
-    let writable = ShareArgument {
-        read_only: Some(false),
-        ..root
-    };
-    assert!(!settle(Some(&writable), &[]).unwrap()[0].read_only);
-}
-
-#[test]
-fn conflicts_between_shares_are_found() {
-    let top = tempfile::tempdir().unwrap();
-    let with = |tag: Option<&str>, at: Option<&str>| ShareArgument {
-        tag: tag.map(Into::into),
-        at: at.map(Into::into),
-        ..argument(top.path())
-    };
-    assert_eq!(
-        settle(None, &[with(Some("t"), None), with(Some("t"), None)]),
-        Err(Error::TagTwice("t".into()))
-    );
-    assert_eq!(
-        settle(None, &[with(None, Some("/a")), with(None, Some("//a/"))]),
-        Err(Error::AtTwice("/a".into()))
-    );
-    assert_eq!(settle(None, &[with(None, Some("/"))]), Err(Error::AtRoot));
-    assert_eq!(
-        settle(Some(&with(None, Some("/a"))), &[]),
-        Err(Error::RootAt)
-    );
-}
-
-#[test]
-fn what_is_no_directory_is_refused() {
-    let top = tempfile::tempdir().unwrap();
-    let gone = top.path().join("gone");
-    assert_eq!(
-        settle(None, &[argument(&gone)]),
-        Err(Error::Missing(gone.clone()))
-    );
-    std::fs::write(&gone, "").unwrap();
-    assert_eq!(
-        settle(None, &[argument(&gone)]),
-        Err(Error::NotADirectory(gone))
-    );
+fn the_help_names_every_option() {
+    let help = help();
+    for option in OPTIONS {
+        assert!(help.contains(&format!("\n{}", option.name)), "{help}");
+    }
+    assert!(!help.contains('`'));
 }

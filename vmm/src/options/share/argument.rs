@@ -1,0 +1,34 @@
+//! What the options of a share say, as far as they were given.
+
+use std::path::PathBuf;
+
+use devices::passthrough::Config;
+use devices::virtio::fs::Queues;
+
+/// A `--share` or `--root` as the user wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ShareArgument {
+    pub directory: PathBuf,
+    pub tag: Option<String>,
+    pub at: Option<PathBuf>,
+    pub settings: Settings,
+}
+
+/// How a share is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub server: Config,
+    pub queues: Queues,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server: Config {
+                xattr: false,
+                ..Config::default()
+            },
+            queues: Queues::default(),
+        }
+    }
+}

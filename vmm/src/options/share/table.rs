@@ -1,0 +1,284 @@
+//! Every option of a share, once: what is read, refused and explained, in the
+//! command line's help, in the README and in `--dry-run`, comes from here.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, PathBuf};
+
+use devices::passthrough::CachePolicy;
+use devices::virtio::fs::{MAX_REQUEST_QUEUES, QUEUE_SIZES};
+use serde_json::Value;
+
+use super::argument::{Settings, ShareArgument};
+use super::error::Error;
+use super::tag;
+
+/// An option of a share.
+pub(crate) struct ShareOption {
+    pub name: &'static str,
+    pub takes: Takes,
+    /// What it does, in one line; code is between backticks.
+    pub help: &'static str,
+    /// What holds without it, in the same form.
+    pub default: &'static str,
+    /// What it cannot be given with.
+    pub excludes: &'static [Exclusion],
+    /// Its name and value in the JSON of `--dry-run`.
+    pub shown: Option<Shown>,
+}
+
+/// A name, and the value of it that some settings have.
+type Shown = (&'static str, fn(&Settings) -> Value);
+
+/// What follows an option's name.
+pub(crate) enum Takes {
+    Nothing(fn(&mut ShareArgument)),
+    /// One of these values.
+    Choice(&'static [Choice]),
+    Value {
+        placeholder: &'static str,
+        example: &'static str,
+        set: fn(&mut ShareArgument, &[u8]) -> Result<(), Error>,
+    },
+    /// All that is left, commas too: the directory.
+    Directory,
+}
+
+/// A value that an option may have.
+pub(crate) struct Choice {
+    pub value: &'static str,
+    pub help: &'static str,
+    pub set: fn(&mut ShareArgument),
+}
+
+/// An option that another excludes.
+pub(crate) struct Exclusion {
+    /// As the user writes it.
+    pub other: &'static str,
+    /// How to mend it, and why.
+    pub mend: &'static str,
+}
+
+/// The options, in the order in which they are explained.
+pub(crate) const OPTIONS: &[ShareOption] = &[
+    ShareOption {
+        name: "tag",
+        takes: Takes::Value {
+            placeholder: "NAME",
+            example: "NAME",
+            set: |share, value| {
+                share.tag = Some(tag::check(value)?);
+                Ok(())
+            },
+        },
+        help: "the virtio-fs tag, at most 36 bytes",
+        default: "the directory's name",
+        excludes: &[],
+        shown: None,
+    },
+    ShareOption {
+        name: "at",
+        takes: Takes::Value {
+            placeholder: "PATH",
+            example: "/mnt/dir",
+            set: |share, value| {
+                share.at = Some(mount_point(value)?);
+                Ok(())
+            },
+        },
+        help: "where the guest mounts it",
+        default: "`/mnt/TAG`",
+        excludes: &[],
+        shown: None,
+    },
+    ShareOption {
+        name: "ro",
+        takes: Takes::Nothing(|share| share.settings.server.read_only = true),
+        help: "refuse changes, in the server",
+        default: "for `--root`",
+        excludes: &[],
+        shown: Some(("read_only", |settings| settings.server.read_only.into())),
+    },
+    ShareOption {
+        name: "rw",
+        takes: Takes::Nothing(|share| share.settings.server.read_only = false),
+        help: "allow changes",
+        default: "for `--share`",
+        excludes: &[Exclusion {
+            other: "ro",
+            mend: "leave one of them out",
+        }],
+        shown: None,
+    },
+    ShareOption {
+        name: "cache",
+        takes: Takes::Choice(&[
+            Choice {
+                value: "never",
+                help: "ask the host every time; direct I/O",
+                set: |share| share.settings.server.cache = CachePolicy::Never,
+            },
+            Choice {
+                value: "metadata",
+                help: "keep names and attributes, never data",
+                set: |share| share.settings.server.cache = CachePolicy::Metadata,
+            },
+            Choice {
+                value: "auto",
+                help: "keep everything until the file is opened again",
+                set: |share| share.settings.server.cache = CachePolicy::Auto,
+            },
+            Choice {
+                value: "always",
+                help: "keep everything: for trees nobody else changes",
+                set: |share| share.settings.server.cache = CachePolicy::Always,
+            },
+        ]),
+        help: "",
+        default: "auto",
+        excludes: &[],
+        shown: Some(("cache", |settings| {
+            match settings.server.cache {
+                CachePolicy::Never => "never",
+                CachePolicy::Metadata => "metadata",
+                CachePolicy::Auto => "auto",
+                CachePolicy::Always => "always",
+            }
+            .into()
+        })),
+    },
+    ShareOption {
+        name: "writeback",
+        takes: Takes::Nothing(|share| share.settings.server.writeback = true),
+        help: "the guest collects writes before it sends them; also with `cache=auto` nobody else \
+               may write to the directory then",
+        default: "off",
+        excludes: &[
+            // Linux appends at the size it remembers, whatever the host has
+            // added since.
+            Exclusion {
+                other: "cache=never",
+                mend: "the guest would overwrite what the host appends to a file; leave writeback \
+                       out, or use cache=auto or cache=always where only the guest writes",
+            },
+            Exclusion {
+                other: "cache=metadata",
+                mend: "the guest would overwrite what the host appends to a file; leave writeback \
+                       out, or use cache=auto or cache=always where only the guest writes",
+            },
+            // Nothing is collected, but Linux would trust its own sizes and
+            // times and miss the host's changes.
+            Exclusion {
+                other: "ro",
+                mend: "nothing is written to a read-only share; leave writeback out, or add rw",
+            },
+        ],
+        shown: Some(("writeback", |settings| settings.server.writeback.into())),
+    },
+    ShareOption {
+        name: "xattr",
+        takes: Takes::Nothing(|share| share.settings.server.xattr = true),
+        help: "serve extended attributes",
+        default: "off",
+        excludes: &[],
+        shown: Some(("xattr", |settings| settings.server.xattr.into())),
+    },
+    ShareOption {
+        name: "queues",
+        takes: Takes::Value {
+            placeholder: "N",
+            example: "2",
+            set: |share, value| {
+                let queues =
+                    number(value).filter(|number| (1..=MAX_REQUEST_QUEUES).contains(number));
+                let expected = || format!("a number from 1 to {MAX_REQUEST_QUEUES}");
+                share.settings.queues.requests =
+                    queues.ok_or_else(|| wrong("queues", value, expected()))?;
+                Ok(())
+            },
+        },
+        help: "request queues, one thread each",
+        default: "1",
+        excludes: &[],
+        shown: Some(("queues", |settings| settings.queues.requests.into())),
+    },
+    ShareOption {
+        name: "queue-size",
+        takes: Takes::Value {
+            placeholder: "N",
+            example: "256",
+            set: |share, value| {
+                let size = number(value)
+                    .filter(|size| size.is_power_of_two() && QUEUE_SIZES.contains(size));
+                let (least, most) = (QUEUE_SIZES.start(), QUEUE_SIZES.end());
+                let expected = || format!("a power of two from {least} to {most}");
+                share.settings.queues.size =
+                    size.ok_or_else(|| wrong("queue-size", value, expected()))?;
+                Ok(())
+            },
+        },
+        help: "elements of each queue, a power of two from 16 to 1024; limits the length of the \
+               guest's requests",
+        default: "1024",
+        excludes: &[],
+        shown: Some(("queue_size", |settings| settings.queues.size.into())),
+    },
+    ShareOption {
+        name: "path",
+        takes: Takes::Directory,
+        help: "in place of DIR, as the last option: for names with a comma",
+        default: "",
+        excludes: &[],
+        shown: None,
+    },
+];
+
+/// The option of this name.
+pub(crate) fn named(name: &[u8]) -> Option<&'static ShareOption> {
+    OPTIONS.iter().find(|option| option.name.as_bytes() == name)
+}
+
+fn wrong(name: &'static str, value: &[u8], expected: String) -> Error {
+    Error::Value {
+        name,
+        value: lossy(value),
+        expected,
+    }
+}
+
+fn number(value: &[u8]) -> Option<u16> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// What the guest's kernel and programs find there whatever is shared.
+const SYSTEM_TREES: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+fn mount_point(value: &[u8]) -> Result<PathBuf, Error> {
+    let written = path_of(value);
+    let mut steps = written.components();
+    if !written.is_absolute() || steps.any(|step| step == Component::ParentDir) {
+        let expected = "an absolute path in the guest without '..', such as /mnt/dir";
+        return Err(wrong("at", value, expected.to_owned()));
+    }
+    // Without doubled and trailing slashes: two ways of writing one place are
+    // seen to be one.
+    let at: PathBuf = written.components().collect();
+    if at.parent().is_none() {
+        return Err(Error::AtRoot);
+    }
+    match SYSTEM_TREES.into_iter().find(|tree| at.starts_with(tree)) {
+        Some(tree) => Err(Error::AtSystem {
+            at: lossy(value),
+            tree,
+        }),
+        None => Ok(at),
+    }
+}
+
+pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes.to_vec()))
+}
+
+pub(super) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

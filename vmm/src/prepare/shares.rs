@@ -1,0 +1,291 @@
+//! Shares as the machine needs them: with a tag of their own and a place in
+//! the guest.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use guest_init::protocol::SESSION_TAG;
+use serde_json::Value;
+
+use crate::options::share::{
+    MAX_TAG, OPTIONS, Settings, ShareArgument, Takes, is_refused_in_tag, shown,
+};
+
+/// A share as the machine needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// The virtio-fs tag, unique within the machine.
+    pub tag: String,
+    pub directory: PathBuf,
+    /// Where the built-in init mounts it.
+    pub at: PathBuf,
+    pub settings: Settings,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("two shares have the tag '{0}': give one of them another tag=")]
+    TagTwice(String),
+    #[error("two shares are mounted at {}: give one of them another at=", .0.display())]
+    AtTwice(PathBuf),
+    #[error("the root file system is always at /: leave at= out")]
+    RootAt,
+    #[error("the directory {} to share does not exist{hint}", path.display())]
+    Missing { path: PathBuf, hint: String },
+    #[error("{} is not a directory: only directories can be shared", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("cannot open the directory {} to share", path.display())]
+    Unusable { path: PathBuf, source: io::Error },
+}
+
+impl Share {
+    /// For `--dry-run`.
+    pub(super) fn json(&self) -> Value {
+        let mut json = shown(&self.settings);
+        json.insert("tag".into(), self.tag.clone().into());
+        for (name, path) in [("directory", &self.directory), ("at", &self.at)] {
+            json.insert(name.into(), path.to_string_lossy().into());
+        }
+        json.into()
+    }
+}
+
+/// Gives every share its tag and its place, and checks that the directories
+/// are there. The root, if any, is the first of the result.
+pub(crate) fn resolve(
+    root: Option<&ShareArgument>,
+    shares: &[ShareArgument],
+) -> Result<Vec<Share>, Error> {
+    if root.is_some_and(|root| root.at.is_some()) {
+        return Err(Error::RootAt);
+    }
+    let mut tags = HashSet::from([SESSION_TAG.to_owned()]);
+    for tag in root
+        .iter()
+        .copied()
+        .chain(shares)
+        .filter_map(|share| share.tag.as_ref())
+    {
+        if !tags.insert(tag.clone()) {
+            return Err(Error::TagTwice(tag.clone()));
+        }
+    }
+    let mut places = HashSet::new();
+    let mut resolved = Vec::new();
+    if let Some(root) = root {
+        let tag = root.tag.clone();
+        resolved.push(Share {
+            tag: tag.unwrap_or_else(|| unique("root", &mut tags)),
+            directory: directory(&root.directory)?,
+            at: "/".into(),
+            settings: root.settings,
+        });
+    }
+    for argument in shares {
+        let directory = directory(&argument.directory)?;
+        let tag = match &argument.tag {
+            Some(tag) => tag.clone(),
+            None => unique(&default_tag(&directory), &mut tags),
+        };
+        let at = match &argument.at {
+            Some(at) => at.clone(),
+            None => Path::new("/mnt").join(tag.replace('/', "-")),
+        };
+        if !places.insert(at.clone()) {
+            return Err(Error::AtTwice(at));
+        }
+        resolved.push(Share {
+            tag,
+            directory,
+            at,
+            settings: argument.settings,
+        });
+    }
+    Ok(resolved)
+}
+
+/// The directory to share, by its one true path.
+fn directory(path: &Path) -> Result<PathBuf, Error> {
+    let unusable = |source| Error::Unusable {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = path.metadata().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::Missing {
+            path: path.to_owned(),
+            hint: colon_hint(path).unwrap_or_default(),
+        },
+        _ => unusable(error),
+    })?;
+    if !metadata.is_dir() {
+        return Err(Error::NotADirectory(path.to_owned()));
+    }
+    std::fs::read_dir(path).map_err(unusable)?;
+    path.canonicalize().map_err(unusable)
+}
+
+/// What `DIR:/place:ro`, which other tools take, is written as here.
+fn colon_hint(path: &Path) -> Option<String> {
+    let mut words = path.to_str()?.split(':');
+    let directory = words.next().filter(|word| Path::new(word).is_dir())?;
+    let mut written = vec![directory.to_owned()];
+    for word in words {
+        let is_flag = |name: &str| {
+            let mut flags = OPTIONS
+                .iter()
+                .filter(|option| matches!(option.takes, Takes::Nothing(_)));
+            flags.any(|option| option.name == name)
+        };
+        written.push(match word {
+            place if place.starts_with('/') => format!("at={place}"),
+            flag if is_flag(flag) => flag.to_owned(),
+            _ => return Some(": options follow the directory after commas".to_owned()),
+        });
+    }
+    Some(format!(": write {}", written.join(",")))
+}
+
+/// The directory's name, as far as it makes a tag.
+fn default_tag(directory: &Path) -> String {
+    let name = directory.file_name().map(OsStr::to_string_lossy);
+    match name.as_deref() {
+        None | Some("") => "root".to_owned(),
+        Some(name) => shortened(&name.replace(is_refused_in_tag, "-"), MAX_TAG).to_owned(),
+    }
+}
+
+/// `name`, or `name-2`, `name-3` ... where it is taken already.
+fn unique(name: &str, tags: &mut HashSet<String>) -> String {
+    let mut tag = name.to_owned();
+    let mut number = 1_u32;
+    while !tags.insert(tag.clone()) {
+        number += 1;
+        let suffix = format!("-{number}");
+        tag = format!("{}{suffix}", shortened(name, MAX_TAG - suffix.len()));
+    }
+    tag
+}
+
+/// The longest prefix of whole characters within `length` bytes.
+fn shortened(text: &str, length: usize) -> &str {
+    let mut end = length.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn argument(directory: &Path) -> ShareArgument {
+        ShareArgument {
+            directory: directory.to_owned(),
+            ..ShareArgument::default()
+        }
+    }
+
+    fn message(root: Option<&ShareArgument>, shares: &[ShareArgument]) -> String {
+        resolve(root, shares).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn default_tags_are_names_made_unique() {
+        let top = tempfile::tempdir().unwrap();
+        let (a, b) = (top.path().join("a/same"), top.path().join("b/same"));
+        std::fs::create_dir_all(&a).unwrap();
+        std::fs::create_dir_all(&b).unwrap();
+
+        let shares = resolve(None, &[argument(&a), argument(&b)]).unwrap();
+
+        let tags: Vec<_> = shares.iter().map(|share| share.tag.as_str()).collect();
+        assert_eq!(tags, ["same", "same-2"]);
+        assert_eq!(shares[1].at, Path::new("/mnt/same-2"));
+    }
+
+    #[test]
+    fn a_default_tag_never_takes_the_tag_of_another_share() {
+        let top = tempfile::tempdir().unwrap();
+        let directory = top.path().join("x");
+        std::fs::create_dir(&directory).unwrap();
+        let named = ShareArgument {
+            tag: Some("x".into()),
+            ..argument(top.path())
+        };
+        let shares = resolve(None, &[argument(&directory), named]).unwrap();
+        assert_eq!(shares[0].tag, "x-2");
+        assert_eq!(shares[1].tag, "x");
+    }
+
+    #[test]
+    fn a_long_directory_name_is_cut_to_a_tag_of_whole_characters() {
+        let name = "é".repeat(30);
+        let tag = default_tag(Path::new(&name));
+        assert_eq!(tag, "é".repeat(18));
+        let mut tags = HashSet::from([tag.clone()]);
+        assert_eq!(unique(&tag, &mut tags), format!("{}-2", "é".repeat(17)));
+    }
+
+    #[test]
+    fn what_no_tag_can_have_is_replaced_in_a_default_one() {
+        let top = tempfile::tempdir().unwrap();
+        let directory = top.path().join("two\nlines");
+        std::fs::create_dir(&directory).unwrap();
+        let shares = resolve(None, &[argument(&directory)]).unwrap();
+        assert_eq!(shares[0].tag, "two-lines");
+        assert_eq!(shares[0].at, Path::new("/mnt/two-lines"));
+    }
+
+    #[test]
+    fn a_root_comes_first_and_is_at_the_root() {
+        let top = tempfile::tempdir().unwrap();
+        let root = argument(top.path());
+        let shares = resolve(Some(&root), &[argument(top.path())]).unwrap();
+        assert_eq!(shares[0].at, Path::new("/"));
+        assert_eq!(shares[0].tag, "root");
+    }
+
+    #[test]
+    fn conflicts_between_shares_are_found() {
+        let top = tempfile::tempdir().unwrap();
+        let with = |tag: Option<&str>, at: Option<&str>| ShareArgument {
+            tag: tag.map(Into::into),
+            at: at.map(Into::into),
+            ..argument(top.path())
+        };
+        let twice = message(None, &[with(Some("t"), None), with(Some("t"), None)]);
+        assert!(twice.contains("two shares have the tag 't'"), "{twice}");
+        let twice = message(None, &[with(None, Some("/a")), with(None, Some("/a"))]);
+        assert!(twice.contains("two shares are mounted at /a"), "{twice}");
+        let root = message(Some(&with(None, Some("/a"))), &[]);
+        assert!(root.contains("leave at= out"), "{root}");
+    }
+
+    #[test]
+    fn what_is_no_directory_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let gone = top.path().join("gone");
+        assert!(message(None, &[argument(&gone)]).ends_with("does not exist"));
+        std::fs::write(&gone, "").unwrap();
+        assert!(message(None, &[argument(&gone)]).contains("not a directory"));
+    }
+
+    #[test]
+    fn colons_in_place_of_commas_are_noticed() {
+        let top = tempfile::tempdir().unwrap();
+        let hint = |tail: &str| {
+            let mut path = top.path().as_os_str().to_owned();
+            path.push(tail);
+            message(None, &[argument(Path::new(&path))])
+        };
+        let directory = top.path().display();
+        assert!(hint(":rw").ends_with(&format!(": write {directory},rw")));
+        assert!(hint(":/work:ro").ends_with(&format!(": write {directory},at=/work,ro")));
+        assert!(hint(":z").contains("after commas"));
+        assert!(message(None, &[argument(Path::new("/gone:rw"))]).ends_with("does not exist"));
+    }
+}
