@@ -20,6 +20,7 @@ mod shares;
 mod signals;
 mod stock_kernel;
 mod streams;
+mod terminal;
 mod theme;
 mod tree;
 mod vm;
@@ -77,6 +78,7 @@ fn themes() -> Vec<Theme> {
             signals::theme(),
             stock_kernel::theme(),
             streams::theme(),
+            terminal::theme(),
             tree::theme(),
         ],
     ]

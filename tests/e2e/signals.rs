@@ -11,7 +11,7 @@ use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Vm, below, directory};
 
 pub(crate) fn theme() -> Theme {
-    let tests = [("term", 15), ("int", 2), ("hup", 1)]
+    let tests = [("term", 15), ("int", 2), ("hup", 1), ("quit", 3)]
         .into_iter()
         .map(|(name, number)| {
             Test::new(
