@@ -10,6 +10,8 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 # SETUP=no leaves the system's packages alone.
 SETUP ?= yes
+# For file systems in images, and for other users.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME)
 # What `make run` boots and shares.
 KERNEL_VERSION ?= 6.1
 
@@ -17,7 +19,7 @@ KERNEL_VERSION ?= 6.1
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: help run test test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: help run test conformance conformance-short test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
@@ -28,6 +30,7 @@ help:
 	@echo 'make kernels  every guest kernel that make test boots'
 	@echo 'make test-driver only the tests of the guest driver, on 6.1 and 6.12'
 	@echo 'make test-debug  the same on kernels with KASAN, lockdep and kmemleak; not part of make test'
+	@echo 'make conformance  suites of others on native mounts, into tests/conformance/results.md; hours'
 	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
 	@echo 'make check    formatting and lints'
 	@echo 'make fmt      format the code'
@@ -59,13 +62,25 @@ series: setup
 run: build kernel
 	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share
 
-test: unit e2e
+test: unit conformance-short e2e
 
 unit: setup
 	$(CARGO) test --workspace --locked
 
 e2e: build kernels
 	$(CARGO) test --locked -p tests --test e2e
+
+# What others wrote: every suite on every file system in every cache mode, for
+# root and an ordinary user. Hours; make test has the short part. FILTER, such as
+# FILTER='--suite git --backend xfs', leaves the page of results as it is.
+conformance: build
+	@[ '$(SETUP)' = no ] || resources/setup/install-packages tests/conformance/packages.txt
+	$(BIN)/conformance --install
+	$(AS_ROOT) $(BIN)/conformance $(or $(FILTER),--results tests/conformance/results.md)
+
+conformance-short: build
+	$(BIN)/conformance --install --short
+	$(AS_ROOT) $(BIN)/conformance --short
 
 # A part of e2e, for those who change the driver.
 test-driver: build kernels

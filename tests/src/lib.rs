@@ -5,6 +5,7 @@
 //! and test the microVM all the same; [`host::Host`] says which of the two
 //! ways a host has to go.
 
+pub mod conformance;
 pub mod fixtures;
 pub mod host;
 pub mod kernels;

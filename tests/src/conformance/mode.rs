@@ -1,0 +1,79 @@
+//! How a share is cached, and who uses it.
+
+use std::fmt;
+
+/// The options of a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// `cache=`.
+    pub cache: &'static str,
+    /// `writeback`.
+    pub writeback: bool,
+}
+
+/// Every cache policy, and write-back where it can be had.
+pub const MODES: &[Mode] = &[
+    mode("never", false),
+    mode("metadata", false),
+    mode("auto", false),
+    mode("always", false),
+    mode("auto", true),
+    mode("always", true),
+];
+
+const fn mode(cache: &'static str, writeback: bool) -> Mode {
+    Mode { cache, writeback }
+}
+
+impl Mode {
+    /// The one that is written `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        MODES.iter().copied().find(|mode| mode.to_string() == name)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cache)?;
+        f.write_str(if self.writeback { ",writeback" } else { "" })
+    }
+}
+
+/// Who runs a suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// User 0.
+    Root,
+    /// User 65534, without capabilities.
+    Ordinary,
+}
+
+/// Both of them.
+pub const USERS: &[User] = &[User::Root, User::Ordinary];
+
+impl User {
+    /// The one that is written `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        USERS.iter().copied().find(|user| user.to_string() == name)
+    }
+
+    /// The number of the user, and of the group.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        match self {
+            Self::Root => 0,
+            Self::Ordinary => 65534,
+        }
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Root => "root",
+            Self::Ordinary => "user",
+        })
+    }
+}
