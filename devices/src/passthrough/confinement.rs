@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::inode::Inode;
 use super::stat::{Identity, Stat};
+use super::sys::count_call;
 use crate::filesystem::{ROOT, Result};
 
 /// Levels that one system call can go up: a path is shorter than `PATH_MAX`
@@ -75,6 +76,7 @@ impl Passthrough {
     ) -> Result<usize> {
         let parent = |of: &dyn Fn() -> Result<_>| self.with_descriptors(of);
         let open = |fd: std::os::fd::BorrowedFd<'_>| {
+            count_call();
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::openat(fd, c"..", flags, Mode::empty())
         };

@@ -5,20 +5,15 @@
 //! not been used since it came by last, writes down how to find them again and
 //! lets their descriptors go.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Address, Descriptor, Inode};
-use super::stat::Stat;
-use super::sys;
+use super::inode::{Descriptor, Inode};
 use crate::filesystem::Result;
 
-/// How far a walk by name goes up before it gives up.
-const DEEPEST: usize = 16_384;
 /// How many inodes are looked at to let one go.
 const PATIENCE: usize = 512;
 /// How often an operation is tried again after descriptors were let go.
@@ -40,16 +35,6 @@ impl Passthrough {
                 }
                 outcome => return outcome,
             }
-        }
-    }
-
-    /// The inode's descriptor, opened again if it had been let go. Answers
-    /// `ESTALE` when the node is no longer where it was, which makes the
-    /// guest look its path up afresh.
-    pub(super) fn descriptor(&self, inode: &Arc<Inode>) -> Result<Arc<Descriptor>> {
-        match inode.descriptor() {
-            Some(descriptor) => Ok(descriptor),
-            None => self.walk_to(inode),
         }
     }
 
@@ -87,61 +72,6 @@ impl Passthrough {
         }
     }
 
-    /// Opens the inode by its address: by handle, or from the nearest
-    /// ancestor that has a descriptor down, verifying every step.
-    fn walk_to(&self, inode: &Arc<Inode>) -> Result<Arc<Descriptor>> {
-        let mut steps = Vec::new();
-        let mut at = Arc::clone(inode);
-        let mut base = loop {
-            let place = at.place();
-            if let Some(descriptor) = &place.descriptor {
-                break Arc::clone(descriptor);
-            }
-            let address = place.address.clone();
-            drop(place);
-            match address {
-                Address::None => return Err(Errno::STALE),
-                Address::Handle(handle) => {
-                    let mount = at.mount.handles().ok_or(Errno::STALE)?;
-                    let fd = self
-                        .with_descriptors(|| sys::open_by_handle(mount, &handle))
-                        .map_err(|error| match error {
-                            // The thread has lost the privilege meanwhile:
-                            // the guest can still look the path up.
-                            Errno::PERM => Errno::STALE,
-                            other => other,
-                        })?;
-                    break self.adopt_verified(&at, fd)?;
-                }
-                Address::Name { parent, name } => {
-                    if steps.len() >= DEEPEST {
-                        return Err(Errno::STALE);
-                    }
-                    steps.push((at, name));
-                    at = self.inodes.get(parent)?;
-                }
-            }
-        };
-        for (node, name) in steps.into_iter().rev() {
-            let fd = self
-                .with_descriptors(|| self.root.open_child(&base, &name))
-                .map_err(|error| match error {
-                    Errno::NOENT | Errno::NOTDIR => Errno::STALE,
-                    other => other,
-                })?;
-            base = self.adopt_verified(&node, fd)?;
-        }
-        Ok(base)
-    }
-
-    fn adopt_verified(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Result<Arc<Descriptor>> {
-        let status = Stat::of(&fd)?;
-        if inode.mount.identity(&status) != inode.identity {
-            return Err(Errno::STALE);
-        }
-        Ok(self.give_descriptor(inode, self.descriptors.count(fd)))
-    }
-
     /// Lets one inode's descriptor go. False when every one of them is needed.
     pub(super) fn evict_one(&self) -> bool {
         // Twice round: the first time may only take the marks away. But never
@@ -162,7 +92,7 @@ impl Passthrough {
             // with it, and letting go would free nothing.
             if spared
                 || Arc::strong_count(&descriptor) > 2
-                || !self.has_address(&inode, &descriptor)
+                || !self.can_be_found(&inode, &descriptor)
             {
                 self.descriptors.spare(number);
                 continue;
@@ -186,38 +116,5 @@ impl Passthrough {
         }
         place.descriptor = None;
         true
-    }
-
-    /// Makes sure that the inode can be found again without its descriptor.
-    fn has_address(&self, inode: &Inode, descriptor: &Descriptor) -> bool {
-        if inode.mount.handles().is_some() {
-            // The last name is gone: the descriptor alone keeps it alive.
-            if Stat::of(descriptor).is_ok_and(|s| s.raw.stx_nlink == 0) {
-                return false;
-            }
-            if matches!(inode.place().address, Address::Handle(_)) {
-                return true;
-            }
-            let Ok(handle) = sys::name_to_handle(descriptor.as_fd()) else {
-                return false;
-            };
-            inode.place().address = Address::Handle(handle);
-            return true;
-        }
-        let address = inode.place().address.clone();
-        let Address::Name { parent, name } = address else {
-            return false;
-        };
-        let Ok(parent) = self.inodes.get(parent) else {
-            return false;
-        };
-        // Something on the host may have moved it. When the parent has been
-        // let go as well there is nothing to verify against; the walk back
-        // verifies every step.
-        let Some(parent) = parent.place().descriptor.clone() else {
-            return true;
-        };
-        Stat::of_child(&*parent, &name)
-            .is_ok_and(|status| inode.mount.identity(&status) == inode.identity)
     }
 }

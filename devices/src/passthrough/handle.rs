@@ -145,6 +145,16 @@ impl Handles {
             .ok_or(Errno::BADF)
     }
 
+    /// Any handle of this inode. Looks at all there are, so it is for those
+    /// that have nothing else to find the inode by.
+    pub(super) fn of(&self, inode: NodeId) -> Option<Arc<Open>> {
+        self.shards.iter().find_map(|shard| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let mut open = shard.values();
+            open.find(|open| open.inode.number == inode).cloned()
+        })
+    }
+
     /// Takes a handle out of the table. Requests that use it at the moment
     /// finish with it.
     pub(super) fn remove(&self, inode: NodeId, handle: Handle) -> Result<Arc<Open>> {

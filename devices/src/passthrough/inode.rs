@@ -1,14 +1,16 @@
 //! One node of the host's file system that the guest knows.
 //!
 //! An [`Inode`] is held by descriptor while there are descriptors to spare,
-//! and otherwise by an [`Address`] from which one can be had again.
+//! and otherwise by what one can be had again by: see `finding`.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::clock::Moment;
 use super::mount::Mount;
+use super::names::Names;
 use super::stat::{Identity, Kind};
 use super::sys::FileHandle;
 use crate::filesystem::NodeId;
@@ -43,24 +45,14 @@ impl Drop for Descriptor {
     }
 }
 
-/// How an inode without a descriptor is found again.
-#[derive(Clone, Debug, Default)]
-pub(super) enum Address {
-    /// Not at all: its descriptor must stay.
-    #[default]
-    None,
-    /// By the kernel's own handle, wherever it was moved.
-    Handle(FileHandle),
-    /// By walking to it, one verified component at a time. A number and not a
-    /// reference, so that dropping the end of a deep chain is not recursive.
-    Name { parent: NodeId, name: Box<CStr> },
-}
-
 /// Where an inode is at the moment.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) descriptor: Option<Arc<Descriptor>>,
-    pub(super) address: Address,
+    /// The kernel's own handle, which finds it wherever it was moved.
+    pub(super) handle: Option<FileHandle>,
+    /// The names by which the guest was told of it.
+    pub(super) names: Names,
 }
 
 /// A node that the guest knows.
@@ -106,7 +98,8 @@ impl Inode {
             recently_used: AtomicBool::new(true),
             place: Mutex::new(Place {
                 descriptor: Some(descriptor),
-                address: Address::None,
+                handle: None,
+                names: Names::default(),
             }),
         }
     }
@@ -127,30 +120,14 @@ impl Inode {
         place.descriptor.clone()
     }
 
-    /// Remembers the entry that leads to it, for mounts without file handles.
-    pub(super) fn remember_name(&self, parent: NodeId, name: &CStr) {
-        if self.mount.handles().is_some() {
-            return;
-        }
-        let mut place = self.place();
-        let same = matches!(&place.address,
-            Address::Name { parent: p, name: n } if *p == parent && **n == *name);
-        if !same {
-            place.address = Address::Name {
-                parent,
-                name: name.into(),
-            };
-        }
+    /// The guest is told at `now` that an entry leads here.
+    pub(super) fn told_name(&self, parent: NodeId, name: &CStr, now: Moment) {
+        let only = self.kind == Kind::Directory;
+        self.place().names.told(parent, name, now, only);
     }
 
-    /// The entry no longer leads to it: unless it has another address, its
-    /// descriptor has to stay.
+    /// The guest knows that an entry no longer leads here.
     pub(super) fn forget_name(&self, parent: NodeId, name: &CStr) {
-        let mut place = self.place();
-        if matches!(&place.address,
-            Address::Name { parent: p, name: n } if *p == parent && **n == *name)
-        {
-            place.address = Address::None;
-        }
+        self.place().names.forget(parent, name);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::clock::Moment;
 use super::inode::{Descriptor, Inode};
 use super::stat::{Kind, Stat};
 use crate::filesystem::{Attributes, Entry, LookupOperations, NodeId, ROOT, Request, Result};
@@ -65,7 +66,7 @@ impl Passthrough {
             .and_then(|identity| self.inodes.reference(&identity));
         match known {
             Some(inode) => {
-                inode.remember_name(parent.number, name);
+                inode.told_name(parent.number, name, Moment::now());
                 Ok((inode, status))
             }
             None => self.child(parent, directory, name),
@@ -114,7 +115,7 @@ impl Passthrough {
             let fd = Arc::clone(&fd);
             Inode::new(number, identity, status.kind, mount, mount_point, fd)
         });
-        inode.remember_name(parent.number, name);
+        inode.told_name(parent.number, name, Moment::now());
         if inode.kind == Kind::Directory {
             let above = parent.depth.load(Ordering::Relaxed);
             let known = above > 0 || parent.number == ROOT;

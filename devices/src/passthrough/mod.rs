@@ -9,7 +9,9 @@
 //! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs` | the operations |
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
-//! | `budget`, `descriptors` | how many of them may be open at once, and how the others are found again |
+//! | `names`, `clock` | the names by which the guest knows a node, and when it was told |
+//! | `budget`, `descriptors` | how many nodes may be open at once |
+//! | `finding` | how the others are found again |
 //! | `confinement` | directories that the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
 //! | `credentials` | acting as the guest's caller |
@@ -53,6 +55,7 @@
 
 mod attributes;
 mod budget;
+mod clock;
 mod config;
 mod confinement;
 mod create;
@@ -62,11 +65,13 @@ mod descriptors;
 mod directories;
 mod error;
 mod files;
+mod finding;
 mod handle;
 mod inode;
 mod inodes;
 mod lookup;
 mod mount;
+mod names;
 mod opening;
 mod remove;
 mod root;

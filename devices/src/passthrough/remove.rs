@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::clock::Moment;
 use super::inode::{Descriptor, Inode};
 use super::root::one_component;
 use super::stat::Stat;
@@ -51,20 +52,45 @@ impl RemoveOperations for Passthrough {
         } else {
             rustix::fs::renameat_with(&*directory, name, &*new_directory, to.name, flags)?;
         }
-        if let Some(replaced) = replaced {
-            replaced.inode.forget_name(new_parent.number, to.name);
-            if flags.contains(RenameFlags::EXCHANGE) {
-                replaced.inode.remember_name(parent.number, name);
-            }
-        }
-        if let Some(moved) = moved {
-            moved.inode.remember_name(new_parent.number, to.name);
-        }
+        self.renamed(
+            (&parent, name),
+            (&new_parent, to.name),
+            moved,
+            replaced,
+            flags,
+        );
         Ok(())
     }
 }
 
 impl Passthrough {
+    /// The inodes that a rename concerned are known by other names.
+    fn renamed(
+        &self,
+        (parent, name): (&Inode, &CStr),
+        (new_parent, new_name): (&Inode, &CStr),
+        moved: Option<Affected>,
+        replaced: Option<Affected>,
+        flags: RenameFlags,
+    ) {
+        let number = |affected: &Option<Affected>| affected.as_ref().map(|a| a.inode.number);
+        if moved.is_some() && number(&moved) == number(&replaced) {
+            // rename(2): two names of one file stay as they are.
+            return;
+        }
+        let now = Moment::now();
+        if let Some(Affected { inode, .. }) = replaced {
+            inode.forget_name(new_parent.number, new_name);
+            if flags.contains(RenameFlags::EXCHANGE) {
+                inode.told_name(parent.number, name, now);
+            }
+        }
+        if let Some(Affected { inode, .. }) = moved {
+            inode.forget_name(parent.number, name);
+            inode.told_name(new_parent.number, new_name, now);
+        }
+    }
+
     fn remove(&self, request: &Request<'_>, name: &CStr, flags: AtFlags) -> Result<()> {
         self.writable()?;
         one_component(name)?;

@@ -2,10 +2,11 @@
 //! once, before the guest starts, so that the threads which serve it can be
 //! locked in afterwards.
 //!
-//! Nothing here or above ever hands the host a path with more than one
-//! component, and no symbolic link is ever followed.
+//! The guest's names are handed to the host one component at a time, paths are
+//! made of names that were handed to it before, and no symbolic link is ever
+//! followed.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,6 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Error;
+use super::sys::count_call;
 use crate::filesystem::Result;
 
 /// Longest decimal form of a descriptor, and its NUL.
@@ -99,6 +101,7 @@ impl Root {
     /// a symbolic link is not followed.
     pub(super) fn open_child(&self, directory: impl AsFd, name: &CStr) -> Result<OwnedFd> {
         one_component(name)?;
+        count_call();
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if self.openat2 {
             rustix::fs::openat2(directory, name, flags, Mode::empty(), RESOLVE)
@@ -107,10 +110,32 @@ impl Root {
         }
     }
 
+    /// Opens what `path`, names with slashes between them, leads to below
+    /// `directory`, as [`open_child`](Self::open_child) does one name.
+    pub(super) fn open_below(&self, directory: impl AsFd, path: &CStr) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.openat2 {
+            count_call();
+            return rustix::fs::openat2(directory, path, flags, Mode::empty(), RESOLVE);
+        }
+        // Only openat2 keeps links in the middle of a path from being
+        // followed.
+        let mut at: Option<OwnedFd> = None;
+        for name in path.to_bytes().split(|byte| *byte == b'/') {
+            let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+            at = Some(match &at {
+                Some(at) => self.open_child(at, &name)?,
+                None => self.open_child(&directory, &name)?,
+            });
+        }
+        at.ok_or(Errno::NOENT)
+    }
+
     /// Opens what an `O_PATH` descriptor of a regular file or directory
     /// stands for. The caller has made sure that it is one of these: opening
     /// a FIFO could block and opening a device could do anything.
     pub(super) fn reopen(&self, fd: impl AsFd, flags: OFlags) -> Result<OwnedFd> {
+        count_call();
         let name = FdName::of(fd);
         rustix::fs::openat(
             &self.proc,

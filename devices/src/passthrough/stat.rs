@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 
 use super::root::one_component;
+use super::sys::count_call;
 use crate::filesystem::Result;
 
 /// What a node is, as far as it decides which requests make sense.
@@ -51,6 +52,7 @@ impl Stat {
     }
 
     fn at(fd: impl AsFd, name: &CStr, flags: AtFlags) -> Result<Self> {
+        count_call();
         let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
         let raw = rustix::fs::statx(fd, name, flags | AtFlags::NO_AUTOMOUNT, mask)?;
         let kind = match FileType::from_raw_mode(raw.stx_mode.into()) {

@@ -10,6 +10,24 @@ use rustix::io::Errno;
 
 use crate::filesystem::Result;
 
+#[cfg(test)]
+std::thread_local! {
+    static CALLS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Says to the tests that the calling thread asks the host to find or examine
+/// a node: what an operation costs, whichever way it takes.
+pub(super) fn count_call() {
+    #[cfg(test)]
+    CALLS.set(CALLS.get() + 1);
+}
+
+/// How often the calling thread has asked the host for a node.
+#[cfg(test)]
+pub(super) fn calls() -> usize {
+    CALLS.get()
+}
+
 /// `MAX_HANDLE_SZ`, the longest file handle Linux makes.
 const HANDLE_MAX: c_uint = 128;
 
@@ -68,6 +86,7 @@ pub(super) fn name_to_handle(fd: impl AsFd) -> Result<FileHandle> {
 /// Opens the file that `handle` stands for with `O_PATH`. `mount` is a
 /// descriptor (not `O_PATH`) of anything on the same mount.
 pub(super) fn open_by_handle(mount: impl AsFd, handle: &FileHandle) -> Result<OwnedFd> {
+    count_call();
     let mut raw = RawHandle {
         bytes: c_uint::try_from(handle.data.len()).map_err(|_| Errno::INVAL)?,
         kind: handle.kind,

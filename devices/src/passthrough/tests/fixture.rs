@@ -14,6 +14,7 @@ use crate::filesystem::{
     OpenArgs, Opened, Position, ROOT, ReadArgs, RenameArgs, ReplyData, Request, RequestData,
     Result, SetXattrArgs, Waiters, WriteArgs,
 };
+use crate::passthrough::sys::calls;
 use crate::passthrough::{Config, Passthrough};
 
 /// The traits of the seam, for their methods.
@@ -200,6 +201,11 @@ impl Share {
             file_handles,
             ..Config::default()
         })
+    }
+
+    /// Lets every inode go that can be.
+    pub(super) fn let_all_go(&self) {
+        while self.fs.evict_one() {}
     }
 
     /// The shared directory on the host.
@@ -404,4 +410,11 @@ pub(super) fn unshared(how: &str, test: &str, body: impl FnOnce()) {
     let said = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{said}");
     assert!(said.contains("went through"), "{said}");
+}
+
+/// How often `act` asks the host to find or examine a node.
+pub(super) fn host_calls<T>(act: impl FnOnce() -> T) -> (usize, T) {
+    let before = calls();
+    let outcome = act();
+    (calls() - before, outcome)
 }

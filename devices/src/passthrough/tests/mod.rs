@@ -5,6 +5,7 @@ mod attributes;
 mod escape;
 mod exhaustion;
 mod files;
+mod finding;
 mod fixture;
 mod listings;
 mod model;
