@@ -11,7 +11,6 @@ use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use rustix::io::Errno;
 
 use self::borrowed::Borrowed;
-use super::request::Body;
 use crate::filesystem::{Position, ReplyData, RequestData, Result};
 
 /// The pages that take the data of a READ.
@@ -81,12 +80,9 @@ pub(super) struct RequestPages<'b, 'a> {
 }
 
 impl<'b, 'a> RequestPages<'b, 'a> {
-    /// All that is left of the request.
-    pub(super) fn new(body: &'b mut Body<'a>) -> Self {
-        Self {
-            remaining: body.remaining(),
-            reader: body.reader(),
-        }
+    /// The next `remaining` bytes of `reader`.
+    pub(super) fn new(reader: &'b mut Reader<'a>, remaining: usize) -> Self {
+        Self { reader, remaining }
     }
 }
 

@@ -43,7 +43,6 @@ use fuse_backend_rs::abi::fuse_abi::InitOut;
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use rustix::io::Errno;
 
-use self::dispatch::Call;
 use self::flags::InitFlags;
 use self::limits::{MAX_REPLY, MAX_REQUEST};
 pub use self::metrics::{LATENCY_BUCKETS, MetricsSnapshot, OperationMetrics};
@@ -52,7 +51,7 @@ use self::negotiation::{OUR_VERSION, Offer};
 pub use self::opcode::Opcode;
 use self::opcode::Wait;
 use self::reply::Reply;
-use self::request::{Body, Header, RawRequest};
+use self::request::{Body, Call, Header, RawRequest};
 use crate::filesystem::{Caller, FileSystem, Request, Result, Waiters};
 use crate::virtio::fs::RequestServer;
 

@@ -15,7 +15,8 @@ use fuse_backend_rs::abi::fuse_abi::{
 
 use self::Answer::{Always, Never, Perhaps};
 use self::Wait::{ByNode, No, Yes};
-use super::dispatch::{Operation, attributes, create, directories, files, lookup, remove, xattrs};
+use super::dispatch::{attributes, create, directories, files, lookup, remove, xattrs};
+use super::request::Operation;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

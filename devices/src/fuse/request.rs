@@ -8,13 +8,17 @@
 use std::io::Read;
 use std::mem::size_of;
 
-use fuse_backend_rs::abi::fuse_abi::InHeader;
+use fuse_backend_rs::abi::fuse_abi::{EntryOut, InHeader};
 use fuse_backend_rs::transport::Reader;
 use rustix::io::Errno;
 use vm_memory::ByteValued;
 
+use super::data::RequestPages;
+use super::encoding::entry_out;
+use super::flags::InitFlags;
 use super::limits::MAX_REQUEST;
-use crate::filesystem::{NodeId, Result};
+use super::reply::Reply;
+use crate::filesystem::{Entry, FileSystem, NodeId, Request, Result};
 
 /// `struct fuse_in_header`, 40 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +176,36 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// The data that follows, for I/O straight from the guest's pages.
-    pub(super) fn reader(&mut self) -> &mut Reader<'a> {
-        &mut self.reader
+    /// All that is left, for I/O straight from the guest's pages.
+    pub(super) fn data(&mut self) -> RequestPages<'_, 'a> {
+        RequestPages::new(&mut self.reader, self.remaining)
+    }
+}
+
+/// Serves one kind of request. `Ok` means that the reply has the body of the
+/// answer.
+pub(super) type Operation = fn(&mut Call<'_, '_>) -> Result<()>;
+
+/// A request on its way to the file system.
+pub(super) struct Call<'r, 'a> {
+    pub(super) fs: &'r dyn FileSystem,
+    pub(super) request: Request<'r>,
+    /// What is left of the request to decode.
+    pub(super) body: Body<'a>,
+    pub(super) reply: &'r mut Reply<'a>,
+    /// What was agreed on at INIT.
+    pub(super) agreed: InitFlags,
+}
+
+impl Call<'_, '_> {
+    /// Makes sure that an entry fits into the answer. Before the file system
+    /// is called: the guest must hear of every reference it is given.
+    pub(super) fn ensure_entry(&self) -> Result<()> {
+        self.reply.ensure(size_of::<EntryOut>())
+    }
+
+    /// Answers with `entry`.
+    pub(super) fn put_entry(&mut self, entry: &Entry) -> Result<()> {
+        self.reply.put(&entry_out(entry, self.agreed))
     }
 }

@@ -5,10 +5,10 @@ use std::mem::size_of;
 use fuse_backend_rs::abi::fuse_abi::{AccessIn, AttrOut, GetattrIn, SetattrIn, StatfsOut};
 use rustix::io::Errno;
 
-use super::Call;
 use crate::filesystem::{Result, SetAttributes, SetTime, Timestamp};
 use crate::fuse::encoding::{attr_out, statfs_out};
 use crate::fuse::flags::{GETATTR_FH, SetattrValid as Valid};
+use crate::fuse::request::Call;
 
 pub(in crate::fuse) fn getattr(call: &mut Call<'_, '_>) -> Result<()> {
     let input: GetattrIn = call.body.object()?;

@@ -5,11 +5,11 @@ use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, LinkIn, MkdirIn, MknodIn, OpenOut};
 
-use super::Call;
 use crate::filesystem::{Entry, NewNode, OpenArgs, Result};
 use crate::fuse::encoding::open_out;
 use crate::fuse::flags::OPEN_KILL_SUIDGID;
 use crate::fuse::name;
+use crate::fuse::request::Call;
 
 /// The name comes first and the target second, unlike `symlink(2)`. There is
 /// no umask: Linux gives every symbolic link the mode 0777.

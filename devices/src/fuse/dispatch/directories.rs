@@ -4,12 +4,12 @@ use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{FsyncIn, OpenIn, OpenOut, ReadIn, ReleaseIn};
 
-use super::Call;
 use crate::filesystem::Result;
 use crate::fuse::encoding::open_out;
 use crate::fuse::flags::FSYNC_FDATASYNC;
 use crate::fuse::limits::MAX_WRITE;
 use crate::fuse::listing::PackedEntries;
+use crate::fuse::request::Call;
 
 /// The flags say nothing that a listing depends on.
 pub(in crate::fuse) fn opendir(call: &mut Call<'_, '_>) -> Result<()> {

@@ -8,12 +8,11 @@ use fuse_backend_rs::abi::fuse_abi::{
 };
 use rustix::io::Errno;
 
-use super::Call;
 use crate::filesystem::{FallocateArgs, LseekArgs, OpenArgs, ReadArgs, Result, WriteArgs};
-use crate::fuse::data::RequestPages;
 use crate::fuse::encoding::open_out;
 use crate::fuse::flags::{FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_CACHE, WRITE_KILL_SUIDGID};
 use crate::fuse::limits::{MAX_READ, MAX_WRITE};
+use crate::fuse::request::Call;
 
 pub(in crate::fuse) fn open(call: &mut Call<'_, '_>) -> Result<()> {
     let input: OpenIn = call.body.object()?;
@@ -56,8 +55,7 @@ pub(in crate::fuse) fn write(call: &mut Call<'_, '_>) -> Result<()> {
         from_cache: input.fuse_flags & WRITE_CACHE != 0,
         kill_privileges: input.fuse_flags & WRITE_KILL_SUIDGID != 0,
     };
-    let mut data = RequestPages::new(&mut call.body);
-    let written = call.fs.write(&call.request, &args, &mut data)?;
+    let written = call.fs.write(&call.request, &args, &mut call.body.data())?;
     // Linux takes a larger number for a broken server.
     let size = u32::try_from(written).map_or(input.size, |written| written.min(input.size));
     call.reply.accept(size as usize);

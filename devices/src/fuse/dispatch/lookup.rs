@@ -5,9 +5,9 @@ use std::mem::size_of;
 use fuse_backend_rs::abi::fuse_abi::{BatchForgetIn, ForgetIn, ForgetOne};
 use rustix::io::Errno;
 
-use super::Call;
 use crate::filesystem::Result;
 use crate::fuse::name;
+use crate::fuse::request::Call;
 
 pub(in crate::fuse) fn lookup(call: &mut Call<'_, '_>) -> Result<()> {
     let mut space = name::SPACE;

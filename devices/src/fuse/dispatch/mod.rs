@@ -7,12 +7,9 @@
 //! [`opcode`](super::opcode) knows which function serves which number.
 
 pub(super) mod attributes;
-mod call;
 pub(super) mod create;
 pub(super) mod directories;
 pub(super) mod files;
 pub(super) mod lookup;
 pub(super) mod remove;
 pub(super) mod xattrs;
-
-pub(super) use call::{Call, Operation};

@@ -2,9 +2,9 @@
 
 use fuse_backend_rs::abi::fuse_abi::{Rename2In, RenameIn};
 
-use super::Call;
 use crate::filesystem::{NodeId, RenameArgs, Result};
 use crate::fuse::name;
+use crate::fuse::request::Call;
 
 pub(in crate::fuse) fn unlink(call: &mut Call<'_, '_>) -> Result<()> {
     let mut space = name::SPACE;

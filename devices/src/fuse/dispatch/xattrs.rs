@@ -5,11 +5,11 @@ use std::mem::size_of;
 use fuse_backend_rs::abi::fuse_abi::{GetxattrIn, GetxattrOut, SetxattrIn};
 use rustix::io::Errno;
 
-use super::Call;
 use crate::filesystem::{Result, SetXattrArgs};
 use crate::fuse::flags::{InitFlags, SETXATTR_ACL_KILL_SGID};
 use crate::fuse::name;
 use crate::fuse::reply::Reply;
+use crate::fuse::request::Call;
 
 /// Longest value, and longest list of names, in bytes (`XATTR_SIZE_MAX`,
 /// `XATTR_LIST_MAX` in `linux/limits.h`).
