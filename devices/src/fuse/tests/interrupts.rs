@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use crate::filesystem::{
     LookupOperations, ReadArgs, RemoveOperations, ReplyData, Request, Result, XattrOperations,
 };
 use crate::fuse::{Opcode, Server};
+use crate::virtio::driver::PATIENCE;
 use crate::virtio::fs::RequestServer;
 
 /// A file system whose files say nothing.
@@ -47,22 +49,25 @@ fn interrupt(unique: u64) -> Vec<u8> {
     Message::new(Opcode::INTERRUPT, 0).u64(unique).finish()
 }
 
-/// What a READ is answered with that `wake` is to wake, over and over.
-fn errno_of_read_under(server: &Server, wake: impl Fn()) -> i32 {
+/// What a READ is answered with that `wake` is to wake, over and over. In the
+/// end the file is ready, which `open` keeps it from being.
+fn errno_of_read_under(server: &Server, open: OwnedFd, wake: impl Fn()) -> i32 {
+    let start = Instant::now();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| exchange(server, &read(4, 0).finish(), 20));
-        while !waiting.is_finished() {
+        while !waiting.is_finished() && start.elapsed() < PATIENCE {
             wake();
             thread::yield_now();
         }
+        drop(open);
         waiting.join().unwrap().errno()
     })
 }
 
 #[test]
 fn an_interrupted_request_ends_with_eintr() {
-    let (server, _open) = silent();
-    let errno = errno_of_read_under(&server, || {
+    let (server, open) = silent();
+    let errno = errno_of_read_under(&server, open, || {
         let answer = exchange(&server, &interrupt(UNIQUE), 16);
         answer.assert_well_formed();
     });
@@ -71,8 +76,8 @@ fn an_interrupted_request_ends_with_eintr() {
 
 #[test]
 fn an_interrupt_is_heard_without_room_for_its_answer() {
-    let (server, _open) = silent();
-    let errno = errno_of_read_under(&server, || {
+    let (server, open) = silent();
+    let errno = errno_of_read_under(&server, open, || {
         exchange(&server, &interrupt(UNIQUE), 0).assert_nothing();
     });
     assert_eq!(errno, Errno::INTR.raw_os_error());
@@ -104,16 +109,16 @@ fn the_end_of_the_session_ends_every_wait() {
     let destroy = Message::new(Opcode::DESTROY, 0).finish();
     let init = init(7, 38, 0);
     for end in [destroy, init] {
-        let (server, _open) = silent();
-        let errno = errno_of_read_under(&server, || {
+        let (server, open) = silent();
+        let errno = errno_of_read_under(&server, open, || {
             exchange(&server, &end, 80).assert_well_formed();
         });
         // Before its session had begun again, it was not even begun.
         let expected = [Errno::INTR.raw_os_error(), Errno::IO.raw_os_error()];
         assert!(expected.contains(&errno), "{errno}");
     }
-    let (server, _open) = silent();
-    let errno = errno_of_read_under(&server, || server.reset());
+    let (server, open) = silent();
+    let errno = errno_of_read_under(&server, open, || server.reset());
     assert!(
         [Errno::INTR, Errno::IO]
             .map(Errno::raw_os_error)
