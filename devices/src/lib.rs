@@ -1,6 +1,6 @@
 //! The devices of the microVM, with no hypervisor inside.
 //!
-//! Three layers serve a shared directory, and none knows the one above it:
+//! Three layers serve a shared directory. Each knows the next only by a trait:
 //!
 //! | layer | knows |
 //! | --- | --- |
@@ -8,9 +8,11 @@
 //! | [`fuse`] | the FUSE protocol: decode one request, call the file system, answer exactly once |
 //! | [`passthrough`] | the host's file system: inodes, handles, names, data, credentials |
 //!
-//! [`filesystem`] is the seam between the last two. Beside them are what a PC
-//! without virtio needs: the [`bus`], the console ([`serial`]), and the ways
-//! for the guest to switch off and reset ([`power`], [`i8042`]).
+//! The FUSE server is a [`RequestServer`](virtio::fs::RequestServer) to virtio-fs,
+//! and the file system a [`FileSystem`](filesystem::FileSystem) to the FUSE server.
+//! Beside them are what a PC without virtio needs: the [`bus`], the console
+//! ([`serial`]), and the ways for the guest to switch off and reset ([`power`],
+//! [`i8042`]).
 
 pub mod bus;
 pub mod filesystem;

@@ -4,13 +4,13 @@ use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::OutHeader;
 
-/// Most bytes of data in one WRITE.
+/// The largest WRITE, in bytes of data.
 pub(super) const MAX_WRITE: u32 = 1 << 20;
 
-/// Most bytes of data in one READ. INIT has no word for it, and virtiofs no mount
-/// option: Linux before 6.12.2 reads a module or a firmware with one request as
-/// long as the file, up to the longest `kmalloc()`, 4 MiB. A limit there must be,
-/// since a chain can name the same guest page over and over.
+/// The largest READ, in bytes of data. INIT cannot limit it and virtiofs has no
+/// mount option: Linux before 6.12.2 reads a kernel module or firmware in one
+/// request as long as the file, up to the largest `kmalloc()`, 4 MiB. There has to
+/// be a limit, because a chain can name the same guest page many times.
 pub(super) const MAX_READ: u32 = 4 << 20;
 
 /// The longest request that is looked at, in bytes: the largest write, and a

@@ -17,7 +17,7 @@ use crate::filesystem::{DirectoryEntry, Entry, Listing};
 /// an entry is three small pieces, and placing each by itself costs more.
 pub(super) struct PackedEntries {
     bytes: Vec<u8>,
-    /// Most bytes the guest takes.
+    /// The most the guest accepts, in bytes.
     limit: usize,
     /// READDIRPLUS.
     plus: bool,
@@ -70,7 +70,7 @@ impl Listing for PackedEntries {
         let end = self.bytes.len() + self.record_len(entry.name.len());
         if self.plus {
             // All zero, it says "no attributes": Linux takes the name and
-            // looks it up when somebody asks (fs/fuse/readdir.c).
+            // looks it up when it is needed (fs/fuse/readdir.c).
             let node = node.map_or_else(EntryOut::default, |node| entry_out(node, self.agreed));
             self.bytes.extend_from_slice(node.as_slice());
         }

@@ -176,7 +176,7 @@ impl Server {
         }
     }
 
-    /// Nobody waits for an answer any more.
+    /// The guest is gone, or starts afresh: no answer is waited for.
     fn forget_guest(&self) {
         self.waiters.interrupt_all();
         self.fs.destroy();
@@ -192,8 +192,8 @@ impl RequestServer for Server {
         MAX_REPLY
     }
 
-    /// The guest can change a request after this looked at it. It then waits
-    /// for itself, and nobody else does.
+    /// The guest can change a request after it was looked at here. Only its own
+    /// queue then waits for it.
     fn may_block(&self, request: &Reader<'_>) -> bool {
         request::peek_header(request).is_some_and(|header| match Opcode(header.opcode).wait() {
             Wait::No => false,

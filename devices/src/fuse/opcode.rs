@@ -28,7 +28,7 @@ enum Answer {
     /// It is, and not executed when the driver left no room for the header.
     Always,
     /// If there is room. INTERRUPT has a reply in some cases only, and DESTROY
-    /// ends a session that nobody waits for any more.
+    /// ends a session, which needs no confirmation.
     Perhaps,
     /// Not even with an error ("no reply" in `linux/fuse.h`).
     Never,

@@ -48,8 +48,8 @@ impl From<InHeader> for Header {
             uid: header.uid,
             gid: header.gid,
             pid: header.pid,
-            // The library's structure is of before 7.38, which split this
-            // padding: `total_extlen` is its lower half.
+            // Protocol 7.38 split this padding, later than the library's
+            // structure: `total_extlen` is its lower half.
             extensions_len: (header.padding & 0xffff) as usize * 8,
         }
     }

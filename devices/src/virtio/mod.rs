@@ -60,7 +60,7 @@ pub trait VirtioDevice: Send {
     /// configuration generation never does.
     fn config(&self) -> &[u8];
 
-    /// Starts to serve the queues in `activation`. Called when the driver sets
+    /// Starts serving the queues in `activation`. Called when the driver sets
     /// DRIVER_OK, on the vCPU that sets it, which waits for the return.
     ///
     /// # Errors
@@ -69,12 +69,12 @@ pub trait VirtioDevice: Send {
     /// the driver is told that the device needs a reset.
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
 
-    /// Stops to serve the queue `index` and forgets it. On return nothing
+    /// Stops serving the queue `index` and forgets it. On return nothing
     /// touches its rings or buffers any more. Does nothing for a queue that is
     /// not live.
     fn stop_queue(&mut self, index: u16);
 
-    /// Stops to serve all queues: back to what the device was before
+    /// Stops serving all queues: back to what the device was before
     /// [`activate`](Self::activate). On return nothing touches guest memory
     /// any more. Called at any time, also when not active.
     fn reset(&mut self);

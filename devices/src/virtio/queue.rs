@@ -59,7 +59,7 @@ pub enum QueueError {
 }
 
 impl QueueConfig {
-    /// A queue nobody has set up, of at most `max_size` elements.
+    /// A queue that is not set up, of at most `max_size` elements.
     #[must_use]
     pub fn new(max_size: u16) -> Self {
         Self {

@@ -6,8 +6,8 @@
 //! guest pages for its buffer cannot be told to forget them. So a detached
 //! request is served from a private copy ([`Bounce`]), and its reply is copied
 //! to the guest by the queue's own thread, which a reset joins. What is left
-//! behind then is a thread of the pool that writes to memory nobody reads, and
-//! a channel nobody listens to.
+//! behind then is a thread of the pool that writes to unused memory, and a
+//! channel without a receiver.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,7 +38,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Ends the lease; on return nobody reads guest memory by it.
+    /// Ends the lease; on return no guest memory is read under it.
     pub(super) fn revoke(&self) {
         *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = true;
     }

@@ -105,7 +105,7 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// There are no, or too many, request queues, or their size is none.
+    /// The number of request queues or their size is out of range.
     pub fn new(tag: Tag, server: Arc<dyn RequestServer>, queues: Queues) -> Result<Self, FsError> {
         if queues.requests == 0 || queues.requests > MAX_REQUEST_QUEUES {
             return Err(FsError::RequestQueues(queues.requests));
@@ -133,8 +133,8 @@ impl Fs {
         &self.tag
     }
 
-    /// What the queues have done: to be asked for before the device goes
-    /// behind a transport, and valid as long as one likes.
+    /// What the queues have done. Taken before the device goes behind a
+    /// transport, it stays valid.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)

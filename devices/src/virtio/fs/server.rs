@@ -7,10 +7,10 @@ use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 /// Called from several threads at once: one for each queue, and those of the
 /// pool.
 pub trait RequestServer: Send + Sync {
-    /// Most bytes of a request that are looked at.
+    /// The longest request that is served, in bytes.
     fn longest_request(&self) -> usize;
 
-    /// Most bytes of a reply.
+    /// The longest reply, in bytes.
     fn longest_reply(&self) -> usize;
 
     /// Whether answering `request` may wait for something that is not this

@@ -9,14 +9,13 @@
 //! # When the driver is interrupted
 //!
 //! On a request queue after each answer, before the next request is begun. An
-//! answer is then never kept waiting by the request behind it, of which
-//! nobody can say how long it takes. It costs little: with EVENT_IDX, while
-//! the driver has not yet come round to the first answer's interrupt, the
-//! later ones raise none, so a busy driver gets one interrupt for each time it
-//! looks.
+//! answer then never waits for the request behind it, which may take any time.
+//! It costs little: with EVENT_IDX, while the driver has not yet come round to
+//! the first answer's interrupt, the later ones raise none, so a busy driver
+//! gets one interrupt for each time it looks.
 //!
 //! On the hiprio queue once the queue is empty, or after [`BATCH`] requests: it
-//! carries FORGETs, for whose end nobody waits. Detached requests that came
+//! carries FORGETs, which nothing waits for. Detached requests that came
 //! back together also share one.
 
 use std::io;
@@ -65,7 +64,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts to serve `live`.
+    /// Starts serving `live`.
     pub(super) fn start(
         live: LiveQueue,
         memory: GuestMemoryMmap,
