@@ -4,8 +4,9 @@
 //! shard's index is the low bits of an inode's number, so both ways of
 //! looking one up lead to the same shard and one lock keeps them in step.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -17,10 +18,51 @@ use rustix::io::Errno;
 const SHARD_BITS: u32 = 4;
 const SHARDS: usize = 1 << SHARD_BITS;
 
+/// An inode that is looked up by its number: the key is in it, once.
+#[derive(Debug)]
+struct ByNumber(Arc<Inode>);
+
+impl Borrow<NodeId> for ByNumber {
+    fn borrow(&self) -> &NodeId {
+        &self.0.number
+    }
+}
+
+/// An inode that is looked up by its identity.
+#[derive(Debug)]
+struct ByIdentity(Arc<Inode>);
+
+impl Borrow<Identity> for ByIdentity {
+    fn borrow(&self) -> &Identity {
+        &self.0.identity
+    }
+}
+
+/// Equality and hash of an entry are those of its key, as `Borrow` demands.
+macro_rules! keyed {
+    ($entry:ty, $key:ty) => {
+        impl PartialEq for $entry {
+            fn eq(&self, other: &Self) -> bool {
+                <Self as Borrow<$key>>::borrow(self) == <Self as Borrow<$key>>::borrow(other)
+            }
+        }
+
+        impl Eq for $entry {}
+
+        impl Hash for $entry {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                <Self as Borrow<$key>>::borrow(self).hash(state);
+            }
+        }
+    };
+}
+keyed!(ByNumber, NodeId);
+keyed!(ByIdentity, Identity);
+
 #[derive(Debug, Default)]
 struct InodeShard {
-    by_number: HashMap<NodeId, Arc<Inode>>,
-    by_identity: HashMap<Identity, Arc<Inode>>,
+    by_number: HashSet<ByNumber>,
+    by_identity: HashSet<ByIdentity>,
 }
 
 /// All inodes of one share.
@@ -68,7 +110,7 @@ impl Inodes {
         Self::read(self.shard_of_number(number))
             .by_number
             .get(&number)
-            .cloned()
+            .map(|entry| Arc::clone(&entry.0))
             .ok_or(Errno::STALE)
     }
 
@@ -82,7 +124,7 @@ impl Inodes {
             return Some(Arc::clone(&self.root));
         }
         let shard = Self::read(self.shard_of_number(self.bucket(identity)));
-        shard.by_identity.get(identity).cloned()
+        shard.by_identity.get(identity).map(|e| Arc::clone(&e.0))
     }
 
     /// Takes a reference to the inode with this identity, if there is one.
@@ -91,7 +133,7 @@ impl Inodes {
             return Some(Arc::clone(&self.root));
         }
         let shard = Self::read(self.shard_of_number(self.bucket(identity)));
-        let inode = shard.by_identity.get(identity)?;
+        let ByIdentity(inode) = shard.by_identity.get(identity)?;
         // Under the shard's lock, so a concurrent forget cannot have seen
         // zero yet.
         inode.references.fetch_add(1, Ordering::Relaxed);
@@ -110,14 +152,14 @@ impl Inodes {
         }
         let bucket = self.bucket(identity);
         let mut shard = Self::write(self.shard_of_number(bucket));
-        if let Some(inode) = shard.by_identity.get(identity) {
+        if let Some(ByIdentity(inode)) = shard.by_identity.get(identity) {
             inode.references.fetch_add(1, Ordering::Relaxed);
             return (Arc::clone(inode), false);
         }
         let number = (self.next.fetch_add(1, Ordering::Relaxed) << SHARD_BITS) | bucket;
         let inode = Arc::new(make(number));
-        shard.by_number.insert(number, Arc::clone(&inode));
-        shard.by_identity.insert(*identity, Arc::clone(&inode));
+        shard.by_number.insert(ByNumber(Arc::clone(&inode)));
+        shard.by_identity.insert(ByIdentity(Arc::clone(&inode)));
         (inode, true)
     }
 
@@ -128,7 +170,7 @@ impl Inodes {
             return;
         }
         let mut shard = Self::write(self.shard_of_number(number));
-        let Some(inode) = shard.by_number.get(&number) else {
+        let Some(ByNumber(inode)) = shard.by_number.get(&number) else {
             return;
         };
         let left = inode
@@ -139,8 +181,8 @@ impl Inodes {
         if left > 0 {
             return;
         }
-        let removed = shard.by_number.remove(&number);
-        if let Some(inode) = &removed {
+        let removed = shard.by_number.take(&number);
+        if let Some(ByNumber(inode)) = &removed {
             shard.by_identity.remove(&inode.identity);
         }
         drop(shard);

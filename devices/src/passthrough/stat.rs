@@ -79,15 +79,21 @@ impl Stat {
     /// What tells the node from every other one; its creation time does only
     /// where that never changes.
     pub(super) fn identity(&self, birth_is_stable: bool) -> Identity {
+        let birth = self.birth().filter(|_| birth_is_stable);
+        let (birth_seconds, birth_nanoseconds) = birth.unwrap_or(UNKNOWN);
         Identity {
             device: self.device,
             mount: self.mount,
             ino: self.raw.stx_ino,
-            birth: self.birth().filter(|_| birth_is_stable),
+            birth_seconds,
+            birth_nanoseconds,
             kind: self.kind,
         }
     }
 }
+
+/// No time has as many nanoseconds.
+const UNKNOWN: (i64, u32) = (0, u32::MAX);
 
 /// What tells a node from every other one. The creation time is part of it
 /// because file systems use inode numbers again, and a node held by address
@@ -97,7 +103,9 @@ pub(super) struct Identity {
     pub(super) device: u64,
     pub(super) mount: u64,
     pub(super) ino: u64,
-    birth: Option<(i64, u32)>,
+    // Two fields, in which the kind has room: there is one for every inode.
+    birth_seconds: i64,
+    birth_nanoseconds: u32,
     /// Where no creation time is recorded, at least a directory is never
     /// taken for the file that had its number.
     kind: Kind,
