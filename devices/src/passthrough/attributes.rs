@@ -34,10 +34,13 @@ impl AttributeOperations for Passthrough {
         // still there.
         let open = handle.and_then(|handle| self.handles.get(request.node, handle).ok());
         let (inode, status) = match &open {
-            Some(open) => (Arc::clone(&open.inode), Stat::of(open.host())?),
+            Some(open) => {
+                self.confine(&open.inode, open.host())?;
+                (Arc::clone(&open.inode), Stat::of(open.host())?)
+            }
             None => {
-                let inode = self.inodes.get(request.node)?;
-                let status = Stat::of(&*self.descriptor(&inode)?)?;
+                let (inode, descriptor) = self.node(request.node)?;
+                let status = Stat::of(&*descriptor)?;
                 (inode, status)
             }
         };
@@ -55,8 +58,11 @@ impl AttributeOperations for Passthrough {
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
         self.writable()?;
-        let inode = self.inodes.get(request.node)?;
-        let descriptor = self.descriptor(&inode)?;
+        let (inode, descriptor) = self.node_to_change(request.node, handle)?;
+        if changes.size.is_some() && handle.is_none() {
+            // truncate(2), which goes by a path as OPEN does.
+            self.coherent(&inode, &request.caller)?;
+        }
         if changes.kill_privileges && changes.mode.is_none() {
             self.drop_privileges(&inode, &descriptor)?;
         }
@@ -90,12 +96,11 @@ impl AttributeOperations for Passthrough {
     }
 
     fn access(&self, request: &Request<'_>, mask: u32) -> Result<()> {
-        let inode = self.inodes.get(request.node)?;
+        let (inode, descriptor) = self.node(request.node)?;
         let access = Access::from_bits(mask).ok_or(Errno::INVAL)?;
         if access.contains(Access::WRITE_OK) && inode.kind != Kind::Special {
             self.writable()?;
         }
-        let descriptor = self.descriptor(&inode)?;
         let name = FdName::of(&*descriptor);
         let _caller = self.privileges.assume(&request.caller, Power::Plain)?;
         // EACCESS: ask for the identity assumed, which is the effective one.
@@ -103,8 +108,8 @@ impl AttributeOperations for Passthrough {
     }
 
     fn statfs(&self, request: &Request<'_>) -> Result<Statistics> {
-        let inode = self.inodes.get(request.node)?;
-        let status = rustix::fs::fstatvfs(&*self.descriptor(&inode)?)?;
+        let (_, descriptor) = self.node(request.node)?;
+        let status = rustix::fs::fstatvfs(&*descriptor)?;
         let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Ok(Statistics {
             blocks: status.f_blocks,
@@ -175,6 +180,7 @@ impl Passthrough {
 
     /// The attributes of a node in the guest's terms.
     pub(super) fn attributes(&self, inode: &Inode, status: &Stat) -> Attributes {
+        self.told_attributes(inode, status);
         let raw = &status.raw;
         let time = |t: rustix::fs::StatxTimestamp| Timestamp {
             seconds: t.tv_sec,

@@ -1,5 +1,10 @@
 //! What time it is, as exact as the lifetime of the guest's cache needs.
 
+#[cfg(test)]
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+#[cfg(not(test))]
 use rustix::time::{ClockId, clock_gettime};
 
 /// A point in time, in milliseconds of the host's monotonic clock.
@@ -7,7 +12,11 @@ use rustix::time::{ClockId, clock_gettime};
 pub(super) struct Moment(u64);
 
 impl Moment {
-    #[cfg(test)]
+    /// How long before `now` it was; nothing for what is yet to come.
+    pub(super) fn age(self, now: Self) -> Duration {
+        Duration::from_millis(now.0.saturating_sub(self.0))
+    }
+
     pub(super) fn milliseconds(self) -> u64 {
         self.0
     }
@@ -18,13 +27,33 @@ impl Moment {
     }
 }
 
-impl Moment {
-    /// By the coarse clock: without a system call, a few milliseconds late.
-    pub(super) fn now() -> Self {
+/// The clock of a share.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// In tests it stands still until it is put forward.
+    #[cfg(test)]
+    at: AtomicU64,
+}
+
+impl Clock {
+    /// Reads the coarse clock: without a system call, a few milliseconds late.
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)]
+    pub(super) fn now(&self) -> Moment {
         let time = clock_gettime(ClockId::MonotonicCoarse);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         let milliseconds = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
-        let now = seconds.saturating_mul(1000).saturating_add(milliseconds);
-        Self(now)
+        Moment(seconds.saturating_mul(1000).saturating_add(milliseconds))
+    }
+
+    #[cfg(test)]
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.at.load(Ordering::Relaxed))
+    }
+
+    #[cfg(test)]
+    pub(super) fn put_forward(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.at.fetch_add(by, Ordering::Relaxed);
     }
 }

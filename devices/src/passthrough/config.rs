@@ -44,6 +44,15 @@ impl CachePolicy {
         self.attribute_timeout()
     }
 
+    /// As [`entry_timeout`](Self::entry_timeout), for a name that is used
+    /// without us.
+    pub(super) fn unchecked_entry_timeout(self) -> Duration {
+        match self {
+            Self::Auto => Duration::ZERO,
+            other => other.entry_timeout(),
+        }
+    }
+
     /// How long the guest may trust that a name does not exist; `None` keeps
     /// it from remembering that at all. A user who creates a file on the host
     /// and looks for it in the guest must not wait, so only `Always` has one.

@@ -1,27 +1,38 @@
-//! Directories that the host moved out of the share.
+//! Nodes that the host moved out of the share.
 //!
-//! A descriptor goes with its directory wherever that is moved, so a guest
-//! that holds one could follow it out of the share. Before a directory is used
-//! to reach anything, it is therefore checked that the share's root is still
-//! above it. How far above is remembered, which makes the check one system
-//! call; after a move it is found out anew, one level at a time.
+//! A descriptor goes with its node wherever that is moved, so a guest that
+//! holds one could follow it out of the share.
 //!
-//! This is the only place where the host is ever handed `..`, and nothing
-//! found that way is shown to the guest. A move between the check and the use
-//! is not noticed until the next use.
+//! Before a *directory* is used for anything, it is therefore checked that the
+//! share's root is still above it. How far above is remembered, which makes the
+//! check one system call, or one for every 1365 levels; after a move it is
+//! found out anew, up to the nearest directory that knows it. This is the only
+//! place where the host is ever handed `..`, and nothing found that way is
+//! shown to the guest.
+//!
+//! Nothing leads from a *file* to where it is but its names. It is opened,
+//! changed or linked only while a name that the guest was told of leads to it;
+//! for `ESTALE` the guest looks its path up, and is told the new name if the
+//! file is still under the share. What it has open it may go on using, opening
+//! again and changing, as any process may; and what it took the last name from
+//! itself is nowhere. Neither is linked back in.
+//!
+//! A move between the check and the use is not noticed until the next use.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::Inode;
-use super::stat::{Identity, Stat};
+use super::inode::{Descriptor, Inode};
+use super::names::Name;
+use super::stat::{Identity, Kind, Stat};
 use super::sys::count_call;
-use crate::filesystem::{ROOT, Result};
+use crate::filesystem::{Handle, NodeId, ROOT, Result};
 
 /// Levels that one system call can go up: a path is shorter than `PATH_MAX`
 /// (4096 bytes).
@@ -46,54 +57,137 @@ fn up(levels: usize) -> Option<&'static CStr> {
     CStr::from_bytes_with_nul(UP.get(start..)?).ok()
 }
 
+/// What a file is that no name of leads to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    Stale,
+    /// The guest's own, when it has it open.
+    UnlessOpen,
+}
+
 impl Passthrough {
+    /// A node and its descriptor, for looking at it. `ESTALE` for a directory
+    /// that the host has moved out of the share.
+    pub(super) fn node(&self, number: NodeId) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
+        let inode = self.inodes.get(number)?;
+        let descriptor = self.descriptor(&inode)?;
+        if inode.kind == Kind::Directory {
+            self.confine(&inode, &*descriptor)?;
+        }
+        Ok((inode, descriptor))
+    }
+
+    /// As [`node`](Self::node), for changing it. Nothing is asked of what the
+    /// guest has open as `handle`.
+    pub(super) fn node_to_change(
+        &self,
+        number: NodeId,
+        handle: Option<Handle>,
+    ) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
+        let (inode, descriptor) = self.node(number)?;
+        if inode.kind != Kind::Directory && handle.is_none() {
+            self.confine_file(&inode, Otherwise::UnlessOpen)?;
+        }
+        Ok((inode, descriptor))
+    }
+
+    /// Makes sure that a name which the guest was told of leads to the file.
+    pub(super) fn confine_file(&self, inode: &Inode, otherwise: Otherwise) -> Result<()> {
+        let place = inode.place();
+        if place.names.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<Name> = place.names.iter().cloned().collect();
+        drop(place);
+        let leads_to_it = |name: &Name| {
+            self.directory(name.parent)
+                .and_then(|(_, directory)| Stat::of_child(&*directory, &name.name))
+                .is_ok_and(|stat| inode.mount.identity(&stat) == inode.identity)
+        };
+        let open = || self.handles.of(inode.number).is_some();
+        if names.iter().any(leads_to_it) || (otherwise == Otherwise::UnlessOpen && open()) {
+            return Ok(());
+        }
+        Err(Errno::STALE)
+    }
+
     /// Makes sure that the directory open as `fd` is under the share's root.
     pub(super) fn confine(&self, inode: &Inode, fd: impl AsFd) -> Result<()> {
-        if inode.number == ROOT {
+        if inode.number == ROOT || inode.kind != Kind::Directory {
             return Ok(());
         }
         let root = self.inodes.get(ROOT)?;
-        let identity = |status: Stat| root.mount.identity(&status);
         let levels = inode.depth.load(Ordering::Relaxed);
-        if levels > 0
-            && let Some(path) = up(levels)
-            && identity(Stat::above(&fd, path)?) == root.identity
-        {
+        if levels > 0 && self.above(&fd, levels, &root)? == root.identity {
             return Ok(());
         }
-        let levels = self.climb(fd, &root.identity, identity)?;
+        let levels = self.climb(fd, &root)?;
         inode.depth.store(levels, Ordering::Relaxed);
         Ok(())
     }
 
-    /// How many levels the share's root is above a directory; `ESTALE` when
-    /// it is not.
-    fn climb(
-        &self,
-        fd: impl AsFd,
-        root: &Identity,
-        identity: impl Fn(Stat) -> Identity,
-    ) -> Result<usize> {
-        let parent = |of: &dyn Fn() -> Result<_>| self.with_descriptors(of);
-        let open = |fd: std::os::fd::BorrowedFd<'_>| {
-            count_call();
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::openat(fd, c"..", flags, Mode::empty())
+    /// What is `levels` above a directory.
+    fn above(&self, fd: impl AsFd, levels: usize, root: &Inode) -> Result<Identity> {
+        let mut at: Option<OwnedFd> = None;
+        let mut left = levels;
+        while left > LEVELS {
+            at = Some(match &at {
+                Some(at) => self.open_above(at, LEVELS)?,
+                None => self.open_above(&fd, LEVELS)?,
+            });
+            left -= LEVELS;
+        }
+        let path = up(left).ok_or(Errno::STALE)?;
+        let stat = match &at {
+            Some(at) => Stat::above(at, path),
+            None => Stat::above(fd, path),
         };
-        let mut before = identity(Stat::of(&fd)?);
-        let mut at = parent(&|| open(fd.as_fd()))?;
-        let mut levels = 1;
+        Ok(root.mount.identity(&stat?))
+    }
+
+    fn open_above(&self, fd: impl AsFd, levels: usize) -> Result<OwnedFd> {
+        let path = up(levels).ok_or(Errno::STALE)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.with_descriptors(|| {
+            count_call();
+            rustix::fs::openat(&fd, path, flags, Mode::empty())
+        })
+    }
+
+    /// How many levels the share's root is above a directory; `ESTALE` when
+    /// it is not. Ends at the first directory on the way up of which that is
+    /// known, and tells it to all before it.
+    fn climb(&self, fd: impl AsFd, root: &Inode) -> Result<usize> {
+        let mut before = root.mount.identity(&Stat::of(&fd)?);
+        let mut at = self.open_above(fd, 1)?;
+        let mut passed = Vec::new();
+        let mut levels: usize = 1;
         loop {
-            let here = identity(Stat::of(&at)?);
-            if here == *root {
-                return Ok(levels);
-            }
+            let here = root.mount.identity(&Stat::of(&at)?);
+            let mut top = (here == root.identity).then_some(0);
             // The top of everything is its own parent.
-            if here == before {
+            if top.is_none() && here == before {
                 return Err(Errno::STALE);
             }
+            if top.is_none()
+                && let Some(known) = self.inodes.find(&here)
+            {
+                let depth = known.depth.load(Ordering::Relaxed);
+                if depth > 0 && self.above(&at, depth, root)? == root.identity {
+                    top = Some(depth);
+                } else {
+                    passed.push((known, levels));
+                }
+            }
+            if let Some(depth) = top {
+                let levels = levels.saturating_add(depth);
+                for (inode, at) in passed {
+                    inode.depth.store(levels - at, Ordering::Relaxed);
+                }
+                return Ok(levels);
+            }
             before = here;
-            at = parent(&|| open(at.as_fd()))?;
+            at = self.open_above(at, 1)?;
             levels = levels.saturating_add(1);
         }
     }

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::confinement::Otherwise;
 use super::credentials::{Power, Umask, set_thread_apart};
 use super::inode::{Descriptor, Inode};
 use super::root::{FdName, one_component};
@@ -59,7 +60,11 @@ impl CreateOperations for Passthrough {
         if inode.kind == Kind::Directory {
             return Err(Errno::PERM);
         }
-        let (parent, directory) = self.directory(request.node)?;
+        let known = self.coherent(&inode, &request.caller);
+        let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
+        if known?.is_none() {
+            self.confine_file(&inode, Otherwise::Stale)?;
+        }
         let descriptor = self.descriptor(&inode)?;
         // Through /proc, because linking an empty path needs a capability.
         // The link followed is the one in /proc; the node is linked itself.
@@ -87,7 +92,7 @@ impl CreateOperations for Passthrough {
         self.writable()?;
         self.may_open()?;
         one_component(name)?;
-        let (parent, directory) = self.directory(request.node)?;
+        let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
         let mode = Mode::from_raw_mode(new.mode & 0o7777);
         let exclusive = OFlags::from_bits_retain(open.flags).contains(OFlags::EXCL);
         for _ in 0..RACES {
@@ -159,7 +164,7 @@ impl Passthrough {
     ) -> Result<Entry> {
         self.writable()?;
         one_component(name)?;
-        let (parent, directory) = self.directory(request.node)?;
+        let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
         self.as_caller(request, umask, || act(&directory))?;
         let (inode, status) = self.child(&parent, &*directory, name)?;
         Ok(self.entry(&inode, &status))

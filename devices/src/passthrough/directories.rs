@@ -19,7 +19,7 @@ use crate::filesystem::{
 
 impl DirectoryOperations for Passthrough {
     fn opendir(&self, request: &Request<'_>) -> Result<Opened> {
-        let (inode, descriptor) = self.directory(request.node)?;
+        let (inode, descriptor) = self.coherent_directory(request.node, &request.caller)?;
         self.may_open()?;
         let mut flags = OFlags::RDONLY | OFlags::DIRECTORY;
         if self.config.read_only {

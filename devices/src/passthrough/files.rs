@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
+use super::confinement::Otherwise;
 use super::handle::Open;
 use super::stat::Kind;
 use super::sys;
@@ -22,7 +23,12 @@ use crate::filesystem::{
 impl FileOperations for Passthrough {
     fn open(&self, request: &Request<'_>, args: OpenArgs) -> Result<Opened> {
         let inode = self.inodes.get(request.node)?;
-        self.open_inode(&inode, args)
+        if inode.kind == Kind::Regular && !self.coherent_file(&inode, &request.caller)? {
+            self.confine_file(&inode, Otherwise::UnlessOpen)?;
+        }
+        let opened = self.open_inode(&inode, args)?;
+        self.refusals.arrived(request.caller.pid);
+        Ok(opened)
     }
 
     fn read(
@@ -57,6 +63,7 @@ impl FileOperations for Passthrough {
         self.writable()?;
         let open = self.handles.get(request.node, args.handle)?;
         let file = self.appending_as_asked(&open, args.flags)?;
+        open.inode.told.forget();
         if args.kill_privileges {
             clear_set_id(file)?;
         }
@@ -86,6 +93,7 @@ impl FileOperations for Passthrough {
 
     fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
         let open = self.handles.get(request.node, handle)?;
+        self.told_by_closing(&open);
         // Only a close makes file systems like NFS tell of failed writes.
         match self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(open.host(), 0)) {
             Ok(copy) => sys::close(copy),
@@ -106,6 +114,7 @@ impl FileOperations for Passthrough {
     fn fallocate(&self, request: &Request<'_>, args: &FallocateArgs) -> Result<()> {
         self.writable()?;
         let open = self.handles.get(request.node, args.handle)?;
+        open.inode.told.forget();
         // Modes unknown here are the host's to judge.
         let mode = FallocateFlags::from_bits_retain(args.mode);
         rustix::fs::fallocate(&open.file()?.file, mode, args.offset, args.length)

@@ -23,7 +23,7 @@ use super::sys;
 use crate::filesystem::{NodeId, Result};
 
 /// How many levels a way may have.
-const DEEPEST: usize = 16_384;
+pub(super) const DEEPEST: usize = 16_384;
 /// The longest path that one system call takes: `PATH_MAX` without the NUL.
 const LONGEST: usize = 4095;
 
@@ -37,6 +37,11 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// Whether it ends where it begins.
+    pub(super) fn is_empty(&self) -> bool {
+        self.path.is_empty()
+    }
+
     /// Its parts, each short enough for one system call.
     fn parts(&self) -> impl Iterator<Item = Result<CString>> {
         let mut rest = &self.path[..];
@@ -79,7 +84,7 @@ impl Passthrough {
             return false;
         }
         if inode.mount.handles().is_some() && inode.place().handle.is_none() {
-            let handle = sys::name_to_handle(descriptor.as_fd()).ok();
+            let handle = sys::name_to_handle(descriptor.as_fd()).ok().map(Box::new);
             inode.place().handle = handle;
         }
         true

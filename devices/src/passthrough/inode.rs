@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clock::Moment;
+use super::coherence::Told;
 use super::mount::Mount;
 use super::names::Names;
 use super::stat::{Identity, Kind};
@@ -50,7 +51,7 @@ impl Drop for Descriptor {
 pub(super) struct Place {
     pub(super) descriptor: Option<Arc<Descriptor>>,
     /// The kernel's own handle, which finds it wherever it was moved.
-    pub(super) handle: Option<FileHandle>,
+    pub(super) handle: Option<Box<FileHandle>>,
     /// The names by which the guest was told of it.
     pub(super) names: Names,
 }
@@ -72,6 +73,8 @@ pub(super) struct Inode {
     /// How many references the guest holds. Changed under the lock of the
     /// table, atomic because a read lock is enough to add one.
     pub(super) references: AtomicU64,
+    /// The attributes that the guest was told last.
+    pub(super) told: Told,
     /// Since the last time descriptors were scarce.
     pub(super) recently_used: AtomicBool,
     place: Mutex<Place>,
@@ -95,6 +98,7 @@ impl Inode {
             mount_point,
             depth: AtomicUsize::new(0),
             references: AtomicU64::new(1),
+            told: Told::default(),
             recently_used: AtomicBool::new(true),
             place: Mutex::new(Place {
                 descriptor: Some(descriptor),

@@ -10,20 +10,25 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::clock::Moment;
 use super::inode::{Descriptor, Inode};
 use super::stat::{Kind, Stat};
-use crate::filesystem::{Attributes, Entry, LookupOperations, NodeId, ROOT, Request, Result};
+use crate::filesystem::{
+    Attributes, Caller, Entry, LookupOperations, NodeId, ROOT, Request, Result,
+};
 
 impl LookupOperations for Passthrough {
     fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
         let (parent, directory) = self.directory(request.node)?;
         match self.known_or_new_child(&parent, &directory, name) {
             Ok((inode, status)) => Ok(self.entry(&inode, &status)),
-            Err(Errno::NOENT) => match self.config.cache.negative_timeout() {
-                Some(timeout) => Ok(nothing(timeout)),
-                None => Err(Errno::NOENT),
-            },
+            Err(Errno::NOENT) => {
+                self.coherently_missing(&parent, name, &request.caller)?;
+                self.refusals.arrived(request.caller.pid);
+                match self.config.cache.negative_timeout() {
+                    Some(timeout) => Ok(nothing(timeout)),
+                    None => Err(Errno::NOENT),
+                }
+            }
             Err(error) => Err(error),
         }
     }
@@ -37,6 +42,7 @@ impl LookupOperations for Passthrough {
         if inode.kind != Kind::Symlink {
             return Err(Errno::INVAL);
         }
+        self.coherent(&inode, &request.caller)?;
         let descriptor = self.descriptor(&inode)?;
         let target = rustix::fs::readlinkat(&*descriptor, c"", Vec::new())?;
         Ok(target.into_bytes())
@@ -66,7 +72,7 @@ impl Passthrough {
             .and_then(|identity| self.inodes.reference(&identity));
         match known {
             Some(inode) => {
-                inode.told_name(parent.number, name, Moment::now());
+                self.told_name(&inode, parent, name);
                 Ok((inode, status))
             }
             None => self.child(parent, directory, name),
@@ -82,6 +88,25 @@ impl Passthrough {
         }
         let descriptor = self.descriptor(&inode)?;
         self.confine(&inode, &*descriptor)?;
+        Ok((inode, descriptor))
+    }
+
+    /// As [`directory`](Self::directory), for changing or listing what is in
+    /// it: `ESTALE` also when it is not what the caller takes it for.
+    pub(super) fn coherent_directory(
+        &self,
+        number: NodeId,
+        caller: &Caller,
+    ) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
+        let inode = self.inodes.get(number)?;
+        if inode.kind != Kind::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        let seen = self.coherent(&inode, caller)?;
+        let descriptor = self.descriptor(&inode)?;
+        if seen.is_none() {
+            self.confine(&inode, &*descriptor)?;
+        }
         Ok((inode, descriptor))
     }
 
@@ -115,7 +140,7 @@ impl Passthrough {
             let fd = Arc::clone(&fd);
             Inode::new(number, identity, status.kind, mount, mount_point, fd)
         });
-        inode.told_name(parent.number, name, Moment::now());
+        self.told_name(&inode, parent, name);
         if inode.kind == Kind::Directory {
             let above = parent.depth.load(Ordering::Relaxed);
             let known = above > 0 || parent.number == ROOT;
@@ -138,7 +163,11 @@ impl Passthrough {
             generation: 0,
             attributes: self.attributes(inode, status),
             attr_timeout: self.config.cache.attribute_timeout(),
-            entry_timeout: self.config.cache.entry_timeout(),
+            entry_timeout: match inode.kind {
+                // The guest opens these by itself, and we cannot refuse.
+                Kind::Special => self.config.cache.unchecked_entry_timeout(),
+                _ => self.config.cache.entry_timeout(),
+            },
         }
     }
 }

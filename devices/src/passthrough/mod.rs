@@ -12,6 +12,7 @@
 //! | `names`, `clock` | the names by which the guest knows a node, and when it was told |
 //! | `budget`, `descriptors` | how many nodes may be open at once |
 //! | `finding` | how the others are found again |
+//! | `coherence`, `refusals` | whether what the guest has in its cache is true |
 //! | `confinement` | directories that the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
 //! | `credentials` | acting as the guest's caller |
@@ -56,6 +57,7 @@
 mod attributes;
 mod budget;
 mod clock;
+mod coherence;
 mod config;
 mod confinement;
 mod create;
@@ -73,6 +75,7 @@ mod lookup;
 mod mount;
 mod names;
 mod opening;
+mod refusals;
 mod remove;
 mod root;
 mod stat;
@@ -94,11 +97,13 @@ pub use config::{CachePolicy, Config};
 pub use error::Error;
 
 use budget::Budget;
+use clock::Clock;
 use credentials::Privileges;
 use handle::Handles;
 use inode::Inode;
 use inodes::Inodes;
 use mount::Mounts;
+use refusals::Refusals;
 use root::Root;
 use stat::{Kind, Stat};
 
@@ -107,10 +112,12 @@ use stat::{Kind, Stat};
 pub struct Passthrough {
     config: Config,
     root: Root,
+    clock: Clock,
     mounts: Mounts,
     inodes: Inodes,
     descriptors: Budget,
     handles: Handles,
+    refusals: Refusals,
     privileges: Privileges,
     agreement: RwLock<Agreement>,
 }
@@ -158,10 +165,12 @@ impl Passthrough {
         Ok(Self {
             config,
             root,
+            clock: Clock::default(),
             mounts,
             inodes: Inodes::new(Arc::new(node)),
             descriptors,
             handles: Handles::default(),
+            refusals: Refusals::default(),
             privileges: Privileges::of_process(),
             agreement: RwLock::default(),
         })

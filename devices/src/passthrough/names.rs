@@ -104,12 +104,10 @@ impl Names {
     }
 
     /// When the guest was last told of a name that is not remembered.
-    #[cfg(test)]
     pub(super) fn dropped(&self) -> Option<Moment> {
         self.more.as_ref().and_then(|more| more.dropped)
     }
 
-    #[cfg(test)]
     /// Whether the node never had a name, or lost all by the guest's own hand.
     pub(super) fn is_empty(&self) -> bool {
         self.first.is_none() && self.dropped().is_none()

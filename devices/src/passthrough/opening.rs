@@ -49,6 +49,9 @@ impl Passthrough {
             }
             outcome => outcome,
         }?;
+        if host_flags.contains(OFlags::TRUNC) {
+            inode.told.forget();
+        }
         if args.kill_privileges && host_flags.contains(OFlags::TRUNC) {
             clear_set_id(&fd)?;
         }

@@ -12,7 +12,6 @@ use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::clock::Moment;
 use super::inode::{Descriptor, Inode};
 use super::root::one_component;
 use super::stat::Stat;
@@ -42,8 +41,10 @@ impl RemoveOperations for Passthrough {
         let flags = RenameFlags::from_bits(to.flags)
             .filter(|flags| known.contains(*flags))
             .ok_or(Errno::INVAL)?;
-        let (parent, directory) = self.directory(request.node)?;
-        let (new_parent, new_directory) = self.directory(to.parent)?;
+        // Both, so that a task that is refused is refused for both at once.
+        let from = self.coherent_directory(request.node, &request.caller);
+        let (new_parent, new_directory) = self.coherent_directory(to.parent, &request.caller)?;
+        let (parent, directory) = from?;
         let moved = self.affected(&parent, &directory, name);
         let replaced = self.affected(&new_parent, &new_directory, to.name);
         if flags.is_empty() {
@@ -78,23 +79,22 @@ impl Passthrough {
             // rename(2): two names of one file stay as they are.
             return;
         }
-        let now = Moment::now();
         if let Some(Affected { inode, .. }) = replaced {
             inode.forget_name(new_parent.number, new_name);
             if flags.contains(RenameFlags::EXCHANGE) {
-                inode.told_name(parent.number, name, now);
+                self.told_name(&inode, parent, name);
             }
         }
         if let Some(Affected { inode, .. }) = moved {
             inode.forget_name(parent.number, name);
-            inode.told_name(new_parent.number, new_name, now);
+            self.told_name(&inode, new_parent, new_name);
         }
     }
 
     fn remove(&self, request: &Request<'_>, name: &CStr, flags: AtFlags) -> Result<()> {
         self.writable()?;
         one_component(name)?;
-        let (parent, directory) = self.directory(request.node)?;
+        let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
         let affected = self.affected(&parent, &directory, name);
         rustix::fs::unlinkat(&*directory, name, flags)?;
         if let Some(affected) = affected {

@@ -23,7 +23,7 @@ impl XattrOperations for Passthrough {
         self.serves_xattr(name)?;
         self.writable()?;
         let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
-        self.with_path(request.node, |path| {
+        self.with_path_to_change(request.node, |path| {
             rustix::fs::setxattr(path, name, args.value, flags)?;
             if args.clear_set_gid {
                 // The host sees this process set the ACL, which may keep the
@@ -68,7 +68,7 @@ impl XattrOperations for Passthrough {
     fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
         self.serves_xattr(name)?;
         self.writable()?;
-        self.with_path(request.node, |path| rustix::fs::removexattr(path, name))
+        self.with_path_to_change(request.node, |path| rustix::fs::removexattr(path, name))
     }
 }
 
@@ -88,8 +88,18 @@ impl Passthrough {
 
     /// Hands `act` a path that leads to the inode itself.
     fn with_path<T>(&self, number: NodeId, act: impl FnOnce(&CStr) -> Result<T>) -> Result<T> {
-        let inode = self.inodes.get(number)?;
-        let descriptor = self.descriptor(&inode)?;
+        let (_, descriptor) = self.node(number)?;
+        set_thread_apart(self.root.proc())?;
+        act(FdName::of(&*descriptor).as_c_str())
+    }
+
+    /// As [`with_path`](Self::with_path), for changing the inode.
+    fn with_path_to_change<T>(
+        &self,
+        number: NodeId,
+        act: impl FnOnce(&CStr) -> Result<T>,
+    ) -> Result<T> {
+        let (_, descriptor) = self.node_to_change(number, None)?;
         set_thread_apart(self.root.proc())?;
         act(FdName::of(&*descriptor).as_c_str())
     }

@@ -207,6 +207,7 @@ fn set_id_bits_go_when_a_write_asks_for_it() {
     assert_eq!(kept, if asked { 0o6755 } else { 0o755 });
     assert_eq!(share.attributes(inode).unwrap().mode & 0o7777, 0o755);
     std::fs::set_permissions(share.path("f"), mode(0o4755)).unwrap();
+    assert_eq!(share.walk("f"), Ok(inode));
     let flags = (libc::O_WRONLY | libc::O_TRUNC).cast_unsigned();
     share
         .fs

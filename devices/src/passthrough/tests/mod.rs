@@ -2,6 +2,8 @@
 //! server calls it.
 
 mod attributes;
+mod coherence;
+mod confinement;
 mod escape;
 mod exhaustion;
 mod files;

@@ -1,0 +1,271 @@
+//! Whether what the guest has in its cache is true: close-to-open.
+//!
+//! With `cache=auto` the guest may use a name and the attributes of a node for
+//! a second without asking. What it opens has nevertheless to be what is there
+//! at that time. The answer to OPEN cannot say so, but it can refuse: on
+//! `ESTALE` Linux walks the path again, once, and asks for each name on it
+//! (`LOOKUP_REVAL` in `do_filp_open`, `retry_estale` elsewhere), which brings
+//! the attributes along. So before a node is opened, or a directory changed,
+//!
+//! * every name by which the guest may know the node without asking has to
+//!   lead to it, from the root or from the nearest directory that it has to ask
+//!   for down. A name that the guest itself removed is none of them.
+//! * a file's size, mode, owner and time of modification have to be those that
+//!   the guest was told last, unless it changed the file itself since: then it
+//!   asks by itself, or has what the host had when it closed the file.
+//!
+//! A task is refused once (see `refusals`). What this cannot do is left to the
+//! timeout: `stat` may be a second late, and so may the time of last change and
+//! the number of links of an open file.
+
+use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::clock::Moment;
+use super::config::CachePolicy;
+use super::finding::{DEEPEST, astray};
+use super::handle::Open;
+use super::inode::{Inode, Place};
+use super::names::{Name, Names};
+use super::stat::{Kind, Stat};
+use crate::filesystem::{Caller, ROOT, Result};
+
+/// The guest counts from when it gets an answer, by a clock of its own.
+const LATE: u32 = 2;
+
+/// The attributes that the guest was told last, and when: a hash of them in the
+/// upper 40 bits, and the time in units of 64 milliseconds. 0 for none.
+#[derive(Debug, Default)]
+pub(super) struct Told(AtomicU64);
+
+const TIME_BITS: u32 = 24;
+const TIME_UNIT: u64 = 64;
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+
+impl Told {
+    fn hash(status: &Stat) -> u64 {
+        let raw = &status.raw;
+        let mtime = (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec);
+        let mut hasher = DefaultHasher::new();
+        (raw.stx_size, mtime, raw.stx_mode, raw.stx_uid, raw.stx_gid).hash(&mut hasher);
+        // Never 0, which is none.
+        (hasher.finish() | (1 << TIME_BITS)) & !TIME_MASK
+    }
+
+    fn set(&self, status: &Stat, now: Moment) {
+        let time = (now.milliseconds() / TIME_UNIT) & TIME_MASK;
+        self.0.store(Self::hash(status) | time, Ordering::Relaxed);
+    }
+
+    /// The guest changed the file, and knows that what it was told is old.
+    pub(super) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether the guest may still trust something else than `status`.
+    fn contradicts(&self, status: &Stat, now: Moment, trusted: Duration) -> bool {
+        let told = self.0.load(Ordering::Relaxed);
+        let time = now.milliseconds() / TIME_UNIT;
+        let age = time.wrapping_sub(told) & TIME_MASK;
+        told != 0
+            && Duration::from_millis(age * TIME_UNIT) <= trusted
+            && told & !TIME_MASK != Self::hash(status)
+    }
+}
+
+/// Names that the guest may use without asking.
+fn trusted(names: &Names, now: Moment, trust: Duration) -> impl Iterator<Item = &Name> {
+    names.iter().filter(move |name| name.told.age(now) <= trust)
+}
+
+/// Where a name leads.
+#[allow(clippy::large_enum_variant, reason = "lives for a moment")]
+enum Leads {
+    Here(Stat),
+    Elsewhere,
+    /// The guest has forgotten a directory on the way, so it cannot come by it.
+    Nowhere,
+}
+
+impl Passthrough {
+    /// For how long a name or attribute may be in the guest's cache that must
+    /// be true when something is opened by it; `None` when nothing is promised
+    /// or the guest always asks.
+    fn trust(&self) -> Option<Duration> {
+        let cache = self.config.cache;
+        (cache == CachePolicy::Auto).then(|| cache.entry_timeout() * LATE)
+    }
+
+    /// Makes sure that the guest does not take `inode` for what is elsewhere by
+    /// now. Gives its status when that was seen by the way, which also shows
+    /// that the node is under the share.
+    pub(super) fn coherent(&self, inode: &Arc<Inode>, caller: &Caller) -> Result<Option<Stat>> {
+        let Some(trust) = self.trust().filter(|_| inode.number != ROOT) else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let place = inode.place();
+        let names: Vec<Name> = trusted(&place.names, now, trust).cloned().collect();
+        let dropped = place.names.dropped();
+        drop(place);
+        let mut seen = None;
+        for name in &names {
+            match self.leads(name, inode, now, trust)? {
+                Leads::Here(status) => seen = Some(status),
+                Leads::Elsewhere => self.blame(name, inode, caller, now, trust)?,
+                Leads::Nowhere => {}
+            }
+        }
+        if dropped.is_some_and(|told| told.age(now) <= trust) {
+            self.refuse_once(inode, caller, now)?;
+        }
+        Ok(seen)
+    }
+
+    /// As [`coherent`](Self::coherent), for a file that is to be opened.
+    pub(super) fn coherent_file(&self, inode: &Arc<Inode>, caller: &Caller) -> Result<bool> {
+        let Some(status) = self.coherent(inode, caller)? else {
+            return Ok(false);
+        };
+        let now = self.clock.now();
+        if let Some(trust) = self.trust()
+            && inode.told.contradicts(&status, now, trust)
+        {
+            self.refuse_once(inode, caller, now)?;
+        }
+        Ok(true)
+    }
+
+    /// Makes sure that `name`, which is not in `directory`, is not in what the
+    /// guest takes the directory for either. Only then: Linux does not look
+    /// again for the `ESTALE` of a LOOKUP that comes before MKDIR, but for the
+    /// one of MKDIR itself.
+    pub(super) fn coherently_missing(
+        &self,
+        directory: &Arc<Inode>,
+        name: &CStr,
+        caller: &Caller,
+    ) -> Result<()> {
+        let Some(trust) = self.trust().filter(|_| directory.number != ROOT) else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        let own = trusted(&directory.place().names, now, trust)
+            .next()
+            .cloned();
+        let Some(own) = own else { return Ok(()) };
+        if !matches!(self.leads(&own, directory, now, trust)?, Leads::Elsewhere) {
+            return Ok(());
+        }
+        let asked_for =
+            |_: &Inode, place: &Place| trusted(&place.names, now, trust).next().is_none();
+        let way = self.way(directory.number, asked_for)?;
+        let base = self.descriptor(&way.base)?;
+        match self.follow(&*base, &way, Some(name)) {
+            Ok(_) => self.blame(&own, directory, caller, now, trust),
+            Err(Errno::STALE) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn leads(&self, name: &Name, inode: &Inode, now: Moment, trust: Duration) -> Result<Leads> {
+        let asked_for =
+            |_: &Inode, place: &Place| trusted(&place.names, now, trust).next().is_none();
+        let Ok(way) = self.way(name.parent, asked_for) else {
+            return Ok(Leads::Nowhere);
+        };
+        let base = self.descriptor(&way.base)?;
+        self.confine(&way.base, &*base)?;
+        let status = if way.is_empty() {
+            Stat::of_child(&*base, &name.name)
+        } else {
+            self.follow(&*base, &way, None)
+                .and_then(|directory| Stat::of_child(directory, &name.name))
+        };
+        match status.map_err(astray) {
+            Ok(status) if inode.mount.identity(&status) == inode.identity => {
+                Ok(Leads::Here(status))
+            }
+            Ok(_) | Err(Errno::STALE) => Ok(Leads::Elsewhere),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Finds out which name on the way to `name` is not true, and refuses what
+    /// the task wants with the node that it thinks is there.
+    fn blame(
+        &self,
+        name: &Name,
+        inode: &Arc<Inode>,
+        caller: &Caller,
+        now: Moment,
+        trust: Duration,
+    ) -> Result<()> {
+        let mut links = vec![(Arc::clone(inode), name.clone())];
+        let mut at = self.inodes.get(name.parent)?;
+        while at.number != ROOT && links.len() < DEEPEST {
+            let name = trusted(&at.place().names, now, trust).next().cloned();
+            let Some(name) = name else { break };
+            let parent = self.inodes.get(name.parent)?;
+            links.push((at, name));
+            at = parent;
+        }
+        for (node, name) in links.into_iter().rev() {
+            let directory = self.descriptor(&at)?;
+            let status = Stat::of_child(&*directory, &name.name);
+            if !status.is_ok_and(|s| node.mount.identity(&s) == node.identity) {
+                self.refuse_once(&node, caller, now)?;
+            }
+            at = node;
+        }
+        Ok(())
+    }
+
+    fn refuse_once(&self, inode: &Inode, caller: &Caller, now: Moment) -> Result<()> {
+        if self.refusals.excuse(caller.pid, inode.number, now) {
+            return Ok(());
+        }
+        let directory = inode.kind == Kind::Directory;
+        let refusals = &self.refusals;
+        refusals.refuse(caller.pid, inode.number, directory, now);
+        Err(Errno::STALE)
+    }
+
+    /// The guest is told that an entry leads to `inode`.
+    pub(super) fn told_name(&self, inode: &Inode, parent: &Inode, name: &CStr) {
+        inode.told_name(parent.number, name, self.clock.now());
+        if inode.kind == Kind::Directory {
+            self.refusals.told(inode.number);
+        }
+    }
+
+    /// The guest is told a node's attributes.
+    pub(super) fn told_attributes(&self, inode: &Inode, status: &Stat) {
+        if inode.kind == Kind::Regular && self.trust().is_some() {
+            // With a write-back cache it trusts its own.
+            if !self.agreement().writeback_cache {
+                inode.told.set(status, self.clock.now());
+            }
+        }
+    }
+
+    /// The guest closes a file. If it wrote to it, it now has what the host
+    /// has.
+    pub(super) fn told_by_closing(&self, open: &Open) {
+        if open.inode.told.is_none()
+            && let Ok(status) = Stat::of(open.host())
+        {
+            self.told_attributes(&open.inode, &status);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Tasks that were told to look again.
+//!
+//! `ESTALE` makes Linux walk a path a second time, and then it asks for every
+//! name on it. What that task does with the same node after that is its will:
+//! it came there by an open directory, by `/proc/self/fd`, or by names that
+//! are true now. A second `ESTALE` would reach the program.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::clock::Moment;
+use crate::filesystem::NodeId;
+
+/// How long a task may take to come back.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many refusals are remembered. A guest that has more at once loses some,
+/// and a program of its sees `ESTALE`.
+const MOST: usize = 256;
+
+#[derive(Debug)]
+struct Refusal {
+    task: u32,
+    node: NodeId,
+    directory: bool,
+    at: Moment,
+}
+
+/// All refusals of one share.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    list: Mutex<VecDeque<Refusal>>,
+    /// Length of the list, so that nobody waits for the lock of an empty one.
+    length: AtomicUsize,
+}
+
+impl Refusals {
+    /// Remembers that `task` was told that `node` is not what it takes it for.
+    pub(super) fn refuse(&self, task: u32, node: NodeId, directory: bool, at: Moment) {
+        let mut list = self.lock();
+        list.retain(|r| r.at.age(at) < PATIENCE && (r.task, r.node) != (task, node));
+        if list.len() >= MOST {
+            list.pop_front();
+        }
+        list.push_back(Refusal {
+            task,
+            node,
+            directory,
+            at,
+        });
+        self.length.store(list.len(), Ordering::Relaxed);
+    }
+
+    /// Whether `task` was told so a moment ago.
+    pub(super) fn excuse(&self, task: u32, node: NodeId, now: Moment) -> bool {
+        let same = |r: &Refusal| (r.task, r.node) == (task, node) && r.at.age(now) < PATIENCE;
+        !self.is_empty() && self.lock().iter().any(same)
+    }
+
+    /// `task` has come to the end of its way. What it was told of directories
+    /// stays: it may go on in one that it has open.
+    pub(super) fn arrived(&self, task: u32) {
+        self.forget(|r| r.task == task && !r.directory);
+    }
+
+    /// The guest is told anew where a directory is.
+    pub(super) fn told(&self, directory: NodeId) {
+        self.forget(|r| r.node == directory && r.directory);
+    }
+
+    fn forget(&self, which: impl Fn(&Refusal) -> bool) {
+        if self.is_empty() {
+            return;
+        }
+        let mut list = self.lock();
+        list.retain(|r| !which(r));
+        self.length.store(list.len(), Ordering::Relaxed);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length.load(Ordering::Relaxed) == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Refusal>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_milliseconds(seconds * 1000)
+    }
+
+    #[test]
+    fn a_task_is_excused_for_the_node_it_was_told_of() {
+        let refusals = Refusals::default();
+        refusals.refuse(7, 100, false, at(10));
+
+        assert!(refusals.excuse(7, 100, at(10)));
+        assert!(refusals.excuse(7, 100, at(14)));
+        assert!(!refusals.excuse(7, 100, at(15)));
+        assert!(!refusals.excuse(8, 100, at(10)));
+        assert!(!refusals.excuse(7, 101, at(10)));
+    }
+
+    #[test]
+    fn it_ends_for_a_file_with_the_way_and_for_a_directory_with_what_is_told() {
+        let refusals = Refusals::default();
+        for (node, directory) in [(1, false), (2, true)] {
+            refusals.refuse(7, node, directory, at(10));
+            refusals.refuse(8, node, directory, at(10));
+        }
+
+        refusals.arrived(7);
+        assert!(!refusals.excuse(7, 1, at(10)) && refusals.excuse(8, 1, at(10)));
+        assert!(refusals.excuse(7, 2, at(10)));
+        refusals.told(1);
+        assert!(refusals.excuse(8, 1, at(10)));
+        refusals.told(2);
+        assert!(!refusals.excuse(7, 2, at(10)) && !refusals.excuse(8, 2, at(10)));
+        refusals.arrived(8);
+        assert!(refusals.is_empty());
+    }
+
+    #[test]
+    fn the_newest_are_kept() {
+        let refusals = Refusals::default();
+        for task in 0..1000 {
+            refusals.refuse(task, 1, false, at(10));
+        }
+
+        assert_eq!(refusals.lock().len(), MOST);
+        assert!(refusals.excuse(999, 1, at(10)) && !refusals.excuse(0, 1, at(10)));
+        refusals.refuse(1, 1, false, at(20));
+        assert_eq!(refusals.lock().len(), 1);
+    }
+}
