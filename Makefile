@@ -68,6 +68,7 @@ unit: setup
 	$(CARGO) test --workspace --locked
 
 e2e: build kernels
+	$(CARGO) test --locked -p tests --test lab -- --test-threads=1
 	$(CARGO) test --locked -p tests --test e2e
 
 # What others wrote: every suite on every file system in every cache mode, for
@@ -101,7 +102,7 @@ compare: build
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p tests --test e2e -- -D warnings
+	$(CARGO) clippy --locked -p tests --test e2e --test lab -- -D warnings
 
 fmt:
 	$(CARGO) fmt --all

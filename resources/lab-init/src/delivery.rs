@@ -2,13 +2,13 @@
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use lab_init::{BUSYBOX, Content, Delivery};
+use lab_init::{Attributes, BUSYBOX, Content, Delivery};
 
 use crate::{drive, tar};
 
@@ -45,12 +45,7 @@ fn unpack(delivery: &Delivery, drive: &mut File) -> Result<()> {
     drive.seek(SeekFrom::Start(delivery.region.offset))?;
     let mut source = drive.take(delivery.region.length);
     match delivery.content {
-        Content::File {
-            mode,
-            uid,
-            gid,
-            modified,
-        } => {
+        Content::File(attributes) => {
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent)?;
             }
@@ -62,9 +57,7 @@ fn unpack(delivery: &Delivery, drive: &mut File) -> Result<()> {
                     delivery.region.length
                 );
             }
-            chown(to, Some(uid), Some(gid))?;
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.set_times(FileTimes::new().set_modified(time(modified)?))?;
+            apply(&attributes, &file)?;
         }
         Content::Tree => {
             fs::create_dir_all(to)?;
@@ -82,6 +75,14 @@ fn unpack(delivery: &Delivery, drive: &mut File) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Gives `file`, which may be a directory, its attributes.
+pub(crate) fn apply(attributes: &Attributes, file: &File) -> Result<()> {
+    fchown(file, Some(attributes.uid), Some(attributes.gid))?;
+    file.set_permissions(fs::Permissions::from_mode(attributes.mode))?;
+    let times = FileTimes::new().set_modified(time(attributes.modified)?);
+    Ok(file.set_times(times)?)
 }
 
 fn time((seconds, nanoseconds): (i64, u32)) -> Result<SystemTime> {

@@ -20,7 +20,8 @@ pub(crate) fn open_for_writing(serial: &str) -> Result<File> {
     file.with_context(|| format!("cannot open {}", path.display()))
 }
 
-fn find(serial: &str) -> Result<PathBuf> {
+/// The block device of that serial number.
+pub(crate) fn find(serial: &str) -> Result<PathBuf> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         for disk in fs::read_dir("/sys/block").context("cannot list the drives")? {

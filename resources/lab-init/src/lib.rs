@@ -66,7 +66,9 @@ impl Port {
 pub struct Plan {
     /// Kernel modules in the order in which they have to be loaded.
     pub modules: Vec<Module>,
-    /// What to unpack before the command starts.
+    /// Disks to mount, an outer directory before those in it.
+    pub disks: Vec<Disk>,
+    /// What to unpack after that and before the command starts.
     pub deliveries: Vec<Delivery>,
     /// Directories to create where nothing was delivered.
     pub directories: Vec<OsString>,
@@ -93,6 +95,32 @@ pub struct Module {
     pub parameters: String,
 }
 
+/// A directory on an ext4 disk of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Disk {
+    /// The drive's serial number.
+    pub serial: String,
+    /// Where to mount it: an absolute path.
+    pub to: OsString,
+    /// What the file system's own root does not have of the directory.
+    pub attributes: Attributes,
+    /// Whether `lost+found` belongs to the directory.
+    pub has_lost_found: bool,
+}
+
+/// The attributes of a file or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Permission bits, `st_mode & 0o7777`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time, seconds since 1970 and nanoseconds.
+    pub modified: (i64, u32),
+}
+
 /// Something on the drive [`DRIVE_IN`] and the place it goes to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Delivery {
@@ -109,16 +137,7 @@ pub struct Delivery {
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
     /// The bytes of one regular file.
-    File {
-        /// Permission bits, `st_mode & 0o7777`.
-        mode: u32,
-        /// Owner.
-        uid: u32,
-        /// Group.
-        gid: u32,
-        /// Modification time, seconds since 1970 and nanoseconds.
-        modified: (i64, u32),
-    },
+    File(Attributes),
     /// A POSIX tar archive of a directory's content.
     Tree,
 }

@@ -3,12 +3,13 @@
 //! The lab is the emulated machine that the host's `lab` command starts where
 //! `/dev/kvm` cannot run Linux guests. This program is its whole userland: it
 //! reads the plan from the initramfs, loads the modules that make `/dev/kvm`
-//! and the drives appear, unpacks what the host sent, runs one command with
+//! and the drives appear, mounts and unpacks what the host sent, runs one command with
 //! its streams connected to the host's, hands back what changed, and stops.
 
 mod collection;
 mod command;
 mod delivery;
+mod disk;
 mod drive;
 mod mounts;
 mod ports;
@@ -83,6 +84,7 @@ fn serve() -> Result<()> {
 
 fn follow(plan: &Plan, ports: &Ports) -> Result<()> {
     mounts::enter_new_root(plan.root_percent)?;
+    disk::mount_all(&plan.disks)?;
     delivery::unpack_all(&plan.deliveries)?;
     for directory in plan.directories.iter().chain([&plan.cwd]) {
         fs::create_dir_all(directory)

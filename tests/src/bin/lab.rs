@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use lab_init::TOOLS_PATH;
 use tests::lab::{FAILED, Order, Timing, vmm_run};
 
 /// Runs a command in an emulated machine with working KVM
@@ -41,6 +42,9 @@ struct Exec {
     /// Copy a file or directory in, to the same absolute path or another one
     #[arg(long = "in", value_name = "HOSTPATH[:LABPATH]")]
     inputs: Vec<OsString>,
+    /// Put a directory in on an ext4 disk of its own, as --in does from 256 MiB on
+    #[arg(long = "drive", value_name = "HOSTDIR[:LABDIR]")]
+    drives: Vec<OsString>,
     /// Copy a program of the host in, with the libraries it needs
     #[arg(long = "program", value_name = "PATH")]
     programs: Vec<PathBuf>,
@@ -145,6 +149,21 @@ impl Exec {
         order.cwd = self.cwd;
         for input in &self.inputs {
             order.inputs.push(input_paths(input)?);
+        }
+        for drive in &self.drives {
+            let (host, lab) = input_paths(drive)?;
+            if !host.is_dir() {
+                bail!("--drive {}: not a directory", drive.display());
+            }
+            if Path::new(TOOLS_PATH).starts_with(&lab) {
+                bail!(
+                    "--drive {}: a mount at {} would hide the lab's own tools; \
+                     add :LABDIR with another directory",
+                    drive.display(),
+                    lab.display()
+                );
+            }
+            order.disks.push((host, lab));
         }
         for output in &self.outputs {
             let path = std::path::absolute(output)?;

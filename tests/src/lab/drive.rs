@@ -4,14 +4,14 @@
 //! Both are sparse files without a name, so nothing is left to remove.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use lab_init::{Collection, Content, Delivery, Region};
+use lab_init::{Attributes, Collection, Content, Delivery, Region};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2, unlinkat};
 
 /// What the drive out can take, in bytes. Sparse: it costs what is written.
@@ -51,15 +51,7 @@ impl DriveIn {
                 File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
             io::copy(&mut source, &mut self.file)
                 .with_context(|| format!("cannot copy {}", from.display()))?;
-            Content::File {
-                mode: metadata.mode() & 0o7777,
-                uid: metadata.uid(),
-                gid: metadata.gid(),
-                modified: (
-                    metadata.mtime(),
-                    u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-                ),
-            }
+            Content::File(attributes_of(&metadata))
         } else {
             bail!("{} is neither a file nor a directory", from.display());
         };
@@ -84,6 +76,19 @@ impl DriveIn {
         let length = self.file.metadata()?.len();
         self.file.set_len(length.max(1).next_multiple_of(SECTOR))?;
         Ok((self.file, self.deliveries))
+    }
+}
+
+/// What is told of a file or directory apart from its content.
+pub(super) fn attributes_of(metadata: &Metadata) -> Attributes {
+    Attributes {
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        modified: (
+            metadata.mtime(),
+            u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+        ),
     }
 }
 

@@ -13,6 +13,8 @@ use anyhow::{Context, Result};
 use lab_init::{DRIVE_IN, DRIVE_OUT, Port};
 use rustix::io::FdFlags;
 
+use super::disk::Disk;
+
 /// How QEMU runs the lab's processors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timing {
@@ -32,6 +34,7 @@ pub(super) struct Parts<'a> {
     pub(super) initramfs: &'a File,
     pub(super) drive_in: &'a File,
     pub(super) drive_out: &'a File,
+    pub(super) disks: &'a [Disk],
     pub(super) memory_mib: u64,
     pub(super) cpus: u8,
     pub(super) timing: Timing,
@@ -113,19 +116,10 @@ impl Machine {
             let inherited = rustix::io::fcntl_setfd(stream.as_fd(), FdFlags::empty());
             inherited.context("cannot pass a socket to QEMU")?;
         }
-        for (serial, file, options) in [
-            (DRIVE_IN, parts.drive_in, ",readonly=on"),
-            (DRIVE_OUT, parts.drive_out, ""),
-        ] {
-            let path = path_of(file);
-            command.args([
-                "-drive",
-                &format!("if=none,id={serial},format=raw,cache=unsafe,file={path}{options}"),
-            ]);
-            command.args([
-                "-device",
-                &format!("virtio-blk-pci,drive={serial},serial={serial}"),
-            ]);
+        add_drive(&mut command, DRIVE_IN, parts.drive_in, ",readonly=on");
+        add_drive(&mut command, DRIVE_OUT, parts.drive_out, "");
+        for disk in parts.disks {
+            add_drive(&mut command, &disk.mount.serial, &disk.image, "");
         }
         command.args(parts.extra_arguments);
         let child = command
@@ -179,8 +173,22 @@ impl Drop for Machine {
     }
 }
 
+/// Nothing that is on a drive outlives the lab, so nothing need be on the host's
+/// disk.
+fn add_drive(command: &mut Command, serial: &str, file: &File, options: &str) {
+    let path = path_of(file);
+    command.args([
+        "-drive",
+        &format!("if=none,id={serial},format=raw,cache=unsafe,file={path}{options}"),
+    ]);
+    command.args([
+        "-device",
+        &format!("virtio-blk-pci,drive={serial},serial={serial}"),
+    ]);
+}
+
 /// A path that opens a file that has no name, as long as this process lives.
-fn path_of(file: &File) -> String {
+pub(super) fn path_of(file: &File) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
 }
 

@@ -27,6 +27,7 @@
 
 mod archive;
 pub mod debian;
+mod disk;
 mod drive;
 mod initramfs;
 mod libraries;
@@ -42,10 +43,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use lab_init::{BUSYBOX, Ending, Module, Plan, Port};
+use lab_init::{BUSYBOX, Ending, Module, Plan, Port, TOOLS_PATH};
 
 pub use machine::Timing;
 
+use disk::{Disk, Size};
 use drive::{DriveIn, DriveOut};
 use machine::{Machine, Parts};
 use session::End;
@@ -75,8 +77,11 @@ pub struct Order {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory.
     pub cwd: PathBuf,
-    /// Files and directories to copy in: (host, lab).
+    /// Files and directories to copy in: (host, lab). A directory that takes more
+    /// than 256 MiB goes in on a disk, the rest into the lab's memory.
     pub inputs: Vec<(PathBuf, PathBuf)>,
+    /// Directories to put on a disk whatever their size: (host, lab).
+    pub disks: Vec<(PathBuf, PathBuf)>,
     /// Directories that have to exist.
     pub directories: Vec<PathBuf>,
     /// Programs of the host, copied with the libraries they need to the same
@@ -113,6 +118,7 @@ impl Order {
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             inputs: Vec::new(),
+            disks: Vec::new(),
             directories: Vec::new(),
             programs: Vec::new(),
             outputs: Vec::new(),
@@ -149,13 +155,23 @@ impl Order {
                 );
             }
         }
-        let (drive_in, deliveries, size) = self.pack()?;
+        let (disks, inputs) = self.sort_inputs()?;
+        let disks = disks
+            .iter()
+            .enumerate()
+            .map(|(index, (host, lab))| Disk::new(index, host, lab))
+            .collect::<Result<Vec<_>>>()?;
+        let (drive_in, deliveries, size) = self.pack(&inputs)?;
         let mut drive_out = DriveOut::new()?;
-        let names: Vec<&str> = MODULES.iter().map(|(name, _)| *name).collect();
+        let mut names: Vec<&str> = MODULES.iter().map(|(name, _)| *name).collect();
+        if !disks.is_empty() {
+            names.push("ext4");
+        }
         let files = kernel.resolve(&names)?;
         let terminal = terminal::wanted();
         let plan = Plan {
             modules: plan_modules(&files),
+            disks: disks.iter().map(|disk| disk.mount.clone()).collect(),
             deliveries,
             directories: self.directories.iter().map(Into::into).collect(),
             collections: self.outputs.iter().map(|(lab, _)| lab.into()).collect(),
@@ -173,6 +189,7 @@ impl Order {
                 initramfs: &initramfs,
                 drive_in: &drive_in,
                 drive_out: drive_out.file(),
+                disks: &disks,
                 memory_mib: self
                     .memory_mib
                     .unwrap_or_else(|| memory_for(size) + self.guest_mib),
@@ -231,14 +248,43 @@ impl Order {
         })
     }
 
-    /// Everything that goes in, on its drive.
-    fn pack(&self) -> Result<(std::fs::File, Vec<lab_init::Delivery>, u64)> {
+    /// What goes in on a disk, and what on the drive that is unpacked. What is
+    /// inside a directory with a disk is there already.
+    fn sort_inputs(&self) -> Result<(Paths, Paths)> {
+        let mut disks = self.disks.clone();
+        let mut others = Paths::new();
+        for (host, lab) in &self.inputs {
+            // A mount there would hide what the lab itself needs.
+            let mountable = !Path::new(TOOLS_PATH).starts_with(lab);
+            let large = mountable
+                && host.is_dir()
+                && Size::of(host)
+                    .with_context(|| format!("cannot look through {}", host.display()))?
+                    .bytes
+                    > disk::LARGE;
+            let pair = (host.clone(), lab.clone());
+            if large { &mut disks } else { &mut others }.push(pair);
+        }
+        // The outer directory first: what is mounted later is seen.
+        disks.sort_by_key(|(_, lab)| lab.components().count());
+        let mut outer = Paths::new();
+        for disk in disks {
+            if !is_inside(&disk, &outer) {
+                outer.push(disk);
+            }
+        }
+        others.retain(|input| !is_inside(input, &outer));
+        Ok((outer, others))
+    }
+
+    /// Everything else that goes in, on its drive.
+    fn pack(&self, inputs: &Paths) -> Result<(std::fs::File, Vec<lab_init::Delivery>, u64)> {
         let mut drive = DriveIn::new()?;
         match static_busybox()? {
             Some(busybox) => drive.add(&busybox, Path::new(BUSYBOX))?,
             None => eprintln!("lab: no shell in the lab; try apt-get install busybox-static"),
         }
-        for (host, lab) in &self.inputs {
+        for (host, lab) in inputs {
             drive.add(host, lab)?;
         }
         for program in &self.programs {
@@ -251,6 +297,19 @@ impl Order {
         let (file, deliveries) = drive.finish()?;
         Ok((file, deliveries, size))
     }
+}
+
+/// Pairs of a host's path and the lab's.
+type Paths = Vec<(PathBuf, PathBuf)>;
+
+/// Whether one of `disks` brings `input` to where it belongs.
+fn is_inside((host, lab): &(PathBuf, PathBuf), disks: &Paths) -> bool {
+    disks.iter().any(|(disk_host, disk_lab)| {
+        match (host.strip_prefix(disk_host), lab.strip_prefix(disk_lab)) {
+            (Ok(from), Ok(to)) => from == to,
+            _ => false,
+        }
+    })
 }
 
 /// The host's busybox, if it runs without any library.
@@ -311,4 +370,39 @@ fn ports() -> Result<Ends> {
         theirs.push((port, their));
     }
     Ok((ours, theirs))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn pair(path: &Path) -> (PathBuf, PathBuf) {
+        (path.to_owned(), path.to_owned())
+    }
+
+    #[test]
+    fn a_large_directory_gets_a_disk_and_what_is_in_it_none() {
+        let small = tempfile::tempdir().unwrap();
+        let large = tempfile::tempdir().unwrap();
+        let inner = large.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let file = std::fs::File::create(inner.join("file")).unwrap();
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 257 << 20).unwrap();
+        let mut order = Order::new(Vec::new());
+        order.inputs = vec![
+            pair(&inner),
+            pair(&inner.join("file")),
+            pair(small.path()),
+            pair(large.path()),
+        ];
+        let (disks, others) = order.sort_inputs().unwrap();
+        assert_eq!(disks, [pair(large.path())]);
+        assert_eq!(others, [pair(small.path())]);
+        order.disks = vec![pair(small.path())];
+        order.inputs = vec![(inner.clone(), PathBuf::from("/elsewhere"))];
+        let (disks, others) = order.sort_inputs().unwrap();
+        assert_eq!(disks.len(), 2);
+        assert_eq!(others, []);
+    }
 }
