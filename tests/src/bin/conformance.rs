@@ -13,6 +13,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tests::conformance::backend::{BACKENDS, Backend, Mounted};
 use tests::conformance::mode::{MODES, Mode, USERS, User};
+use tests::conformance::page;
 use tests::conformance::plan::{self, Filter, Item};
 use tests::conformance::results::{self, sentence};
 use tests::conformance::run::Place;
@@ -55,7 +56,7 @@ struct Cli {
     #[arg(long, value_parser = |name: &str| found(name, User::named(name)))]
     user: Vec<User>,
 
-    /// Write the results as a page to FILE
+    /// Write the results to the page FILE, and leave there what was not run
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
 }
@@ -133,8 +134,7 @@ fn run(cli: Cli) -> Result<bool> {
     };
     let results = run_all(&place, &plan)?;
     if let Some(file) = cli.results {
-        fs::write(&file, results::markdown(&results))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        page::update(&file, &results)?;
     }
     let mut unknown = 0;
     for result in &results {

@@ -10,11 +10,13 @@
 //! | [`plan`] | which of them are run together |
 //! | [`run`] | one suite in one place, to its outcomes |
 //! | [`known`] | the differences that have a reason |
-//! | [`results`] | all of it, as a table |
+//! | [`results`] | what came out, and what differs |
+//! | [`page`] | the table of all of it, which stays |
 
 pub mod backend;
 pub mod known;
 pub mod mode;
+pub mod page;
 pub mod plan;
 pub mod results;
 pub mod run;
