@@ -32,6 +32,7 @@ help:
 	@echo 'make test-debug  the same on kernels with KASAN, lockdep and kmemleak; not part of make test'
 	@echo 'make conformance  suites of others on native mounts, into tests/conformance/results.md; hours'
 	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
+	@echo '              (NEXT=yes: on the newest source that Debian has)'
 	@echo 'make check    formatting and lints'
 	@echo 'make fmt      format the code'
 	@echo
@@ -55,9 +56,10 @@ kernels: setup
 	    done; \
 	done
 
-# Looks only at what changed since it last passed.
+# Looks only at what changed since it last passed. NEXT=yes tries the newest source
+# that Debian has.
 series: setup
-	guest-kernel/check-series
+	guest-kernel/check-series $(if $(filter yes,$(NEXT)),--newest)
 
 run: build kernel
 	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share

@@ -53,7 +53,7 @@ const SUITE: Suite = Suite {
     debug: true,
 };
 
-const SUITES: [Suite; 20] = [
+const SUITES: [Suite; 22] = [
     Suite {
         name: "kunit_passes",
         tests: &["kunit", "messages"],
@@ -158,6 +158,20 @@ const SUITES: [Suite; 20] = [
         name: "writeback_survives_a_shortage_of_memory",
         tests: &["writeback", "messages"],
         shares: &[("data", "cache=auto")],
+        ..SUITE
+    },
+    Suite {
+        name: "dirty_data_is_no_hole",
+        tests: &["holes", "messages"],
+        shares: &[
+            ("written", "cache=always,writeback"),
+            ("mapped", "cache=auto"),
+        ],
+        ..SUITE
+    },
+    Suite {
+        name: "the_strategy_is_a_mount_option",
+        tests: &["options", "messages"],
         ..SUITE
     },
     Suite {

@@ -1,7 +1,7 @@
 //! The tables in the messages of a series: the same results as plain text.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -11,12 +11,10 @@ use super::results::{Cost, KernelResults, Outcome};
 use super::table::{errno, grouped, kib, more, per_mib, plain, size};
 
 /// The files of a series that have tables, and how many of [`tables`].
+/// They are known by the end of their names, since their numbers differ.
 const PLACES: [(&str, usize); 2] = [
-    ("0000-cover-letter.patch", 3),
-    (
-        "0008-virtiofs-choose-at-mount-how-args-are-bounced.patch",
-        1,
-    ),
+    ("-cover-letter.patch", 3),
+    ("-virtiofs-strategies-to-compare-with.patch", 1),
 ];
 
 /// The lengths of which the letter has the instructions.
@@ -31,7 +29,7 @@ const SHOWN: [u64; 3] = [64 << 10, 1 << 20, 64 << 20];
 pub fn update(series: &Path, before: Option<&KernelResults>, after: &KernelResults) -> Result<()> {
     let old = before.map_or_else(Vec::new, tables);
     for (file, count) in PLACES {
-        let path = series.join(file);
+        let path = ending(series, file)?;
         let new = &tables(after)[..count];
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -52,6 +50,19 @@ pub fn update(series: &Path, before: Option<&KernelResults>, after: &KernelResul
         }
     }
     Ok(())
+}
+
+/// The file of a series whose name ends so.
+fn ending(series: &Path, end: &str) -> Result<PathBuf> {
+    let entries =
+        fs::read_dir(series).with_context(|| format!("cannot read {}", series.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(end) {
+            return Ok(path);
+        }
+    }
+    bail!("no file of {} ends in {end}", series.display())
 }
 
 fn replaced(text: &str, old: &[String], new: &[String]) -> Result<String> {
