@@ -7,26 +7,26 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Page, Share, by, names};
+use super::fixture::{GUEST_ROOT, Page, Share, by, name, names};
 use crate::filesystem::ROOT;
 use crate::passthrough::Config;
 
 const INSIDE: &str = "PASSTHROUGH_TEST_LIMITED";
 
-#[test]
-fn nothing_vanishes_when_the_host_is_out_of_descriptors() {
+/// Runs `body` by running the test called `test` again in a process of its
+/// own.
+fn alone(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
-        return starve();
+        body();
+        println!("starved");
+        return;
     }
-    let test =
-        "passthrough::tests::exhaustion::nothing_vanishes_when_the_host_is_out_of_descriptors";
-
     let run = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", "--nocapture"])
+        .arg(format!("passthrough::tests::exhaustion::{test}"))
         .env(INSIDE, "1")
         .output()
         .unwrap();
-
     let said = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{said}");
     assert!(
@@ -35,17 +35,53 @@ fn nothing_vanishes_when_the_host_is_out_of_descriptors() {
     );
 }
 
-fn starve() {
+fn limit_descriptors(to: u64) {
     let limit = Rlimit {
-        current: Some(64),
-        maximum: Some(64),
+        current: Some(to),
+        maximum: Some(to),
     };
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn nothing_vanishes_when_the_host_is_out_of_descriptors() {
+    alone(
+        "nothing_vanishes_when_the_host_is_out_of_descriptors",
+        starve,
+    );
+}
+
+#[test]
+fn links_made_and_removed_do_not_use_descriptors_up() {
+    alone("links_made_and_removed_do_not_use_descriptors_up", || {
+        limit_descriptors(190);
+        let share = Share::with(Config {
+            file_handles: false,
+            ..Config::default()
+        });
+        let (from, to) = (
+            share.mkdir(ROOT, "from").unwrap().inode,
+            share.mkdir(ROOT, "to").unwrap().inode,
+        );
+        for n in 0..3000 {
+            let file = name(&n.to_string());
+            let (entry, opened) = share.create(from, &n.to_string()).unwrap();
+            share.release(entry.inode, &opened);
+            let to = by(&GUEST_ROOT, to);
+            share.fs.link(&to, &file, entry.inode).unwrap();
+            share.fs.unlink(&to, &file).unwrap();
+        }
+        assert_eq!(share.fs.inode_count(), 3002);
+    });
+}
+
+fn starve() {
     // A budget the limit cannot honour: only EMFILE says when to let go.
     let share = Share::with(Config {
         fd_budget: Some(100_000),
         ..Config::default()
     });
-    setrlimit(Resource::Nofile, limit).unwrap();
+    limit_descriptors(64);
     for n in 0..500 {
         std::fs::write(share.path(&n.to_string()), n.to_string()).unwrap();
     }
@@ -84,5 +120,4 @@ fn starve() {
     drop(taken);
     assert!(share.lookup(ROOT, "7").is_ok());
     assert!(share.create(ROOT, "new").is_ok());
-    println!("starved");
 }
