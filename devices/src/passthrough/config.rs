@@ -21,8 +21,9 @@ pub enum CachePolicy {
     /// Names and attributes for a day, data never: for trees whose layout is
     /// the guest's alone while the contents change outside.
     Metadata,
-    /// Names and attributes for a second; the data of a file is dropped when
-    /// it is opened again or its modification time changed (close-to-open).
+    /// Names and attributes for a second, and data until the file is opened
+    /// again or its modification time changed. Whatever is opened is what is
+    /// there on the host at that time (close-to-open).
     #[default]
     Auto,
     /// Everything for a day: for a tree that only this guest changes.

@@ -28,14 +28,15 @@
 //! under the share and nothing else.
 //!
 //! The host may move things meanwhile. A directory that it moves out of the
-//! share is `ESTALE` the next time the guest reaches for something in it (see
-//! `confinement`). A file that is moved out stays what it is to a guest that
-//! knows it already, for as long as it remembers it, as an open descriptor
-//! does for any process.
+//! share is `ESTALE` the next time the guest asks anything of it. A file has
+//! only names to be found by: once none that the guest knows leads to it, it is
+//! `ESTALE` to whoever wants to open, change or link it, until the guest has
+//! looked it up; what the guest has open it may go on using (see
+//! `confinement`).
 //!
 //! Inodes that were let go for want of descriptors come back by the kernel's
-//! file handle or by walking to them by name; in both ways their identity is
-//! verified, and a node that the host replaced is `ESTALE`.
+//! file handle, by a name, or by what the guest has open; always their identity
+//! is verified, and a node that the host replaced is `ESTALE` (see `finding`).
 //!
 //! # What a thread that serves requests needs
 //!
