@@ -2,18 +2,19 @@
 
 use std::fs::File;
 
+use elf::abi::{EM_X86_64, ET_EXEC, ET_REL, PT_LOAD};
+use elf::endian::AnyEndian;
+use elf::file::{Class, FileHeader, parse_ident};
+use elf::segment::{ProgramHeader, SegmentTable};
+
 use super::file::read_at_most;
 
+/// The whole header of a 64-bit file, and the part of it that every file has.
 const EHDR_SIZE: usize = 64;
+const IDENT_SIZE: usize = elf::abi::EI_NIDENT;
 const PHDR_SIZE: usize = 56;
 /// A `vmlinux` has about five program headers.
 const MAX_PHDRS: u16 = 64;
-const ELFCLASS64: u8 = 2;
-const ELFDATA2LSB: u8 = 1;
-const ET_REL: u16 = 1;
-const ET_EXEC: u16 = 2;
-const EM_X86_64: u16 = 62;
-const PT_LOAD: u32 = 1;
 /// Where the kernel's own mapping starts (`__START_KERNEL_map`): what tells a
 /// kernel from a static program, which is linked low.
 const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
@@ -44,24 +45,6 @@ pub(super) fn has_magic(head: &[u8]) -> bool {
     head.starts_with(b"\x7fELF")
 }
 
-fn u16_at(data: &[u8], at: usize) -> u16 {
-    data.get(at..)
-        .and_then(<[u8]>::first_chunk)
-        .map_or(0, |bytes| u16::from_le_bytes(*bytes))
-}
-
-fn u32_at(data: &[u8], at: usize) -> u32 {
-    data.get(at..)
-        .and_then(<[u8]>::first_chunk)
-        .map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-fn u64_at(data: &[u8], at: usize) -> u64 {
-    data.get(at..)
-        .and_then(<[u8]>::first_chunk)
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
 fn machine_name(machine: u16) -> String {
     match machine {
         3 => "32-bit x86".to_owned(),
@@ -84,35 +67,38 @@ impl ElfImage {
         head: &[u8],
         file_size: u64,
     ) -> std::io::Result<Result<Self, String>> {
-        if let Err(looks_like) = check_header(head) {
-            return Ok(Err(looks_like));
-        }
-        let count = u16_at(head, 56);
-        let table = read_at_most(file, u64_at(head, 32), usize::from(count) * PHDR_SIZE)?;
-        Ok(Self::from_table(u64_at(head, 24), &table, count, file_size))
+        let header = match header(head) {
+            Ok(header) => header,
+            Err(looks_like) => return Ok(Err(looks_like)),
+        };
+        let size = usize::from(header.e_phnum) * PHDR_SIZE;
+        let table = read_at_most(file, header.e_phoff, size)?;
+        Ok(Self::from_table(&header, &table, file_size))
     }
 
-    fn from_table(entry: u64, table: &[u8], count: u16, file_size: u64) -> Result<Self, String> {
-        if table.len() < usize::from(count) * PHDR_SIZE {
+    fn from_table(
+        header: &FileHeader<AnyEndian>,
+        table: &[u8],
+        file_size: u64,
+    ) -> Result<Self, String> {
+        if table.len() < usize::from(header.e_phnum) * PHDR_SIZE {
             return Err("a truncated ELF file".to_owned());
         }
-        let loads: Vec<&[u8]> = table
-            .chunks_exact(PHDR_SIZE)
-            .filter(|phdr| u32_at(phdr, 0) == PT_LOAD)
+        let loads: Vec<ProgramHeader> = SegmentTable::new(header.endianness, header.class, table)
+            .iter()
+            .filter(|phdr| phdr.p_type == PT_LOAD)
             .collect();
-        let runs_high = loads
-            .first()
-            .is_some_and(|phdr| u64_at(phdr, 16) >= KERNEL_MAP);
-        if !runs_high {
+        let entry = header.e_entry;
+        if loads.first().is_none_or(|phdr| phdr.p_vaddr < KERNEL_MAP) {
             return Err("an ELF program, not a vmlinux".to_owned());
         }
         let segments: Vec<Segment> = loads
             .iter()
             .map(|phdr| Segment {
-                file_offset: u64_at(phdr, 8),
-                file_size: u64_at(phdr, 32),
-                address: u64_at(phdr, 24),
-                memory_size: u64_at(phdr, 40),
+                file_offset: phdr.p_offset,
+                file_size: phdr.p_filesz,
+                address: phdr.p_paddr,
+                memory_size: phdr.p_memsz,
             })
             .collect();
         let complete = segments.iter().all(|segment| {
@@ -143,26 +129,28 @@ impl ElfImage {
     }
 }
 
-fn check_header(head: &[u8]) -> Result<(), String> {
-    if head.len() < EHDR_SIZE {
-        return Err("a truncated ELF file".to_owned());
-    }
-    let machine = u16_at(head, 18);
-    let wide = head.get(4) == Some(&ELFCLASS64) && head.get(5) == Some(&ELFDATA2LSB);
-    if machine != EM_X86_64 || !wide {
+/// The file's header, if it is one of a kernel for this machine.
+fn header(head: &[u8]) -> Result<FileHeader<AnyEndian>, String> {
+    let truncated = || "a truncated ELF file".to_owned();
+    let ident = head.get(..IDENT_SIZE).ok_or_else(truncated)?;
+    let tail = head.get(IDENT_SIZE..EHDR_SIZE).ok_or_else(truncated)?;
+    let header = parse_ident::<AnyEndian>(ident)
+        .and_then(|ident| FileHeader::parse_tail(ident, tail))
+        .map_err(|error| format!("an ELF file with a strange header ({error})"))?;
+    let is_little = header.endianness == AnyEndian::Little;
+    if header.e_machine != EM_X86_64 || header.class != Class::ELF64 || !is_little {
         return Err(format!(
             "an ELF file for {}; this machine is x86-64",
-            machine_name(machine)
+            machine_name(header.e_machine)
         ));
     }
-    match u16_at(head, 16) {
+    match header.e_type {
         ET_EXEC => {}
         ET_REL => return Err("an ELF object file or kernel module".to_owned()),
         _ => return Err("an ELF shared object or program".to_owned()),
     }
-    let count = u16_at(head, 56);
-    if usize::from(u16_at(head, 54)) != PHDR_SIZE || count == 0 || count > MAX_PHDRS {
+    if usize::from(header.e_phentsize) != PHDR_SIZE || !(1..=MAX_PHDRS).contains(&header.e_phnum) {
         return Err("an ELF file with strange program headers".to_owned());
     }
-    Ok(())
+    Ok(header)
 }

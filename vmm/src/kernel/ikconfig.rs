@@ -10,6 +10,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use flate2::read::{GzDecoder, MultiGzDecoder};
+use memchr::memmem;
 
 use super::config::KernelConfig;
 use super::elf::ElfImage;
@@ -92,7 +93,7 @@ fn after(mut from: impl Read, marker: &[u8], max: usize) -> Option<Vec<u8>> {
         if read == 0 && window.len() == carried {
             return None;
         }
-        if let Some(at) = find_bytes(&window, marker) {
+        if let Some(at) = memmem::find(&window, marker) {
             let mut found = window.split_off(at + marker.len());
             let rest = max.saturating_sub(found.len()) as u64;
             // The data after a kernel's payload may end in an error (padding,
@@ -104,19 +105,6 @@ fn after(mut from: impl Read, marker: &[u8], max: usize) -> Option<Vec<u8>> {
         let keep = window.len().min(marker.len() - 1);
         window.drain(..window.len() - keep);
     }
-}
-
-fn find_bytes(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    let (&first, rest) = needle.split_first()?;
-    let mut from = 0;
-    while let Some(at) = haystack[from..].iter().position(|&byte| byte == first) {
-        let tail = from + at + 1;
-        if haystack[tail..].starts_with(rest) {
-            return Some(tail - 1);
-        }
-        from = tail;
-    }
-    None
 }
 
 /// A part of a file as a reader that leaves the file's position alone.

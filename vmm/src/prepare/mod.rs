@@ -83,7 +83,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Busybox(#[from] busybox::Error),
     #[error(transparent)]
-    Pack(#[from] initramfs::cpio::TooLarge),
+    Pack(#[from] initramfs::cpio::Error),
     #[error("cannot read the initramfs {}", path.display())]
     Initramfs {
         path: PathBuf,

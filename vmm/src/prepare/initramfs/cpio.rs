@@ -1,9 +1,12 @@
-//! A writer of cpio archives in the form that the kernel unpacks as its
-//! initramfs (`Documentation/driver-api/early-userspace/buffer-format.rst`:
-//! newc, magic `070701`).
+//! The archive that the kernel unpacks as its initramfs
+//! (`Documentation/driver-api/early-userspace/buffer-format.rst`: newc).
 //!
 //! Uncompressed: the archive lives in memory for the time of the boot, and
 //! unpacking costs the guest more than copying.
+
+use std::io::{self, Write};
+
+use cpio::newc::{Builder, ModeFileType, trailer};
 
 /// An archive under construction.
 #[derive(Debug, Default)]
@@ -12,88 +15,76 @@ pub(crate) struct Archive {
     entries: u32,
 }
 
-/// What an entry is, as in `st_mode`.
-const S_IFCHR: u32 = 0o020_000;
-const S_IFDIR: u32 = 0o040_000;
-const S_IFREG: u32 = 0o100_000;
-const S_IFLNK: u32 = 0o120_000;
-
-/// An entry's contents do not fit the format's 32-bit size.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} is too large for an initramfs: it has {size} bytes")]
-pub(crate) struct TooLarge {
-    path: String,
-    size: usize,
+pub(crate) enum Error {
+    #[error("{path} is too large for an initramfs: it has {size} bytes")]
+    TooLarge { path: String, size: usize },
+    #[error("cannot pack {path} into an initramfs")]
+    Write { path: String, source: io::Error },
 }
 
 impl Archive {
     /// Adds a directory with permission bits `mode`. Parents come first.
-    pub(crate) fn directory(&mut self, path: &str, mode: u32) {
-        self.entry(path, S_IFDIR | mode, (0, 0), &[]);
+    pub(crate) fn directory(&mut self, path: &str, mode: u32) -> Result<(), Error> {
+        self.entry(path, ModeFileType::Directory, mode, (0, 0), &[])
     }
 
     /// Adds a file with permission bits `mode`.
-    pub(crate) fn file(&mut self, path: &str, mode: u32, contents: &[u8]) -> Result<(), TooLarge> {
-        if u32::try_from(contents.len()).is_err() {
-            return Err(TooLarge {
-                path: path.to_owned(),
-                size: contents.len(),
-            });
-        }
-        self.entry(path, S_IFREG | mode, (0, 0), contents);
-        Ok(())
+    pub(crate) fn file(&mut self, path: &str, mode: u32, contents: &[u8]) -> Result<(), Error> {
+        self.entry(path, ModeFileType::Regular, mode, (0, 0), contents)
     }
 
-    pub(crate) fn symlink(&mut self, path: &str, target: &str) {
-        self.entry(path, S_IFLNK | 0o777, (0, 0), target.as_bytes());
+    pub(crate) fn symlink(&mut self, path: &str, target: &str) -> Result<(), Error> {
+        let target = target.as_bytes();
+        self.entry(path, ModeFileType::Symlink, 0o777, (0, 0), target)
     }
 
-    pub(crate) fn character_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) {
-        self.entry(path, S_IFCHR | mode, (major, minor), &[]);
+    /// Adds a character device with the numbers (major, minor).
+    pub(crate) fn character_device(
+        &mut self,
+        path: &str,
+        mode: u32,
+        device: (u32, u32),
+    ) -> Result<(), Error> {
+        self.entry(path, ModeFileType::Char, mode, device, &[])
     }
 
     /// The finished archive.
-    #[must_use]
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, (0, 0), &[]);
-        self.bytes
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Error> {
+        trailer(self.bytes).map_err(|source| Error::Write {
+            path: "the end".to_owned(),
+            source,
+        })
     }
 
-    fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), contents: &[u8]) {
+    fn entry(
+        &mut self,
+        path: &str,
+        kind: ModeFileType,
+        mode: u32,
+        (major, minor): (u32, u32),
+        contents: &[u8],
+    ) -> Result<(), Error> {
+        let size = u32::try_from(contents.len()).map_err(|_| Error::TooLarge {
+            path: path.to_owned(),
+            size: contents.len(),
+        })?;
+        // Entries with the same inode number are links to one file.
         self.entries += 1;
-        let size = u32::try_from(contents.len()).unwrap_or(u32::MAX);
-        let name_size = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
-        // Inode, mode, owner, group, links, time, size, the file system's
-        // device, the node's device, name's size, checksum (unused).
-        let fields = [
-            self.entries,
-            mode,
-            0,
-            0,
-            1,
-            0,
-            size,
-            0,
-            0,
-            device.0,
-            device.1,
-            name_size,
-            0,
-        ];
-        self.bytes.extend(b"070701");
-        for field in fields {
-            self.bytes.extend(format!("{field:08x}").as_bytes());
-        }
-        self.bytes.extend(path.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend(contents);
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        let length = self.bytes.len().next_multiple_of(4);
-        self.bytes.resize(length, 0);
+        let mut writer = Builder::new(path)
+            .ino(self.entries)
+            .mode(mode)
+            .set_mode_file_type(kind)
+            .rdev_major(major)
+            .rdev_minor(minor)
+            .write(&mut self.bytes, size);
+        let written = writer.write_all(contents);
+        written
+            .and_then(|()| writer.finish().map(drop))
+            .map_err(|source| Error::Write {
+                path: path.to_owned(),
+                source,
+            })
     }
 }
 
@@ -108,11 +99,11 @@ mod tests {
     #[test]
     fn another_cpio_unpacks_what_was_packed() {
         let mut archive = Archive::default();
-        archive.directory("bin", 0o755);
+        archive.directory("bin", 0o755).unwrap();
         archive.file("bin/tool", 0o755, b"hello").unwrap();
         archive.file("empty", 0o600, b"").unwrap();
-        archive.symlink("bin/link", "tool");
-        let bytes = archive.finish();
+        archive.symlink("bin/link", "tool").unwrap();
+        let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
 
         let directory = tempfile::tempdir().unwrap();
@@ -138,8 +129,10 @@ mod tests {
     #[test]
     fn every_header_has_110_bytes_and_every_part_is_aligned() {
         let mut archive = Archive::default();
-        archive.character_device("dev/console", 0o600, 5, 1);
-        let bytes = archive.finish();
+        archive
+            .character_device("dev/console", 0o600, (5, 1))
+            .unwrap();
+        let bytes = archive.finish().unwrap();
         // 110 + "dev/console\0" is 122, padded to 124; then the trailer.
         assert_eq!(bytes.get(124..130), Some(&b"070701"[..]));
     }

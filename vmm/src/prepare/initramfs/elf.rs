@@ -1,6 +1,11 @@
 //! The little that has to be known of an executable: whether it runs in a
 //! guest that has no libraries.
 
+use elf::ElfBytes;
+use elf::abi::{EM_X86_64, PT_INTERP};
+use elf::endian::AnyEndian;
+use elf::file::Class;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("it is no x86-64 executable")]
@@ -9,45 +14,20 @@ pub(crate) enum Error {
     Dynamic,
 }
 
-const EM_X86_64: u64 = 62;
-const PT_INTERP: u64 = 3;
-
-/// Checks that `elf` is a static x86-64 executable (ELF-64 Object File Format
-/// 1.5, sections 2 and 8).
-pub(crate) fn check_static(elf: &[u8]) -> Result<(), Error> {
-    if elf.get(..6) != Some(b"\x7fELF\x02\x01") || number(elf, 18, 2) != Some(EM_X86_64) {
+/// Checks that `bytes` are a static x86-64 executable.
+pub(crate) fn check_static(bytes: &[u8]) -> Result<(), Error> {
+    let file = ElfBytes::<AnyEndian>::minimal_parse(bytes).map_err(|_| Error::NotExecutable)?;
+    let is_x86_64 = file.ehdr.e_machine == EM_X86_64 && file.ehdr.class == Class::ELF64;
+    if !is_x86_64 || file.ehdr.endianness != AnyEndian::Little {
         return Err(Error::NotExecutable);
     }
-    let headers = |elf| {
-        Some((
-            number(elf, 32, 8)?,
-            number(elf, 54, 2)?,
-            number(elf, 56, 2)?,
-        ))
-    };
-    let (offset, size, count) = headers(elf).ok_or(Error::NotExecutable)?;
-    for index in 0..count {
-        let header = index
-            .checked_mul(size)
-            .and_then(|bytes| bytes.checked_add(offset))
-            .and_then(|at| usize::try_from(at).ok())
-            .ok_or(Error::NotExecutable)?;
-        if number(elf, header, 4).ok_or(Error::NotExecutable)? == PT_INTERP {
-            return Err(Error::Dynamic);
-        }
+    let names_a_loader = file
+        .segments()
+        .is_some_and(|segments| segments.iter().any(|segment| segment.p_type == PT_INTERP));
+    if names_a_loader {
+        return Err(Error::Dynamic);
     }
     Ok(())
-}
-
-/// The little-endian number of `size` bytes at `offset`.
-fn number(bytes: &[u8], offset: usize, size: usize) -> Option<u64> {
-    let bytes = bytes.get(offset..offset.checked_add(size)?)?;
-    Some(
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |value, byte| value << 8 | u64::from(*byte)),
-    )
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use guest_init::protocol::{MODULE_ORDER, MODULES};
 
 use busybox::Busybox;
-use cpio::{Archive, TooLarge};
+use cpio::{Archive, Error};
 use modules::Module;
 
 /// The guest's init: a static executable, built by this crate's build script.
@@ -39,13 +39,13 @@ const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 const HOSTS: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
 
 /// Builds the initramfs.
-pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec<u8>, TooLarge> {
+pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     for (path, mode) in DIRECTORIES {
-        archive.directory(path, mode);
+        archive.directory(path, mode)?;
     }
     // The kernel opens it as the init's standard streams.
-    archive.character_device("dev/console", 0o600, 5, 1);
+    archive.character_device("dev/console", 0o600, (5, 1))?;
     archive.file("init", 0o755, INIT)?;
     archive.file("etc/passwd", 0o644, PASSWD)?;
     archive.file("etc/group", 0o644, GROUP)?;
@@ -65,10 +65,10 @@ pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec
         0o644,
         order.as_bytes(),
     )?;
-    Ok(archive.finish())
+    archive.finish()
 }
 
-fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), TooLarge> {
+fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), Error> {
     let mut directories = BTreeSet::from(["bin"]);
     for link in &busybox.links {
         directories.extend(
@@ -78,12 +78,12 @@ fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), TooLarge>
     }
     // In order, so that a parent comes before what is in it.
     for directory in directories {
-        archive.directory(directory, 0o755);
+        archive.directory(directory, 0o755)?;
     }
     archive.file("bin/busybox", 0o755, &busybox.executable)?;
     for link in &busybox.links {
         if link != "bin/busybox" {
-            archive.symlink(link, "/bin/busybox");
+            archive.symlink(link, "/bin/busybox")?;
         }
     }
     Ok(())
