@@ -31,7 +31,7 @@ use std::time::Instant;
 use console::terminal;
 use outcome::output_file::OutputFile;
 use outcome::report::{Report, Timings};
-use outcome::{Outcome, chain};
+use outcome::{Outcome, line};
 use prepare::Configuration;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let configuration = match Configuration::prepare(arguments) {
         Ok(configuration) => configuration,
         Err(error) => {
-            let outcome = Outcome::VmmError(chain::one_line(&error));
+            let outcome = Outcome::VmmError(line::of_error(&error));
             // Whoever reads the report should find this failure in it, too.
             if let Some(file) = report.and_then(|path| OutputFile::check("--report", &path).ok()) {
                 let timings = Timings::collect(start, None, None);
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 fn finish(outcome: &Outcome) -> ExitCode {
     terminal::restore();
     if let Some(message) = outcome.message() {
-        chain::tell(&format!("vmm: error: {message}"));
+        line::tell(&format!("vmm: error: {message}"));
     }
     ExitCode::from(outcome.code())
 }

@@ -136,7 +136,7 @@ impl Record {
             let line = String::from_utf8_lossy(&self.line);
             self.panic = line
                 .split_once(PANIC)
-                .map(|(_, message)| crate::outcome::one_line(message));
+                .map(|(_, message)| crate::outcome::line::of_text(message));
         }
     }
 

@@ -168,6 +168,7 @@ fn dsdt(devices: usize) -> Vec<u8> {
 /// known before a device asks for it.
 fn serial() -> RawDevice {
     let ports = layout::SERIAL_PORTS;
+    let length = u8::try_from(ports.len()).unwrap_or(u8::MAX);
     RawDevice(to_bytes(&aml::Device::new(
         "COM1".into(),
         vec![
@@ -176,7 +177,7 @@ fn serial() -> RawDevice {
             &aml::Name::new(
                 "_CRS".into(),
                 &aml::ResourceTemplate::new(vec![
-                    &aml::IO::new(ports.start, ports.start, 1, 8),
+                    &aml::IO::new(ports.start, ports.start, 1, length),
                     &aml::Interrupt::new(true, true, false, false, layout::SERIAL_PIN),
                 ]),
             ),
@@ -189,6 +190,7 @@ fn serial() -> RawDevice {
 fn append_virtio_device(body: &mut Vec<u8>, index: usize) {
     let name = format!("V{index:03X}");
     let window = u32::try_from(layout::virtio_window(index)).unwrap_or(u32::MAX);
+    let length = u32::try_from(layout::VIRTIO_MMIO_SIZE).unwrap_or(u32::MAX);
     let uid = u32::try_from(index).unwrap_or(u32::MAX);
     aml::Device::new(
         name.as_str().into(),
@@ -198,7 +200,7 @@ fn append_virtio_device(body: &mut Vec<u8>, index: usize) {
             &aml::Name::new(
                 "_CRS".into(),
                 &aml::ResourceTemplate::new(vec![
-                    &aml::Memory32Fixed::new(true, window, 0x1000),
+                    &aml::Memory32Fixed::new(true, window, length),
                     // Edge, active high, and shared: pins are given out
                     // round-robin.
                     &aml::Interrupt::new(true, true, false, true, layout::virtio_pin(index)),

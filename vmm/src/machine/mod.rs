@@ -54,7 +54,7 @@ use boot::registers::Start;
 pub(crate) use counters::{ExitKind, MachineCounters};
 use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
-use vcpu::{Crew, Surroundings, Vcpu, VcpuThreads};
+use vcpu::{Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
 use vm::Vm;
 
 /// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
@@ -137,7 +137,7 @@ impl ConsoleInput {
 pub(crate) struct Machine {
     vcpus: Vec<Vcpu>,
     board: Board,
-    surroundings: Surroundings,
+    context: VcpuContext,
     ending: FirstEnding,
     /// `reboot=t`: the kernel resets by a triple fault.
     triple_fault_resets: bool,
@@ -203,7 +203,7 @@ impl Machine {
                 Vcpu::new(&vm, index, &cpuid, (index == 0).then_some(&start))
             })
             .collect::<Result<_, _>>()?;
-        let surroundings = Surroundings {
+        let context = VcpuContext {
             ports: board.ports(),
             mmio: board.mmio(),
             counters: Arc::new(counters),
@@ -212,7 +212,7 @@ impl Machine {
         Ok(Self {
             vcpus,
             board,
-            surroundings,
+            context,
             ending,
             triple_fault_resets: false,
             _vm: vm,
@@ -234,7 +234,7 @@ impl Machine {
     /// What is counted, during the run and after it.
     #[must_use]
     pub(crate) fn counters(&self) -> Arc<MachineCounters> {
-        Arc::clone(&self.surroundings.counters)
+        Arc::clone(&self.context.counters)
     }
 
     /// Lets the guest run.
@@ -243,12 +243,12 @@ impl Machine {
     ///
     /// [`Error::Thread`] when a vCPU cannot be started.
     pub(crate) fn start(self) -> Result<RunningMachine, Error> {
-        let crew = Crew {
+        let launch = VcpuLaunch {
             resets: self.triple_fault_resets,
-            surroundings: self.surroundings,
+            context: self.context,
             ending: self.ending.clone(),
         };
-        let threads = crew.start(self.vcpus);
+        let threads = launch.start(self.vcpus);
         if threads.is_err() {
             self.board.reset();
         }

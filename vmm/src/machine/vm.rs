@@ -15,7 +15,7 @@ pub(crate) enum Error {
     #[error("KVM creates no virtual machine")]
     Create(#[source] kvm_ioctls::Error),
     /// No room for what KVM keeps in guest-physical space.
-    #[error("KVM does not take its own pages")]
+    #[error("KVM cannot reserve guest addresses for its own use")]
     Reserve(#[source] kvm_ioctls::Error),
     #[error("KVM creates no interrupt controllers")]
     Irqchip(#[source] kvm_ioctls::Error),

@@ -160,10 +160,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
             .map_err(|_| "write a number with its unit: 500ms, 30s, 5m or 1h".to_owned())?,
     };
     if duration.is_zero() {
-        return Err("a machine without any time cannot run".to_owned());
+        return Err("a time limit of zero leaves no time to boot".to_owned());
     }
     if Instant::now().checked_add(duration).is_none() {
-        return Err("that is longer than any clock runs".to_owned());
+        return Err("that is longer than the clock can count".to_owned());
     }
     Ok(duration)
 }
@@ -209,7 +209,7 @@ mod tests {
             (&["--kernel", "k", "--cpus", "0"][..], "0 is not in 1..=255"),
             (&["--kernel", "k", "--memory", "lots"], "whole number"),
             (&["--kernel", "k", "--timeout", "soon"], "500ms, 30s"),
-            (&["--kernel", "k", "--timeout", "0"], "without any time"),
+            (&["--kernel", "k", "--timeout", "0"], "leaves no time"),
             (
                 &["--kernel", "k", "--share", "d,foo"],
                 "unknown option 'foo'",

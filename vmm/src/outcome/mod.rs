@@ -13,7 +13,7 @@
 //! The meanings overlap, since a command may exit with any of these numbers;
 //! `--report` has the outcome by name.
 
-pub(crate) mod chain;
+pub(crate) mod line;
 pub(crate) mod metrics;
 pub(crate) mod output_file;
 pub(crate) mod report;
@@ -132,23 +132,11 @@ impl From<Status> for Outcome {
         match status {
             Status::Exited { code } => Self::Exited(code),
             Status::Signaled { signal } => Self::Signaled(signal),
-            Status::CannotExecute { message } => Self::CannotExecute(one_line(&message)),
-            Status::NotFound { message } => Self::NotFound(one_line(&message)),
-            Status::SetupFailed { message } => Self::SetupFailed(one_line(&message)),
+            Status::CannotExecute { message } => Self::CannotExecute(line::of_text(&message)),
+            Status::NotFound { message } => Self::NotFound(line::of_text(&message)),
+            Status::SetupFailed { message } => Self::SetupFailed(line::of_text(&message)),
         }
     }
-}
-
-/// The text without control characters, so that it cannot start a new line or
-/// drive the user's terminal, and of a length that one reads.
-#[must_use]
-pub(crate) fn one_line(text: &str) -> String {
-    const LONGEST: usize = 1000;
-    text.trim()
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .take(LONGEST)
-        .collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(crate) struct Needs {
 pub(crate) enum Error {
     #[error("the kernel {} is built without {options}: switch it on and build it again", path.display())]
     Missing { path: PathBuf, options: String },
-    #[error("the kernel {} is of no use here: {reason}", path.display())]
+    #[error("the kernel {} cannot reach its devices: {reason}", path.display())]
     NoDevices { path: PathBuf, reason: String },
     /// A driver is a module, and where it is, is not known.
     #[error(

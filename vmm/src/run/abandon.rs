@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::watch::Cause;
 use crate::console::terminal;
-use crate::outcome::{Outcome, chain};
+use crate::outcome::{Outcome, line};
 
 /// How long it may take to say that the machine did not stop.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends the process although the machine does not end. `record` writes down
 /// how the run ended.
@@ -21,10 +21,10 @@ pub(super) fn abandon(cause: Option<Cause>, record: impl FnOnce(&Outcome) + Send
     let code = outcome.code();
     // What keeps the machine may keep this thread, too: a standard error that
     // nobody reads.
-    within(PATIENCE, move || {
+    within(MESSAGE_TIMEOUT, move || {
         record(&outcome);
         let message = outcome.message().unwrap_or_else(|| outcome.name().into());
-        chain::tell(&format!(
+        line::tell(&format!(
             "vmm: error: {message}; the machine did not stop and was left behind"
         ));
     });

@@ -18,7 +18,7 @@ use crate::console::log::ConsoleLog;
 use crate::console::terminal;
 use crate::machine::{self, Ending, Machine, MachineConfig};
 use crate::outcome::metrics::ProcessUsage;
-use crate::outcome::{Outcome, chain, output_file};
+use crate::outcome::{Outcome, line, output_file};
 use crate::prepare::{Boot, Configuration};
 use crate::session::Session;
 use events::{Deadline, Event, EventLoop, OneShot, Signals};
@@ -65,7 +65,7 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
     let mut observed = Observed::default();
     let mut outcome = match execute(configuration, records.clone(), &mut observed) {
         Ok(outcome) => outcome,
-        Err(error) => Outcome::VmmError(chain::one_line(&error)),
+        Err(error) => Outcome::VmmError(line::of_error(&error)),
     };
     terminal::restore();
     if let Some(console) = &observed.console {
@@ -190,7 +190,7 @@ fn outcome(
         return Outcome::Panic(message);
     }
     match (boot, ending) {
-        (_, Ending::Crash(text)) => Outcome::Died(crate::outcome::one_line(&text)),
+        (_, Ending::Crash(text)) => Outcome::Died(line::of_text(&text)),
         (_, Ending::Stopped) => Outcome::Died("it was stopped".into()),
         (Boot::Command, Ending::PowerOff) => {
             Outcome::Died("it switched itself off before the command ended".into())
@@ -206,10 +206,10 @@ fn outcome(
 fn show_tail(console: &ConsoleLog) {
     let lines = console.tail(CONSOLE_TAIL);
     if lines.is_empty() {
-        chain::tell("vmm: the guest's console is empty");
+        line::tell("vmm: the guest's console is empty");
     } else {
         let lines = lines.join("\n| ");
-        chain::tell(&format!("vmm: the end of the guest's console:\n| {lines}"));
+        line::tell(&format!("vmm: the end of the guest's console:\n| {lines}"));
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::outcome::Outcome;
 
 /// How long the machine may take to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the guest may take to switch itself off after its report. What it
 /// wrote is on the host by then.
-const POWER_OFF_PATIENCE: Duration = Duration::from_secs(10);
+const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the machine was stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Watch {
     pub(super) fn reported(&mut self) {
         if !self.stopping {
             self.reported = true;
-            self.deadline = Some(Instant::now() + POWER_OFF_PATIENCE);
+            self.deadline = Some(Instant::now() + POWER_OFF_TIMEOUT);
         }
     }
 
@@ -108,7 +108,7 @@ impl Watch {
         }
         self.cause = cause;
         self.stopping = true;
-        self.deadline = Some(Instant::now() + STOP_PATIENCE);
+        self.deadline = Some(Instant::now() + STOP_TIMEOUT);
         Decision::Stop
     }
 }

@@ -4,7 +4,7 @@ mod processor;
 mod setup;
 mod threads;
 
-pub(super) use processor::{Surroundings, Vcpu};
+pub(super) use processor::{Vcpu, VcpuContext};
 pub(crate) use setup::Error as SetupError;
 pub(crate) use threads::Error as ThreadError;
-pub(super) use threads::{Crew, VcpuThreads};
+pub(super) use threads::{VcpuLaunch, VcpuThreads};

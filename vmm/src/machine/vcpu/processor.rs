@@ -12,7 +12,7 @@ use crate::machine::counters::{ExitKind, MachineCounters};
 
 /// What a vCPU thread works on.
 #[derive(Clone, Debug)]
-pub(in crate::machine) struct Surroundings {
+pub(in crate::machine) struct VcpuContext {
     pub(in crate::machine) ports: Arc<Bus>,
     pub(in crate::machine) mmio: Arc<Bus>,
     pub(in crate::machine) counters: Arc<MachineCounters>,
@@ -22,7 +22,7 @@ pub(in crate::machine) struct Surroundings {
 
 /// Why a vCPU does not go on by itself.
 #[derive(Debug)]
-pub(in crate::machine) enum End {
+pub(in crate::machine) enum VcpuEnd {
     /// It was told to stop.
     Stopped,
     /// A triple fault: how a kernel without another way resets the machine,
@@ -37,7 +37,7 @@ pub(in crate::machine) enum End {
 /// What one exit means for the loop.
 enum Step {
     Continue,
-    End(End),
+    End(VcpuEnd),
     /// An end that the registers have to explain.
     Explain {
         what: String,
@@ -61,22 +61,22 @@ impl Vcpu {
     }
 
     /// Runs the guest until it ends or is stopped.
-    pub(in crate::machine) fn run(mut self, around: &Surroundings) -> End {
+    pub(in crate::machine) fn run(mut self, context: &VcpuContext) -> VcpuEnd {
         loop {
             // A kick between this check and KVM_RUN is lost; whoever kicks
             // repeats it until the thread is gone.
-            if around.stop.load(Ordering::Acquire) {
-                return End::Stopped;
+            if context.stop.load(Ordering::Acquire) {
+                return VcpuEnd::Stopped;
             }
-            match step(self.fd.run(), around) {
+            match step(self.fd.run(), context) {
                 Step::Continue => {}
                 Step::End(end) => return end,
                 Step::Explain { what, triple_fault } => {
                     let text = format!("{what} on vCPU {}: {}", self.index, self.registers());
                     return if triple_fault {
-                        End::TripleFault(text)
+                        VcpuEnd::TripleFault(text)
                     } else {
-                        End::Crash(text)
+                        VcpuEnd::Crash(text)
                     };
                 }
             }
@@ -105,27 +105,27 @@ impl Vcpu {
 }
 
 /// Serves one exit.
-fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, around: &Surroundings) -> Step {
-    let count = |kind| around.counters.count(kind);
+fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, context: &VcpuContext) -> Step {
+    let count = |kind| context.counters.count(kind);
     match exit {
         Ok(VcpuExit::IoOut(port, data)) => {
             count(ExitKind::PortWrite);
-            around.ports.write(u64::from(port), data);
+            context.ports.write(u64::from(port), data);
             Step::Continue
         }
         Ok(VcpuExit::IoIn(port, data)) => {
             count(ExitKind::PortRead);
-            around.ports.read(u64::from(port), data);
+            context.ports.read(u64::from(port), data);
             Step::Continue
         }
         Ok(VcpuExit::MmioWrite(address, data)) => {
             count(ExitKind::MmioWrite);
-            around.mmio.write(address, data);
+            context.mmio.write(address, data);
             Step::Continue
         }
         Ok(VcpuExit::MmioRead(address, data)) => {
             count(ExitKind::MmioRead);
-            around.mmio.read(address, data);
+            context.mmio.read(address, data);
             Step::Continue
         }
         Ok(VcpuExit::Intr) => {
@@ -153,7 +153,7 @@ fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, around: &Surroundings) ->
             }
             // A processor that waits for its SIPI got it: run it.
             libc::EAGAIN => Step::Continue,
-            _ => Step::End(End::Failed(error)),
+            _ => Step::End(VcpuEnd::Failed(error)),
         },
     }
 }

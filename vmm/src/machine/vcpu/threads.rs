@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
-use super::processor::{End, Surroundings, Vcpu};
+use super::processor::{Vcpu, VcpuContext, VcpuEnd};
 use crate::machine::ending::{Ending, FirstEnding};
 
 /// How long a vCPU that missed a kick runs on before the next.
@@ -23,8 +23,8 @@ pub(crate) enum Error {
 
 /// What the threads have in common.
 #[derive(Debug)]
-pub(in crate::machine) struct Crew {
-    pub(in crate::machine) surroundings: Surroundings,
+pub(in crate::machine) struct VcpuLaunch {
+    pub(in crate::machine) context: VcpuContext,
     /// Hears why a vCPU ended by itself.
     pub(in crate::machine) ending: FirstEnding,
     /// A triple fault is how this kernel resets the machine.
@@ -38,13 +38,13 @@ pub(in crate::machine) struct VcpuThreads {
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Crew {
+impl VcpuLaunch {
     /// Starts every vCPU, or none.
     pub(in crate::machine) fn start(&self, vcpus: Vec<Vcpu>) -> Result<VcpuThreads, Error> {
         // The handler does nothing: that the signal arrives ends KVM_RUN.
         register_signal_handler(SIGRTMIN(), ignore_kick).map_err(Error::Signal)?;
         let mut started = VcpuThreads {
-            stop: Arc::clone(&self.surroundings.stop),
+            stop: Arc::clone(&self.context.stop),
             threads: Vec::with_capacity(vcpus.len()),
         };
         for vcpu in vcpus {
@@ -59,7 +59,7 @@ impl Crew {
 
     fn spawn(&self, vcpu: Vcpu) -> std::io::Result<JoinHandle<()>> {
         let index = vcpu.index();
-        let around = self.surroundings.clone();
+        let context = self.context.clone();
         let ending = self.ending.clone();
         let resets = self.resets;
         std::thread::Builder::new()
@@ -71,8 +71,8 @@ impl Crew {
                 if let Err(error) = unblock_signal(SIGRTMIN()) {
                     log::warn!("vCPU {index} cannot unblock its kick: {error}");
                 }
-                around.counters.mark_first_run();
-                if let Some(reason) = reason(vcpu.run(&around), resets) {
+                context.counters.mark_first_run();
+                if let Some(reason) = reason(vcpu.run(&context), resets) {
                     ending.set(reason);
                 }
             })
@@ -125,12 +125,12 @@ impl Drop for EndOnPanic<'_> {
 }
 
 /// What the end of one vCPU means for the machine.
-fn reason(end: End, triple_fault_resets: bool) -> Option<Result<Ending, kvm_ioctls::Error>> {
+fn reason(end: VcpuEnd, triple_fault_resets: bool) -> Option<Result<Ending, kvm_ioctls::Error>> {
     match end {
-        End::Stopped => None,
-        End::TripleFault(_) if triple_fault_resets => Some(Ok(Ending::Reset)),
-        End::TripleFault(text) | End::Crash(text) => Some(Ok(Ending::Crash(text))),
-        End::Failed(error) => Some(Err(error)),
+        VcpuEnd::Stopped => None,
+        VcpuEnd::TripleFault(_) if triple_fault_resets => Some(Ok(Ending::Reset)),
+        VcpuEnd::TripleFault(text) | VcpuEnd::Crash(text) => Some(Ok(Ending::Crash(text))),
+        VcpuEnd::Failed(error) => Some(Err(error)),
     }
 }
 
