@@ -10,8 +10,6 @@ use std::fmt;
 use crate::bus::BusDevice;
 use crate::power::{PowerEvent, PowerHandler};
 
-/// The first port, which the offsets count from.
-pub const BASE: u64 = 0x60;
 /// Number of ports, data (0x60) to status and command (0x64).
 pub const LEN: u64 = 5;
 

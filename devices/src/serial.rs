@@ -14,12 +14,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::BusDevice;
 
-/// First port of COM1.
-pub const COM1: u64 = 0x3f8;
 /// Number of ports.
 pub const LEN: u64 = 8;
-/// The interrupt of COM1 on a PC.
-pub const COM1_IRQ: u32 = 4;
 
 /// Input that waits for the guest to drain the FIFO, in bytes. More than a
 /// person types, and than a terminal pastes at once.
