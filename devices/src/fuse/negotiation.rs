@@ -37,6 +37,12 @@ const CONGESTION_THRESHOLD: u16 = MAX_BACKGROUND / 4 * 3;
 /// Timestamps have a granularity of this many nanoseconds.
 const TIME_GRANULARITY: u32 = 1;
 
+/// Seconds after which the guest takes an unanswered request for the end of
+/// the session: as many as there can be, since a READ of a stream may wait for
+/// ever. A guest that is told nothing goes by its own
+/// `fs.fuse.default_request_timeout`.
+const REQUEST_TIMEOUT: u16 = u16::MAX;
+
 /// What the guest offers (`struct fuse_init_in`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
@@ -90,7 +96,8 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
         | InitFlags::PARALLEL_DIROPS
         | InitFlags::MAX_PAGES
         | InitFlags::INIT_EXT
-        | InitFlags::CREATE_SUPP_GROUP;
+        | InitFlags::CREATE_SUPP_GROUP
+        | InitFlags::REQUEST_TIMEOUT;
     let wanted = InitFlags::DO_READDIRPLUS.when(capabilities.readdirplus)
         | InitFlags::READDIRPLUS_AUTO
             .when(capabilities.readdirplus && capabilities.readdirplus_auto)
@@ -127,6 +134,11 @@ pub(super) fn agreement(agreed: InitFlags) -> Agreement {
 
 /// What the guest is told (`struct fuse_init_out`, 64 bytes).
 pub(super) fn reply(agreed: InitFlags, max_readahead: u32) -> InitOut {
+    let mut later_fields = [0; 7];
+    if agreed.contains(InitFlags::REQUEST_TIMEOUT) {
+        // `max_stack_depth` (u32), then `request_timeout` (u16).
+        later_fields[1] = u32::from(REQUEST_TIMEOUT);
+    }
     InitOut {
         major: MAJOR,
         minor: MINOR,
@@ -143,6 +155,6 @@ pub(super) fn reply(agreed: InitFlags, max_readahead: u32) -> InitOut {
         },
         map_alignment: 0,
         flags2: agreed.high(),
-        unused: [0; 7],
+        unused: later_fields,
     }
 }

@@ -33,8 +33,11 @@ fn init_answers_with_what_is_served() {
     assert_eq!(answer.u32(36), 1 << 20, "max_write");
     assert_eq!(answer.u32(40), 1, "time_gran");
     assert_eq!(answer.u32(44), 256, "max_pages, map_alignment");
-    assert_eq!(answer.u32(48), 1 << 2, "flags2"); // CREATE_SUPP_GROUP
-    assert_eq!(answer.memory[52..80], [0; 28]);
+    // CREATE_SUPP_GROUP REQUEST_TIMEOUT
+    assert_eq!(answer.u32(48), 1 << 2 | 1 << 10, "flags2");
+    assert_eq!(answer.u32(52), 0, "max_stack_depth");
+    assert_eq!(answer.u32(56), 65_535, "request_timeout");
+    assert_eq!(answer.memory[60..80], [0; 20]);
     let agreement = Agreement::default();
     assert_eq!(recorder.calls(), [format!("init {agreement:?}")]);
 }
@@ -121,6 +124,16 @@ fn an_init_of_16_bytes_is_enough_for_an_older_guest() {
         answer.assert_success(64);
         assert_eq!(answer.u32(48), 0);
     }
+}
+
+#[test]
+fn a_guest_without_request_timeouts_is_told_none() {
+    let (server, _) = before_session(EVERYTHING);
+    let offer = InitFlags::all() - InitFlags::REQUEST_TIMEOUT;
+    let answer = exchange(&server, &init(7, 38, offer.bits()), 80);
+    answer.assert_success(64);
+    assert_eq!(answer.u32(48), 1 << 2);
+    assert_eq!(answer.memory[52..80], [0; 28]);
 }
 
 #[test]
