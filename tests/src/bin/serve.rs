@@ -10,7 +10,7 @@ use std::thread;
 use anyhow::{Context, Result};
 use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tests::native::connection::Connection;
 use tests::native::inject::Injection;
@@ -74,6 +74,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<u8> {
+    // As `vmm run` does: EFBIG for who writes too much.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let share = NativeShare::parse(&cli.directory, &cli.place)?;
     let device = Arc::new(mount::open_device()?);
     mount::go_private()?;

@@ -11,6 +11,7 @@ mod watch;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use nix::sys::signal::{SigSet, Signal};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::console::keys::Keys;
@@ -57,6 +58,7 @@ enum Error {
 #[must_use]
 pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
     raise_descriptor_limit();
+    survive_the_file_size_limit();
     let records = Records {
         start,
         metrics: configuration.metrics.clone(),
@@ -92,6 +94,14 @@ fn raise_descriptor_limit() {
             maximum: limit.maximum,
         },
     );
+}
+
+/// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG` instead of ending the
+/// process with SIGXFSZ: most files that are written here are written by the
+/// guest, which is to be told. Blocked, for this thread and those it starts.
+fn survive_the_file_size_limit() {
+    // Cannot fail: the signal exists and may be blocked.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
 }
 
 fn execute(
