@@ -26,6 +26,9 @@ pub(crate) const MODES: [&str; 6] = [
 /// A directory to share and a place to mount it.
 pub(crate) struct Place {
     top: TempDir,
+    /// Shell commands that the share comes after, in a mount namespace of
+    /// their own; `$1` is the directory.
+    prepared: Option<&'static str>,
 }
 
 impl Place {
@@ -34,7 +37,18 @@ impl Place {
         for name in ["shared", "mount"] {
             fs::create_dir(top.path().join(name)).unwrap();
         }
-        Self { top }
+        Self {
+            top,
+            prepared: None,
+        }
+    }
+
+    /// A place whose directory is what `script` mounts at `$1`.
+    pub(crate) fn prepared(script: &'static str) -> Self {
+        Self {
+            prepared: Some(script),
+            ..Self::new()
+        }
     }
 
     /// What is shared, as the host sees it.
@@ -49,13 +63,17 @@ impl Place {
 
     fn serve_with(&self, options: &str, before: &[&str]) -> Command {
         let serve = env!("CARGO_BIN_EXE_serve");
-        let mut command = if rustix::process::geteuid().is_root() {
-            Command::new(serve)
-        } else {
-            let mut command = Command::new("unshare");
-            command.args(["--map-root-user", serve]);
-            command
-        };
+        let root = rustix::process::geteuid().is_root();
+        let mut command = Command::new(if root { "env" } else { "unshare" });
+        if !root {
+            command.arg("--map-root-user");
+        }
+        if let Some(script) = self.prepared {
+            let script = format!("{script}\nshift\nexec \"$@\"");
+            let shell = ["unshare", "--mount", "sh", "-euc", &script, "sh"];
+            command.args(shell).arg(self.directory());
+        }
+        command.arg(serve);
         let mut mount = self.top.path().join("mount").into_os_string();
         if !options.is_empty() {
             mount.push(",");
@@ -90,6 +108,21 @@ pub(crate) fn on_share(options: &str, body: impl FnOnce(&Path), check: impl FnOn
         return;
     }
     let place = Place::new();
+    run_inside(&place, options);
+    check(&place.directory());
+}
+
+/// Runs `body` on the mount point of a share with `options` of what `script`
+/// mounts at `$1`. For a test that calls nothing else.
+pub(crate) fn on_prepared_share(options: &str, script: &'static str, body: impl FnOnce(&Path)) {
+    match env::var_os(INSIDE) {
+        Some(inside) if inside == options => body(&mount_point()),
+        Some(_) => {}
+        None => run_inside(&Place::prepared(script), options),
+    }
+}
+
+fn run_inside(place: &Place, options: &str) {
     let test = thread::current().name().unwrap().to_owned();
     let output = (place.serve(options))
         .arg(env::current_exe().unwrap())
@@ -100,7 +133,6 @@ pub(crate) fn on_share(options: &str, body: impl FnOnce(&Path), check: impl FnOn
     let text = text(&output);
     assert!(output.status.success(), "{options}: {text}");
     assert!(text.contains("1 passed"), "{options}: {text}");
-    check(&place.directory());
 }
 
 fn run_shell(mut serve: Command, script: &str) -> Output {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::{
     Access, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
 use super::credentials::{Power, set_thread_apart};
@@ -44,7 +44,7 @@ impl AttributeOperations for Passthrough {
                 (inode, status)
             }
         };
-        let timeout = self.config.cache.attribute_timeout();
+        let timeout = self.attribute_timeout(&inode, &status);
         Ok((self.attributes(&inode, &status), timeout))
     }
 
@@ -91,7 +91,7 @@ impl AttributeOperations for Passthrough {
             rustix::fs::utimensat(&*descriptor, c"", &times, AtFlags::EMPTY_PATH)?;
         }
         let status = Stat::of(&*descriptor)?;
-        let timeout = self.config.cache.attribute_timeout();
+        let timeout = self.attribute_timeout(&inode, &status);
         Ok((self.attributes(&inode, &status), timeout))
     }
 
@@ -139,14 +139,15 @@ impl Passthrough {
         }
         if let Some(handle) = handle {
             let open = self.handles.get(inode.number, handle)?;
-            match rustix::fs::ftruncate(&open.file()?.file, size) {
+            let file = &open.file()?.file;
+            match retry_on_intr(|| rustix::fs::ftruncate(file, size)) {
                 // Not open for writing; the guest may still have the right.
                 Err(Errno::INVAL | Errno::BADF) => {}
                 outcome => return outcome,
             }
         }
         let file = self.with_descriptors(|| self.root.reopen(descriptor, OFlags::WRONLY))?;
-        rustix::fs::ftruncate(file, size)
+        retry_on_intr(|| rustix::fs::ftruncate(&file, size))
     }
 
     fn set_mode(&self, inode: &Inode, descriptor: &Descriptor, mode: u32) -> Result<()> {
@@ -178,6 +179,21 @@ impl Passthrough {
         }
     }
 
+    /// How long the guest may trust the attributes of a node.
+    ///
+    /// A file that runs with its owner's rights gets no time at all: Linux
+    /// drops what it knows of size and times after a write, but not the mode,
+    /// and would go on running as root what somebody else has written to.
+    pub(super) fn attribute_timeout(&self, inode: &Inode, status: &Stat) -> Duration {
+        let privileged =
+            inode.kind == Kind::Regular && without_privileges(status.raw.stx_mode.into()).is_some();
+        if privileged || self.misleads_later(inode, status) {
+            Duration::ZERO
+        } else {
+            self.config.cache.attribute_timeout()
+        }
+    }
+
     /// The attributes of a node in the guest's terms.
     pub(super) fn attributes(&self, inode: &Inode, status: &Stat) -> Attributes {
         self.told_attributes(inode, status);
@@ -189,7 +205,7 @@ impl Passthrough {
         Attributes {
             ino: self.mounts.guest_ino(status.device, raw.stx_ino),
             size: raw.stx_size,
-            blocks: raw.stx_blocks,
+            blocks: self.guest_blocks(inode, status),
             atime: time(raw.stx_atime),
             mtime: time(raw.stx_mtime),
             ctime: time(raw.stx_ctime),

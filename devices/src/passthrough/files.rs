@@ -6,12 +6,13 @@
 
 use std::fs::File;
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
 use super::confinement::Otherwise;
+use super::durability::Durability;
 use super::handle::Open;
 use super::stat::Kind;
 use super::sys;
@@ -72,21 +73,29 @@ impl FileOperations for Passthrough {
         while done < wanted {
             // On a file opened with O_APPEND the host ignores the position.
             let at = position(args.offset, done)?;
-            match data.drain_to(file, wanted - done, at) {
-                Ok(0) => break,
-                Ok(count) => done = done.saturating_add(count),
-                Err(Errno::INTR) => {}
-                // What was written was written; the next write tells.
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
+            let stopped = match data.drain_to(file, wanted - done, at) {
+                // The host does not say why.
+                Ok(0) => Errno::IO,
+                Ok(count) => {
+                    done = done.saturating_add(count);
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(error) => error,
+            };
+            // A program is told how far it came, and the reason by its next
+            // write. For pages that the guest writes back there is no next
+            // one: Linux looks at the error alone (fuse_writepage_end) and
+            // counts them as stored whatever the length says.
+            if done == 0 || args.from_cache {
+                return Err(stopped);
             }
+            break;
         }
-        if done > 0 {
-            match durability(args.flags, open.file()?.flags) {
-                None => {}
-                Some(Durability::Data) => rustix::fs::fdatasync(file)?,
-                Some(Durability::All) => rustix::fs::fsync(file)?,
-            }
+        if done > 0
+            && let Some(durability) = Durability::lacking(args.flags, open.file()?.flags)
+        {
+            durability.sync(file)?;
         }
         Ok(done)
     }
@@ -97,7 +106,11 @@ impl FileOperations for Passthrough {
         // Only a close makes file systems like NFS tell of failed writes.
         match self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(open.host(), 0)) {
             Ok(copy) => sys::close(copy),
-            // A close must not fail for want of descriptors; fsync tells.
+            // A close must not fail for want of descriptors, and not keep
+            // quiet either: slower, but it tells the same.
+            Err(Errno::MFILE | Errno::NFILE) if open.node.may_write() => {
+                Durability::Data.sync(open.host())
+            }
             Err(Errno::MFILE | Errno::NFILE) => Ok(()),
             Err(error) => Err(error),
         }
@@ -117,24 +130,19 @@ impl FileOperations for Passthrough {
         open.inode.told.forget();
         // Modes unknown here are the host's to judge.
         let mode = FallocateFlags::from_bits_retain(args.mode);
-        rustix::fs::fallocate(&open.file()?.file, mode, args.offset, args.length)
+        let file = &open.file()?.file;
+        // Linux sends no flag for it with FALLOCATE, and leaves the bits to
+        // the server all the same. Whether the caller has CAP_FSETID is not
+        // said either; root has.
+        if self.agreement().kill_privileges && request.caller.uid != 0 {
+            clear_set_id(file)?;
+        }
+        retry_on_intr(|| rustix::fs::fallocate(file, mode, args.offset, args.length))
     }
 
     fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
         let open = self.handles.get(request.node, args.handle)?;
-        let file = &open.file()?.file;
-        // Beyond what lseek(2) can say there is certainly neither.
-        if i64::try_from(args.offset).is_err() {
-            return Err(Errno::NXIO);
-        }
-        // The position this leaves behind is used by nothing.
-        const DATA: u32 = libc::SEEK_DATA.cast_unsigned();
-        const HOLE: u32 = libc::SEEK_HOLE.cast_unsigned();
-        match args.whence {
-            DATA => rustix::fs::seek(file, SeekFrom::Data(args.offset)),
-            HOLE => rustix::fs::seek(file, SeekFrom::Hole(args.offset)),
-            _ => Err(Errno::INVAL),
-        }
+        self.seek(&open, args)
     }
 }
 
@@ -157,15 +165,13 @@ impl Passthrough {
 
     /// FSYNC and FSYNCDIR.
     pub(super) fn sync(&self, number: NodeId, handle: Handle, data_only: bool) -> Result<()> {
-        let sync = |file: &File| {
-            if data_only {
-                rustix::fs::fdatasync(file)
-            } else {
-                rustix::fs::fsync(file)
-            }
+        let durability = if data_only {
+            Durability::Data
+        } else {
+            Durability::All
         };
         match self.handles.get(number, handle) {
-            Ok(open) => sync(open.host()),
+            Ok(open) => durability.sync(open.host()),
             // A guest that has no handle of a directory may still sync it.
             Err(error) => {
                 let inode = self.inodes.get(number)?;
@@ -174,39 +180,9 @@ impl Passthrough {
                 }
                 let descriptor = self.descriptor(&inode)?;
                 let fd = self.with_descriptors(|| self.root.open_directory(&*descriptor))?;
-                sync(&File::from(fd))
+                durability.sync(&fd)
             }
         }
-    }
-}
-
-/// What has to be on the disk before a write is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Durability {
-    /// The data, and what is needed to read it back (`O_DSYNC`).
-    Data,
-    /// Every attribute as well (`O_SYNC`).
-    All,
-}
-
-/// What the flags of a write ask for beyond what the host's file, opened with
-/// `opened`, does by itself.
-///
-/// They are the only place where Linux says so of a direct write that is
-/// synchronous for another reason than the flags of the open file: `RWF_DSYNC`
-/// and `RWF_SYNC`, or a file system mounted with `sync` (`fuse_write_flags` in
-/// fs/fuse/file.c). It sends no FSYNC after it.
-fn durability(asked: u32, opened: OFlags) -> Option<Durability> {
-    // Not `OFlags::DSYNC`, which is all of `O_SYNC` in rustix.
-    const DATA: u32 = libc::O_DSYNC.cast_unsigned();
-    const ALL: u32 = libc::O_SYNC.cast_unsigned();
-    let lacks = |bits| asked & bits == bits && opened.bits() & bits != bits;
-    if lacks(ALL) {
-        Some(Durability::All)
-    } else if lacks(DATA) {
-        Some(Durability::Data)
-    } else {
-        None
     }
 }
 
@@ -218,32 +194,4 @@ fn position(offset: u64, done: usize) -> Result<Position> {
         .filter(|at| i64::try_from(*at).is_ok())
         .map(Position::At)
         .ok_or(Errno::INVAL)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_is_made_durable_as_it_asks_unless_the_file_does_so_by_itself() {
-        let plain = libc::O_RDWR;
-        let (dsync, sync) = (plain | libc::O_DSYNC, plain | libc::O_SYNC);
-        for (asked, opened, expected) in [
-            (plain, plain, None),
-            (dsync, plain, Some(Durability::Data)),
-            (sync, plain, Some(Durability::All)),
-            (dsync, dsync, None),
-            (sync, dsync, Some(Durability::All)),
-            (dsync, sync, None),
-            (sync, sync, None),
-            (plain, sync, None),
-        ] {
-            let host = OFlags::from_bits_retain(opened.cast_unsigned());
-            assert_eq!(
-                durability(asked.cast_unsigned(), host),
-                expected,
-                "{asked:#o} on {opened:#o}"
-            );
-        }
-    }
 }

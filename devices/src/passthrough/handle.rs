@@ -48,6 +48,16 @@ pub(super) enum OpenNode {
     Directory(OpenDirectory),
 }
 
+impl OpenNode {
+    /// Whether it is a file opened for writing.
+    pub(super) fn may_write(&self) -> bool {
+        match self {
+            Self::File(file) => file.flags.intersects(OFlags::WRONLY.union(OFlags::RDWR)),
+            Self::Directory(_) => false,
+        }
+    }
+}
+
 /// Counts one handle for as long as it lives.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
@@ -65,6 +75,14 @@ pub(super) struct Open {
     pub(super) inode: Arc<Inode>,
     pub(super) node: OpenNode,
     _counted: Counted,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.node.may_write() {
+            self.inode.writers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Open {
@@ -121,6 +139,9 @@ impl Handles {
         // From 1: guests tend to show 0 where they mean "none".
         let handle = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         self.open.fetch_add(1, Ordering::Relaxed);
+        if node.may_write() {
+            inode.writers.fetch_add(1, Ordering::Relaxed);
+        }
         let open = Arc::new(Open {
             inode,
             node,

@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clock::Moment;
@@ -75,6 +75,8 @@ pub(super) struct Inode {
     pub(super) references: AtomicU64,
     /// The attributes that the guest was told last.
     pub(super) told: Told,
+    /// How many handles the guest has open to write to it.
+    pub(super) writers: AtomicU32,
     /// Since the last time descriptors were scarce.
     pub(super) recently_used: AtomicBool,
     place: Mutex<Place>,
@@ -99,6 +101,7 @@ impl Inode {
             depth: AtomicUsize::new(0),
             references: AtomicU64::new(1),
             told: Told::default(),
+            writers: AtomicU32::new(0),
             recently_used: AtomicBool::new(true),
             place: Mutex::new(Place {
                 descriptor: Some(descriptor),

@@ -162,7 +162,7 @@ impl Passthrough {
             inode: inode.number,
             generation: 0,
             attributes: self.attributes(inode, status),
-            attr_timeout: self.config.cache.attribute_timeout(),
+            attr_timeout: self.attribute_timeout(inode, status),
             entry_timeout: match inode.kind {
                 // The guest opens these by itself, and we cannot refuse.
                 Kind::Special => self.config.cache.unchecked_entry_timeout(),

@@ -16,6 +16,8 @@
 //! | `confinement` | directories that the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
 //! | `credentials` | acting as the guest's caller |
+//! | `dirty` | data that the guest may not have sent yet |
+//! | `durability` | what is on the disk before an answer |
 //! | `config` | options and what follows from a cache policy |
 //! | `sys` | the unsafe system calls |
 //!
@@ -66,6 +68,8 @@ mod credentials;
 mod cursor;
 mod descriptors;
 mod directories;
+mod dirty;
+mod durability;
 mod error;
 mod files;
 mod finding;

@@ -166,3 +166,41 @@ fn timeouts_follow_the_cache_policy() {
     assert_eq!(timeout(CachePolicy::Metadata), Duration::from_secs(86_400));
     assert_eq!(timeout(CachePolicy::Always), Duration::from_secs(86_400));
 }
+
+#[test]
+fn the_mode_of_a_file_with_set_id_bits_is_never_kept() {
+    for cache in [
+        CachePolicy::Never,
+        CachePolicy::Metadata,
+        CachePolicy::Auto,
+        CachePolicy::Always,
+    ] {
+        for read_only in [false, true] {
+            let share = Share::with(Config {
+                cache,
+                read_only,
+                ..Config::default()
+            });
+            for (mode, kept) in [
+                (0o4755, false),
+                (0o2755, false),
+                (0o2644, true),
+                (0o755, true),
+            ] {
+                std::fs::write(share.path("f"), b"#!").unwrap();
+                let bits = std::fs::Permissions::from_mode(mode);
+                std::fs::set_permissions(share.path("f"), bits).unwrap();
+                let expected = match kept {
+                    true => cache.attribute_timeout(),
+                    false => Duration::ZERO,
+                };
+                let entry = share.lookup(ROOT, "f").unwrap();
+                assert_eq!(entry.attr_timeout, expected, "{mode:o} {cache:?}");
+                assert_eq!(entry.entry_timeout, cache.entry_timeout());
+                let request = by(&GUEST_ROOT, entry.inode);
+                let (_, timeout) = share.fs.getattr(&request, None).unwrap();
+                assert_eq!(timeout, expected, "{mode:o} {cache:?}");
+            }
+        }
+    }
+}

@@ -284,7 +284,9 @@ fn fallocate_extends_and_punches() {
 #[test]
 fn data_and_holes_are_found() {
     let share = Share::new();
-    let (entry, opened) = share.create(ROOT, "f").unwrap();
+    let (entry, made) = share.create(ROOT, "f").unwrap();
+    share.release(entry.inode, &made);
+    let opened = share.open(entry.inode, libc::O_RDONLY).unwrap();
     let file = std::fs::File::options()
         .write(true)
         .open(share.path("f"))

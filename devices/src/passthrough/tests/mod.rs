@@ -4,6 +4,8 @@
 mod attributes;
 mod coherence;
 mod confinement;
+mod dirty;
+mod durability;
 mod escape;
 mod exhaustion;
 mod files;
@@ -17,4 +19,5 @@ mod owners;
 mod readonly;
 mod scarcity;
 mod stress;
+mod writes;
 mod xattrs;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by, c, moved_to, name, opening, unshared};
-use crate::filesystem::{Agreement, FallocateArgs, ROOT};
+use crate::filesystem::{Agreement, FallocateArgs, ROOT, WriteArgs};
 use crate::passthrough::{Config, Passthrough};
 
 /// Runs `body` with mounts of its own.
@@ -149,17 +149,23 @@ fn a_full_disk_is_told_and_takes_back_nothing() {
                 opening(flags, false),
             )
             .unwrap();
-        let write = |at, bytes: &[u8]| {
+        let write = |at, bytes: &[u8], from_cache| {
             let mut data = super::fixture::Data(bytes);
-            let args = super::fixture::writing(opened.handle, at, bytes, 0);
+            let args = WriteArgs {
+                from_cache,
+                ..super::fixture::writing(opened.handle, at, bytes, 0)
+            };
             fs.write(&by(&GUEST_ROOT, file.inode), &args, &mut data)
         };
 
-        let first = write(0, &[1; 128 * 1024]).unwrap();
-        let second = write(first as u64, &[2; 4096]);
+        let written_back = write(0, &[1; 128 * 1024], true);
+        let first = write(0, &[1; 128 * 1024], false).unwrap();
+        let second = write(first as u64, &[2; 4096], false);
 
         assert!((4096..=65_536).contains(&first), "{first}");
         assert_eq!(second, Err(Errno::NOSPC));
+        // The same, but nobody would look at the count.
+        assert_eq!(written_back, Err(Errno::NOSPC));
         let stored = std::fs::read(place.path().join("f")).unwrap();
         assert_eq!(stored, vec![1; first]);
         let reserve = fs.fallocate(

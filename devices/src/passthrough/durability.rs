@@ -1,0 +1,111 @@
+//! What has to be on the host's disk before a request is answered. Every sync
+//! of a share is made here.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::OFlags;
+use rustix::io::retry_on_intr;
+
+use crate::filesystem::Result;
+
+/// What is put on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// The data, and what is needed to read it back (`O_DSYNC`).
+    Data,
+    /// Every attribute as well (`O_SYNC`).
+    All,
+}
+
+impl Durability {
+    /// What the flags of a write ask for beyond what the host's file, opened
+    /// with `opened`, does by itself.
+    ///
+    /// They are the only place where Linux says so of a direct write that is
+    /// synchronous for another reason than the flags of the open file:
+    /// `RWF_DSYNC` and `RWF_SYNC`, or a file system mounted with `sync`
+    /// (`fuse_write_flags` in fs/fuse/file.c). It sends no FSYNC after it.
+    pub(super) fn lacking(asked: u32, opened: OFlags) -> Option<Self> {
+        // Not `OFlags::DSYNC`, which is all of `O_SYNC` in rustix.
+        const DATA: u32 = libc::O_DSYNC.cast_unsigned();
+        const ALL: u32 = libc::O_SYNC.cast_unsigned();
+        let lacks = |bits| asked & bits == bits && opened.bits() & bits != bits;
+        if lacks(ALL) {
+            Some(Self::All)
+        } else if lacks(DATA) {
+            Some(Self::Data)
+        } else {
+            None
+        }
+    }
+
+    /// Puts it there, and tells of writes that failed since the file was
+    /// opened or last asked.
+    pub(super) fn sync(self, file: impl AsFd) -> Result<()> {
+        #[cfg(test)]
+        recorded::sync(self)?;
+        retry_on_intr(|| match self {
+            Self::Data => rustix::fs::fdatasync(&file),
+            Self::All => rustix::fs::fsync(&file),
+        })
+    }
+}
+
+/// For tests: what the calling thread synced, and an error in place of it.
+#[cfg(test)]
+pub(super) mod recorded {
+    use std::cell::{Cell, RefCell};
+
+    use rustix::io::Errno;
+
+    use super::Durability;
+    use crate::filesystem::Result;
+
+    thread_local! {
+        static SYNCS: RefCell<Vec<Durability>> = const { RefCell::new(Vec::new()) };
+        static FAILURE: Cell<Option<Errno>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn sync(durability: Durability) -> Result<()> {
+        SYNCS.with_borrow_mut(|syncs| syncs.push(durability));
+        FAILURE.take().map_or(Ok(()), Err)
+    }
+
+    /// What was synced since this was called last.
+    pub(in crate::passthrough) fn syncs() -> Vec<Durability> {
+        SYNCS.take()
+    }
+
+    /// Lets the next sync fail.
+    pub(in crate::passthrough) fn fail(error: Errno) {
+        FAILURE.set(Some(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_made_durable_as_it_asks_unless_the_file_does_so_by_itself() {
+        let plain = libc::O_RDWR;
+        let (dsync, sync) = (plain | libc::O_DSYNC, plain | libc::O_SYNC);
+        for (asked, opened, expected) in [
+            (plain, plain, None),
+            (dsync, plain, Some(Durability::Data)),
+            (sync, plain, Some(Durability::All)),
+            (dsync, dsync, None),
+            (sync, dsync, Some(Durability::All)),
+            (dsync, sync, None),
+            (sync, sync, None),
+            (plain, sync, None),
+        ] {
+            let host = OFlags::from_bits_retain(opened.cast_unsigned());
+            assert_eq!(
+                Durability::lacking(asked.cast_unsigned(), host),
+                expected,
+                "{asked:#o} on {opened:#o}"
+            );
+        }
+    }
+}
