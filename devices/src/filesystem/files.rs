@@ -161,6 +161,9 @@ pub enum Position {
     At(u64),
     /// Wherever the file is: a stream, or a file opened with `O_APPEND`.
     Current,
+    /// At the end of the file, wherever that is by then (`RWF_APPEND`). For
+    /// writes.
+    End,
 }
 
 /// The space for the data of a READ reply: the guest's own pages.

@@ -73,4 +73,11 @@ pub trait FileSystem:
     fn is_stream(&self, node: NodeId) -> bool {
         false
     }
+
+    /// Whether anything asked of `node` may wait for somebody else, as on a
+    /// file system of the network whose server is gone. Called for nearly
+    /// every request: it waits for nothing.
+    fn may_stall(&self, node: NodeId) -> bool {
+        false
+    }
 }

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use rustix::io::Errno;
 
+use self::appending::Appending;
 use self::borrowed::Borrowed;
 use crate::filesystem::{Position, ReplyData, RequestData, Result};
 
@@ -55,6 +56,7 @@ impl ReplyData for ReplyPages<'_, '_> {
                     .write_from_at(file.as_mut(), count, checked_offset(offset)?)
             }
             Position::Current => self.writer.write_from(file.as_mut(), count),
+            Position::End => return Err(Errno::INVAL),
         }
         .map_err(|error| errno(&error))?;
         self.advance(count);
@@ -100,6 +102,7 @@ impl RequestData for RequestPages<'_, '_> {
                     .read_to_at(file.as_mut(), count, checked_offset(offset)?)
             }
             Position::Current => self.reader.read_to(file.as_mut(), count),
+            Position::End => self.reader.read_to(Appending(file.as_mut()), count),
         }
         .map_err(|error| errno(&error))?;
         self.remaining = self.remaining.saturating_sub(count);
@@ -125,6 +128,67 @@ fn checked_offset(offset: u64) -> Result<u64> {
 
 fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// A file that takes data at its end.
+mod appending {
+    #![allow(unsafe_code)]
+
+    use std::fs::File;
+    use std::io::{Error, ErrorKind, Result};
+    use std::os::fd::AsRawFd;
+
+    use fuse_backend_rs::common::file_buf::FileVolatileSlice;
+    use fuse_backend_rs::common::file_traits::FileReadWriteVolatile;
+
+    /// Most buffers of one system call (`UIO_MAXIOV`).
+    const MOST: usize = 1024;
+
+    /// A file every write to which goes to its end, as with `O_APPEND`.
+    pub(super) struct Appending<'f>(pub(super) &'f File);
+
+    impl FileReadWriteVolatile for Appending<'_> {
+        fn read_volatile(&mut self, _: FileVolatileSlice<'_>) -> Result<usize> {
+            Err(ErrorKind::Unsupported.into())
+        }
+
+        fn read_at_volatile(&mut self, _: FileVolatileSlice<'_>, _: u64) -> Result<usize> {
+            Err(ErrorKind::Unsupported.into())
+        }
+
+        fn write_volatile(&mut self, buffer: FileVolatileSlice<'_>) -> Result<usize> {
+            self.write_vectored_volatile(&[buffer])
+        }
+
+        fn write_at_volatile(&mut self, buffer: FileVolatileSlice<'_>, _: u64) -> Result<usize> {
+            self.write_vectored_volatile(&[buffer])
+        }
+
+        fn write_vectored_volatile(&mut self, buffers: &[FileVolatileSlice<'_>]) -> Result<usize> {
+            let parts: Vec<_> = (buffers.iter().take(MOST))
+                .map(|buffer| libc::iovec {
+                    iov_base: buffer.as_ptr().cast(),
+                    iov_len: buffer.len(),
+                })
+                .collect();
+            // At most MOST.
+            let count = libc::c_int::try_from(parts.len()).unwrap_or_default();
+            // SAFETY: every part is memory that `buffers` borrows for longer
+            // than the call, and `count` of them are in `parts`. The kernel
+            // only reads them; that the guest may write to them meanwhile
+            // changes the bytes and nothing else.
+            let written = unsafe {
+                libc::pwritev2(
+                    self.0.as_raw_fd(),
+                    parts.as_ptr(),
+                    count,
+                    0,
+                    libc::RWF_APPEND,
+                )
+            };
+            usize::try_from(written).map_err(|_| Error::last_os_error())
+        }
+    }
 }
 
 /// A file that is lent, in the form the transport wants it.

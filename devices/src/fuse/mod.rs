@@ -72,7 +72,7 @@ pub struct Server {
 
 /// Set in [`Server::session`] while there is one. No flag of INIT: the
 /// protocol gives its 64 bits away from the lowest up, and this server offers
-/// none above bit 34.
+/// none above bit 42.
 const ESTABLISHED: u64 = 1 << 63;
 
 impl Server {
@@ -198,7 +198,8 @@ impl RequestServer for Server {
         request::peek_header(request).is_some_and(|header| match Opcode(header.opcode).wait() {
             Wait::No => false,
             Wait::Yes => true,
-            Wait::ByNode => self.fs.is_stream(header.node),
+            Wait::ByNode => self.fs.is_stream(header.node) || self.fs.may_stall(header.node),
+            Wait::ByHost => self.fs.may_stall(header.node),
         })
     }
 

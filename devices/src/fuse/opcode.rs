@@ -14,7 +14,7 @@ use fuse_backend_rs::abi::fuse_abi::{
 };
 
 use self::Answer::{Always, Never, Perhaps};
-use self::Wait::{ByNode, No, Yes};
+use self::Wait::{ByHost, ByNode, No, Yes};
 use super::dispatch::{attributes, create, directories, files, lookup, remove, xattrs};
 use super::request::Operation;
 
@@ -40,8 +40,11 @@ enum Answer {
 pub(super) enum Wait {
     No,
     Yes,
-    /// If the node is a stream.
+    /// If the node is a stream, or is on such a file system.
     ByNode,
+    /// If the node is on a file system of the host that may wait for somebody
+    /// else whatever it is asked.
+    ByHost,
 }
 
 /// A line of the table.
@@ -90,39 +93,39 @@ static TABLE: [Option<Facts>; Opcode::COUNT] = table();
 // Name, number, is it answered, may it wait, shortest body, what decodes it.
 #[rustfmt::skip]
 opcodes! {
-    LOOKUP          1  Always  No     NAME, Some(lookup::lookup);
+    LOOKUP          1  Always  ByHost NAME, Some(lookup::lookup);
     FORGET          2  Never   No     size_of::<ForgetIn>(), Some(lookup::forget);
-    GETATTR         3  Always  No     size_of::<GetattrIn>(), Some(attributes::getattr);
-    SETATTR         4  Always  No     size_of::<SetattrIn>(), Some(attributes::setattr);
-    READLINK        5  Always  No     0, Some(lookup::readlink);
-    SYMLINK         6  Always  No     NAME + STRING, Some(create::symlink);
-    MKNOD           8  Always  No     size_of::<MknodIn>() + NAME, Some(create::mknod);
-    MKDIR           9  Always  No     size_of::<MkdirIn>() + NAME, Some(create::mkdir);
-    UNLINK          10 Always  No     NAME, Some(remove::unlink);
-    RMDIR           11 Always  No     NAME, Some(remove::rmdir);
-    RENAME          12 Always  No     size_of::<RenameIn>() + 2 * NAME, Some(remove::rename);
-    LINK            13 Always  No     size_of::<LinkIn>() + NAME, Some(create::link);
-    OPEN            14 Always  No     size_of::<OpenIn>(), Some(files::open);
+    GETATTR         3  Always  ByHost size_of::<GetattrIn>(), Some(attributes::getattr);
+    SETATTR         4  Always  ByHost size_of::<SetattrIn>(), Some(attributes::setattr);
+    READLINK        5  Always  ByHost 0, Some(lookup::readlink);
+    SYMLINK         6  Always  ByHost NAME + STRING, Some(create::symlink);
+    MKNOD           8  Always  ByHost size_of::<MknodIn>() + NAME, Some(create::mknod);
+    MKDIR           9  Always  ByHost size_of::<MkdirIn>() + NAME, Some(create::mkdir);
+    UNLINK          10 Always  ByHost NAME, Some(remove::unlink);
+    RMDIR           11 Always  ByHost NAME, Some(remove::rmdir);
+    RENAME          12 Always  ByHost size_of::<RenameIn>() + 2 * NAME, Some(remove::rename);
+    LINK            13 Always  ByHost size_of::<LinkIn>() + NAME, Some(create::link);
+    OPEN            14 Always  ByHost size_of::<OpenIn>(), Some(files::open);
     READ            15 Always  ByNode size_of::<ReadIn>(), Some(files::read);
     WRITE           16 Always  ByNode size_of::<WriteIn>(), Some(files::write);
-    STATFS          17 Always  No     0, Some(attributes::statfs);
-    RELEASE         18 Always  No     size_of::<ReleaseIn>(), Some(files::release);
+    STATFS          17 Always  ByHost 0, Some(attributes::statfs);
+    RELEASE         18 Always  ByHost size_of::<ReleaseIn>(), Some(files::release);
     FSYNC           20 Always  Yes    size_of::<FsyncIn>(), Some(files::fsync);
-    SETXATTR        21 Always  No     size_of::<SetxattrIn>() + STRING, Some(xattrs::setxattr);
-    GETXATTR        22 Always  No     size_of::<GetxattrIn>() + STRING, Some(xattrs::getxattr);
-    LISTXATTR       23 Always  No     size_of::<GetxattrIn>(), Some(xattrs::listxattr);
-    REMOVEXATTR     24 Always  No     STRING, Some(xattrs::removexattr);
-    FLUSH           25 Always  No     size_of::<FlushIn>(), Some(files::flush);
+    SETXATTR        21 Always  ByHost size_of::<SetxattrIn>() + STRING, Some(xattrs::setxattr);
+    GETXATTR        22 Always  ByHost size_of::<GetxattrIn>() + STRING, Some(xattrs::getxattr);
+    LISTXATTR       23 Always  ByHost size_of::<GetxattrIn>(), Some(xattrs::listxattr);
+    REMOVEXATTR     24 Always  ByHost STRING, Some(xattrs::removexattr);
+    FLUSH           25 Always  ByHost size_of::<FlushIn>(), Some(files::flush);
     INIT            26 Always  No     8, None;
-    OPENDIR         27 Always  No     size_of::<OpenIn>(), Some(directories::opendir);
-    READDIR         28 Always  No     size_of::<ReadIn>(), Some(directories::readdir);
-    RELEASEDIR      29 Always  No     size_of::<ReleaseIn>(), Some(directories::releasedir);
+    OPENDIR         27 Always  ByHost size_of::<OpenIn>(), Some(directories::opendir);
+    READDIR         28 Always  ByHost size_of::<ReadIn>(), Some(directories::readdir);
+    RELEASEDIR      29 Always  ByHost size_of::<ReleaseIn>(), Some(directories::releasedir);
     FSYNCDIR        30 Always  Yes    size_of::<FsyncIn>(), Some(directories::fsyncdir);
     GETLK           31 Always  No     0, None;
     SETLK           32 Always  No     0, None;
     SETLKW          33 Always  Yes    0, None;
-    ACCESS          34 Always  No     size_of::<AccessIn>(), Some(attributes::access);
-    CREATE          35 Always  No     size_of::<CreateIn>() + NAME, Some(create::create);
+    ACCESS          34 Always  ByHost size_of::<AccessIn>(), Some(attributes::access);
+    CREATE          35 Always  ByHost size_of::<CreateIn>() + NAME, Some(create::create);
     INTERRUPT       36 Perhaps No     8, None;
     BMAP            37 Always  No     0, None;
     DESTROY         38 Perhaps No     0, None;
@@ -131,9 +134,9 @@ opcodes! {
     NOTIFY_REPLY    41 Always  No     0, None;
     BATCH_FORGET    42 Never   No     size_of::<BatchForgetIn>(), Some(lookup::batch_forget);
     FALLOCATE       43 Always  Yes    size_of::<FallocateIn>(), Some(files::fallocate);
-    READDIRPLUS     44 Always  No     size_of::<ReadIn>(), Some(directories::readdirplus);
-    RENAME2         45 Always  No     size_of::<Rename2In>() + 2 * NAME, Some(remove::rename2);
-    LSEEK           46 Always  No     size_of::<LseekIn>(), Some(files::lseek);
+    READDIRPLUS     44 Always  ByHost size_of::<ReadIn>(), Some(directories::readdirplus);
+    RENAME2         45 Always  ByHost size_of::<Rename2In>() + 2 * NAME, Some(remove::rename2);
+    LSEEK           46 Always  ByHost size_of::<LseekIn>(), Some(files::lseek);
     COPY_FILE_RANGE 47 Always  No     0, None;
     SETUPMAPPING    48 Always  No     0, None;
     REMOVEMAPPING   49 Always  No     0, None;

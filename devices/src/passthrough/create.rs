@@ -96,7 +96,7 @@ impl CreateOperations for Passthrough {
         let mode = Mode::from_raw_mode(new.mode & 0o7777);
         let exclusive = OFlags::from_bits_retain(open.flags).contains(OFlags::EXCL);
         for _ in 0..RACES {
-            let host_flags = self.host_flags(open.flags)?;
+            let host_flags = self.host_flags(open.flags, &parent.mount)?;
             let made = self.as_caller(request, new.umask, || {
                 let flags =
                     host_flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

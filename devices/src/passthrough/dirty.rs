@@ -47,7 +47,9 @@ impl Passthrough {
     /// Whether the guest may hold data of this file that it has not sent. It
     /// sends all before it releases the last handle it can write to.
     fn may_be_dirty(&self, inode: &Inode) -> bool {
-        inode.writers.load(Ordering::Relaxed) > 0 && self.guest_has_pages()
+        inode.writers.load(Ordering::Relaxed) > 0
+            && self.guest_has_pages()
+            && !inode.mount.host_fs.synthetic
     }
 
     /// `st_blocks` for the guest.
@@ -63,7 +65,7 @@ impl Passthrough {
     /// Whether what the guest is told of the file now may hide data that it
     /// writes from now on.
     pub(super) fn misleads_later(&self, inode: &Inode, status: &Stat) -> bool {
-        if inode.kind != Kind::Regular || !self.guest_has_pages() {
+        if inode.kind != Kind::Regular || !self.guest_has_pages() || inode.mount.host_fs.synthetic {
             return false;
         }
         let writeback = self.agreement().writeback_cache;

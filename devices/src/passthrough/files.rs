@@ -4,8 +4,6 @@
 //! Data moves between the host's file and the guest's pages in one system
 //! call, at the position given, with no lock held and nothing allocated.
 
-use std::fs::File;
-
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -13,7 +11,7 @@ use super::Passthrough;
 use super::attributes::clear_set_id;
 use super::confinement::Otherwise;
 use super::durability::Durability;
-use super::handle::Open;
+use super::handle::OpenFile;
 use super::stat::Kind;
 use super::sys;
 use crate::filesystem::{
@@ -43,8 +41,11 @@ impl FileOperations for Passthrough {
         let wanted = usize::try_from(args.size).map_err(|_| Errno::INVAL)?;
         let mut done = 0;
         // Once more after a short read: the guest takes one for the end of
-        // the file and would show zeros in place of an error half way.
-        while done < wanted {
+        // the file and would show zeros in place of an error half way. Not
+        // from a file that says only now what it has, and may wait for more:
+        // there the program hears of what there was.
+        let once = open.inode.mount.host_fs.synthetic;
+        while done < wanted && !(once && done > 0) {
             match data.fill_from(file, wanted - done, position(args.offset, done)?) {
                 Ok(0) => break,
                 Ok(count) => done = done.saturating_add(count),
@@ -63,16 +64,22 @@ impl FileOperations for Passthrough {
     ) -> Result<usize> {
         self.writable()?;
         let open = self.handles.get(request.node, args.handle)?;
-        let file = self.appending_as_asked(&open, args.flags)?;
         open.inode.told.forget();
+        let OpenFile { file, flags, .. } = open.file()?;
+        // The guest's program may have changed its mind with F_SETFL.
+        let append = OFlags::from_bits_retain(args.flags).contains(OFlags::APPEND)
+            && !flags.contains(OFlags::APPEND)
+            && !self.agreement().writeback_cache;
         if args.kill_privileges {
             clear_set_id(file)?;
         }
         let wanted = usize::try_from(args.size).map_err(|_| Errno::INVAL)?;
         let mut done = 0;
         while done < wanted {
-            // On a file opened with O_APPEND the host ignores the position.
-            let at = position(args.offset, done)?;
+            let at = match append {
+                true => Position::End,
+                false => position(args.offset, done)?,
+            };
             let stopped = match data.drain_to(file, wanted - done, at) {
                 // The host does not say why.
                 Ok(0) => Errno::IO,
@@ -93,7 +100,7 @@ impl FileOperations for Passthrough {
             break;
         }
         if done > 0
-            && let Some(durability) = Durability::lacking(args.flags, open.file()?.flags)
+            && let Some(durability) = Durability::lacking(args.flags, *flags)
         {
             durability.sync(file)?;
         }
@@ -147,22 +154,6 @@ impl FileOperations for Passthrough {
 }
 
 impl Passthrough {
-    /// The host's file to write to, in the append mode that the guest's
-    /// program has set by now.
-    fn appending_as_asked<'a>(&self, open: &'a Open, flags: u32) -> Result<&'a File> {
-        let file = open.file()?;
-        let append = OFlags::from_bits_retain(flags).contains(OFlags::APPEND);
-        if append == file.flags.contains(OFlags::APPEND) || self.agreement().writeback_cache {
-            return Ok(&file.file);
-        }
-        if let Some(toggled) = file.toggled.get() {
-            return Ok(toggled);
-        }
-        let flags = (file.flags ^ OFlags::APPEND) - OFlags::TRUNC;
-        let fd = self.reopen(&file.file, flags)?;
-        Ok(file.toggled.get_or_init(|| File::from(fd)))
-    }
-
     /// FSYNC and FSYNCDIR.
     pub(super) fn sync(&self, number: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         let durability = if data_only {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -24,10 +24,6 @@ pub(super) struct OpenFile {
     pub(super) file: File,
     /// `open(2)` flags it was opened with on the host.
     pub(super) flags: OFlags,
-    /// The same file with `O_APPEND` the other way round, opened when the
-    /// guest's program changes it with `F_SETFL`. The flags of `file` itself
-    /// are never changed: requests in flight depend on them.
-    pub(super) toggled: OnceLock<File>,
 }
 
 /// An open directory.

@@ -15,6 +15,7 @@
 //! | `coherence`, `refusals` | whether what the guest has in its cache is true |
 //! | `confinement` | directories that the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
+//! | `host_fs` | kinds of file systems that are served in another way |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
 //! | `durability` | what is on the disk before an answer |
@@ -74,6 +75,7 @@ mod error;
 mod files;
 mod finding;
 mod handle;
+mod host_fs;
 mod inode;
 mod inodes;
 mod lookup;
@@ -96,7 +98,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
-use crate::filesystem::{self, Agreement, Capabilities, FileSystem, Result};
+use crate::filesystem::{self, Agreement, Capabilities, FileSystem, NodeId, Result};
 
 pub use config::{CachePolicy, Config};
 pub use error::Error;
@@ -259,6 +261,12 @@ impl FileSystem for Passthrough {
             cache_symlinks: cache == CachePolicy::Always,
             auto_invalidate: cache != CachePolicy::Always,
         }
+    }
+
+    fn may_stall(&self, node: NodeId) -> bool {
+        // The second question is only for shares that have met such a mount.
+        self.mounts.some_may_stall()
+            && (self.inodes.get(node)).is_ok_and(|inode| inode.mount.host_fs.may_stall)
     }
 
     fn init(&self, agreement: Agreement) {

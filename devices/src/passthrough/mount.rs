@@ -8,8 +8,10 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::host_fs::HostFs;
 use super::root::Root;
 use super::stat::{Identity, Kind, Stat};
 use super::sys;
@@ -19,8 +21,8 @@ use super::sys;
 pub(super) struct Mount {
     /// A descriptor to open file handles by; `None` when that cannot work.
     handles: Option<OwnedFd>,
-    /// Whether a file's creation time stays the same for its whole life.
-    stable_birth: bool,
+    /// The file system mounted there.
+    pub(super) host_fs: HostFs,
 }
 
 impl Mount {
@@ -31,17 +33,13 @@ impl Mount {
 
     /// What tells a node of this mount from every other one there is or was.
     pub(super) fn identity(&self, of: &Stat) -> Identity {
-        of.identity(self.stable_birth)
+        of.identity(self.host_fs.stable_birth)
     }
 
     /// Finds out what the mount can do by a descriptor of a node on it. Only
     /// a directory shows whether handles work: opening anything else could
     /// have effects.
     fn probe(root: &Root, fd: impl AsFd, kind: Kind, allow_handles: bool) -> Self {
-        // Overlayfs answers with the creation time of the layer a file is
-        // in, which changes when the file is copied up.
-        let stable_birth =
-            rustix::fs::fstatfs(&fd).is_ok_and(|s| s.f_type != libc::OVERLAYFS_SUPER_MAGIC);
         let handles = (allow_handles && kind == Kind::Directory)
             .then(|| root.open_directory(&fd).ok())
             .flatten()
@@ -52,7 +50,7 @@ impl Mount {
             });
         Self {
             handles,
-            stable_birth,
+            host_fs: HostFs::of(&fd),
         }
     }
 }
@@ -67,24 +65,28 @@ pub(super) struct Mounts {
     /// Devices below the share, in the order they were met.
     devices: RwLock<Vec<u64>>,
     allow_handles: bool,
+    /// One of the mounts met is on a file system that may keep one waiting.
+    some_may_stall: AtomicBool,
 }
 
 impl Mounts {
     /// Starts with the mount of the share's root.
     pub(super) fn new(root: &Root, status: &Stat, allow_handles: bool) -> Self {
+        let mount = Mount::probe(root, root.fd(), Kind::Directory, allow_handles);
         Self {
             root_id: status.mount,
-            root: Arc::new(Mount::probe(
-                root,
-                root.fd(),
-                Kind::Directory,
-                allow_handles,
-            )),
+            some_may_stall: AtomicBool::new(mount.host_fs.may_stall),
+            root: Arc::new(mount),
             root_device: status.device,
             others: RwLock::default(),
             devices: RwLock::default(),
             allow_handles,
         }
+    }
+
+    /// Whether a mount was met whose file system may keep one waiting.
+    pub(super) fn some_may_stall(&self) -> bool {
+        self.some_may_stall.load(Ordering::Relaxed)
     }
 
     /// The mount with this ID, if it was met before.
@@ -102,6 +104,9 @@ impl Mounts {
             return mount;
         }
         let mount = Arc::new(Mount::probe(root, fd, status.kind, self.allow_handles));
+        if mount.host_fs.may_stall {
+            self.some_may_stall.store(true, Ordering::Relaxed);
+        }
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(others.entry(status.mount).or_insert(mount))
     }

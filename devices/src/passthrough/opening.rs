@@ -3,15 +3,17 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
+use super::config::CachePolicy;
 use super::handle::{OpenFile, OpenNode};
-use super::inode::Inode;
+use super::inode::{Descriptor, Inode};
+use super::mount::Mount;
 use super::stat::Kind;
 use crate::filesystem::{OpenArgs, Opened, Result};
 
@@ -39,16 +41,10 @@ impl Passthrough {
             // The guest's kernel has its own FIFOs, sockets and devices.
             Kind::Special => return Err(Errno::NXIO),
         }
-        let host_flags = self.host_flags(args.flags)?;
+        let host_flags = self.host_flags(args.flags, &inode.mount)?;
         self.may_open()?;
         let descriptor = self.descriptor(inode)?;
-        let fd = match self.reopen(&descriptor, host_flags) {
-            // What a program may only write, we need not be able to read.
-            Err(Errno::ACCESS) if asked_to_write_only(args.flags) => {
-                self.reopen(&descriptor, (host_flags - ACCESS_MODE) | OFlags::WRONLY)
-            }
-            outcome => outcome,
-        }?;
+        let (fd, host_flags) = self.open_as_allowed(&descriptor, host_flags, args.flags)?;
         if host_flags.contains(OFlags::TRUNC) {
             inode.told.forget();
         }
@@ -58,8 +54,32 @@ impl Passthrough {
         Ok(self.opened(Arc::clone(inode), fd, host_flags))
     }
 
+    /// Opens a file with `host_flags`, or with what the host wants changed
+    /// about them.
+    fn open_as_allowed(
+        &self,
+        descriptor: &Descriptor,
+        host_flags: OFlags,
+        asked: u32,
+    ) -> Result<(OwnedFd, OFlags)> {
+        let open = |flags| Ok((self.reopen(descriptor, flags)?, flags));
+        let appending = OFlags::from_bits_retain(asked) & OFlags::APPEND;
+        match open(host_flags) {
+            // What a program may only write, we need not be able to read.
+            Err(Errno::ACCESS) if asked_to_write_only(asked) => {
+                open((host_flags - ACCESS_MODE) | OFlags::WRONLY)
+            }
+            // A file for appending only (chattr +a).
+            Err(Errno::PERM) if !appending.is_empty() => open(host_flags | OFlags::APPEND),
+            outcome => outcome,
+        }
+    }
+
     /// The host's flags for a file that the guest opens with `flags`.
-    pub(super) fn host_flags(&self, flags: u32) -> Result<OFlags> {
+    ///
+    /// `O_APPEND` is not among them: a program can change its mind about it
+    /// while writes are under way, so each says for itself where it goes.
+    pub(super) fn host_flags(&self, flags: u32, mount: &Mount) -> Result<OFlags> {
         let mut flags = OFlags::from_bits_retain(flags) & PASSED_ON;
         let access = flags & ACCESS_MODE;
         if access == ACCESS_MODE {
@@ -72,13 +92,15 @@ impl Passthrough {
             // The tree is to stay as it is, access times included.
             flags |= OFlags::NOATIME;
         }
-        if self.agreement().writeback_cache {
-            // The guest's kernel reads what it has only part of, and appends
-            // by itself: it alone knows where the file ends.
+        if !mount.host_fs.synthetic {
+            flags -= OFlags::APPEND;
+        }
+        // Files that are opened for direct I/O are not written back.
+        if self.agreement().writeback_cache && !mount.host_fs.synthetic {
+            // The guest's kernel reads what it has only part of.
             if access == OFlags::WRONLY {
                 flags = (flags - ACCESS_MODE) | OFlags::RDWR;
             }
-            flags -= OFlags::APPEND;
         }
         Ok(flags)
     }
@@ -108,13 +130,17 @@ impl Passthrough {
 
     /// Makes the handle of a file just opened.
     pub(super) fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, host_flags: OFlags) -> Opened {
-        let mut behaviour = self.config.cache.file_behaviour();
+        let mut behaviour = if inode.mount.host_fs.synthetic {
+            // A guest that went by the size would read nothing.
+            CachePolicy::Never.file_behaviour()
+        } else {
+            self.config.cache.file_behaviour()
+        };
         // Closing what was only read has nothing to tell.
         behaviour.no_flush = host_flags & ACCESS_MODE == OFlags::RDONLY;
         let node = OpenNode::File(OpenFile {
             file: File::from(fd),
             flags: host_flags,
-            toggled: OnceLock::new(),
         });
         Opened {
             handle: self.handles.insert(inode, node),

@@ -20,18 +20,15 @@ use crate::fuse::Server;
 /// it.
 struct OneFile {
     file: File,
-    current: bool,
+    /// Where it reads and writes; where the request says, unless told.
+    position: Option<Position>,
     /// What to claim as read or written instead of the truth.
     claim: Mutex<Option<usize>>,
 }
 
 impl OneFile {
     fn position(&self, offset: u64) -> Position {
-        if self.current {
-            Position::Current
-        } else {
-            Position::At(offset)
-        }
+        self.position.unwrap_or(Position::At(offset))
     }
 
     fn claim(&self, truth: usize) -> usize {
@@ -72,10 +69,10 @@ impl FileOperations for OneFile {
     }
 }
 
-fn serving(file: File, current: bool) -> (Server, Arc<OneFile>) {
+fn serving(file: File, position: Option<Position>) -> (Server, Arc<OneFile>) {
     let fs = Arc::new(OneFile {
         file,
-        current,
+        position,
         claim: Mutex::new(None),
     });
     let server = Server::new(fs.clone());
@@ -104,7 +101,7 @@ fn noise(len: usize) -> Vec<u8> {
 #[test]
 fn a_read_fills_scattered_pages_in_order() {
     let noise = noise(20_000);
-    let (server, _) = serving(file_with(&noise), false);
+    let (server, _) = serving(file_with(&noise), None);
     let request = read(12_000, 1234).finish();
     // The header shares its page with the first data.
     let rooms = [100, 4096, 1, 4096, 4000];
@@ -120,7 +117,7 @@ fn a_read_fills_scattered_pages_in_order() {
 
 #[test]
 fn a_read_over_the_end_is_as_long_as_the_file() {
-    let (server, _) = serving(file_with(b"0123456789"), false);
+    let (server, _) = serving(file_with(b"0123456789"), None);
     let answer = exchange(&server, &read(100, 4).finish(), 116);
     answer.assert_success(6);
     assert_eq!(answer.body(), b"456789");
@@ -130,7 +127,7 @@ fn a_read_over_the_end_is_as_long_as_the_file() {
 
 #[test]
 fn a_read_never_goes_beyond_what_was_asked_for() {
-    let (server, _) = serving(file_with(&noise(100)), false);
+    let (server, _) = serving(file_with(&noise(100)), None);
     let answer = exchange(&server, &read(10, 0).finish(), 116);
     answer.assert_success(10);
     assert!(answer.memory[26..].iter().all(|byte| *byte == UNTOUCHED));
@@ -140,7 +137,10 @@ fn a_read_never_goes_beyond_what_was_asked_for() {
 fn a_read_of_a_stream_takes_what_is_there() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"stream").unwrap();
-    let (server, _) = serving(File::from(std::os::fd::OwnedFd::from(reader)), true);
+    let (server, _) = serving(
+        File::from(std::os::fd::OwnedFd::from(reader)),
+        Some(Position::Current),
+    );
     let answer = exchange(&server, &read(100, 0).finish(), 116);
     answer.assert_success(6);
     assert_eq!(answer.body(), b"stream");
@@ -148,7 +148,7 @@ fn a_read_of_a_stream_takes_what_is_there() {
 
 #[test]
 fn a_read_counts_what_is_really_in_the_reply() {
-    let (server, fs) = serving(file_with(b"0123456789"), false);
+    let (server, fs) = serving(file_with(b"0123456789"), None);
     *fs.claim.lock().unwrap() = Some(usize::MAX);
     exchange(&server, &read(5, 0).finish(), 116).assert_success(5);
     *fs.claim.lock().unwrap() = Some(2);
@@ -158,7 +158,7 @@ fn a_read_counts_what_is_really_in_the_reply() {
 #[test]
 fn a_write_comes_from_scattered_pages_in_order() {
     let noise = noise(9_000);
-    let (server, fs) = serving(tempfile::tempfile().unwrap(), false);
+    let (server, fs) = serving(tempfile::tempfile().unwrap(), None);
     let request = write(9_000, 100, &noise).finish();
     let pieces: Vec<&[u8]> = request.chunks(1000).collect();
     let answer = exchange_scattered(&server, &pieces, &[10, 14]);
@@ -172,7 +172,7 @@ fn a_write_comes_from_scattered_pages_in_order() {
 #[test]
 fn the_largest_write_and_read_go_through_in_one_piece() {
     let noise = noise(1 << 20);
-    let (server, fs) = serving(tempfile::tempfile().unwrap(), false);
+    let (server, fs) = serving(tempfile::tempfile().unwrap(), None);
     let request = write(1 << 20, 0, &noise).finish();
     let (head, data) = request.split_at(80);
     let mut pieces = vec![head];
@@ -191,7 +191,7 @@ fn the_largest_write_and_read_go_through_in_one_piece() {
 
 #[test]
 fn a_write_of_nothing_is_answered() {
-    let (server, _) = serving(tempfile::tempfile().unwrap(), false);
+    let (server, _) = serving(tempfile::tempfile().unwrap(), None);
     let answer = exchange(&server, &write(0, 0, &[]).finish(), 24);
     answer.assert_success(8);
     assert_eq!(answer.u32(16), 0);
@@ -200,7 +200,10 @@ fn a_write_of_nothing_is_answered() {
 #[test]
 fn a_write_to_a_stream_goes_where_the_stream_is() {
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let (server, fs) = serving(File::from(std::os::fd::OwnedFd::from(writer)), true);
+    let (server, fs) = serving(
+        File::from(std::os::fd::OwnedFd::from(writer)),
+        Some(Position::Current),
+    );
     exchange(&server, &write(3, 77, b"abc").finish(), 24).assert_success(8);
     drop((server, fs));
     let mut taken = Vec::new();
@@ -210,7 +213,7 @@ fn a_write_to_a_stream_goes_where_the_stream_is() {
 
 #[test]
 fn a_write_never_claims_more_than_was_sent() {
-    let (server, fs) = serving(tempfile::tempfile().unwrap(), false);
+    let (server, fs) = serving(tempfile::tempfile().unwrap(), None);
     for claim in [4, usize::MAX] {
         *fs.claim.lock().unwrap() = Some(claim);
         let answer = exchange(&server, &write(3, 0, b"abc").finish(), 24);
@@ -220,7 +223,7 @@ fn a_write_never_claims_more_than_was_sent() {
 
 #[test]
 fn an_offset_beyond_the_largest_file_is_refused() {
-    let (server, fs) = serving(file_with(b"0123456789"), false);
+    let (server, fs) = serving(file_with(b"0123456789"), None);
     for offset in [1 << 63, u64::MAX] {
         exchange(&server, &read(5, offset).finish(), 116).assert_errno(Errno::INVAL);
         let request = write(3, offset, b"abc").finish();
@@ -233,9 +236,25 @@ fn an_offset_beyond_the_largest_file_is_refused() {
 fn the_errno_of_the_host_reaches_the_guest_and_the_file_stays_open() {
     let dir = File::open("/").unwrap();
     let descriptor = dir.as_raw_fd();
-    let (server, fs) = serving(dir, false);
+    let (server, fs) = serving(dir, None);
     exchange(&server, &read(5, 0).finish(), 116).assert_errno(Errno::ISDIR);
     exchange(&server, &write(3, 0, b"abc").finish(), 24).assert_errno(Errno::BADF);
     assert_eq!(fs.file.as_raw_fd(), descriptor);
     assert!(fs.file.metadata().unwrap().is_dir(), "closed or replaced");
+}
+
+#[test]
+fn a_write_to_the_end_goes_there_from_scattered_pages() {
+    let noise = noise(9000);
+    let (server, fs) = serving(file_with(b"before"), Some(Position::End));
+    for part in noise.chunks(3000) {
+        // Wherever the file and the request are.
+        (&fs.file).seek(SeekFrom::Start(1)).unwrap();
+        let request = write(3000, 2, part).finish();
+        let pieces: Vec<&[u8]> = request.chunks(700).collect();
+        let answer = exchange_scattered(&server, &pieces, &[24]);
+        answer.assert_success(8);
+        assert_eq!(answer.u32(16), 3000);
+    }
+    assert_eq!(content(&fs.file), [&b"before"[..], &noise].concat());
 }

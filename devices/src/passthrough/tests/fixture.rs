@@ -59,7 +59,7 @@ impl ReplyData for Reply {
         let mut slices = [IoSliceMut::new(&mut buffer)];
         let read = match position {
             Position::At(offset) => rustix::io::preadv(file, &mut slices, offset)?,
-            Position::Current => rustix::io::readv(file, &mut slices)?,
+            Position::Current | Position::End => rustix::io::readv(file, &mut slices)?,
         };
         self.bytes.extend_from_slice(&buffer[..read]);
         Ok(read)
@@ -87,6 +87,10 @@ impl RequestData for Data<'_> {
         let written = match position {
             Position::At(offset) => rustix::io::pwritev(file, &slices, offset)?,
             Position::Current => rustix::io::writev(file, &slices)?,
+            Position::End => {
+                let flags = rustix::io::ReadWriteFlags::APPEND;
+                rustix::io::pwritev2(file, &slices, 0, flags)?
+            }
         };
         self.0 = &self.0[written..];
         Ok(written)

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by, c, moved_to, name, opening, unshared};
 use crate::filesystem::{Agreement, FallocateArgs, ROOT, WriteArgs};
-use crate::passthrough::{Config, Passthrough};
+use crate::passthrough::{CachePolicy, Config, Passthrough};
 
 /// Runs `body` with mounts of its own.
 fn in_a_namespace(test: &str, body: impl FnOnce()) {
@@ -179,4 +179,71 @@ fn a_full_disk_is_told_and_takes_back_nothing() {
         );
         assert_eq!(reserve, Err(Errno::NOSPC));
     });
+}
+
+#[test]
+fn files_that_do_not_say_their_size_are_read_whole_in_every_mode() {
+    for cache in [
+        CachePolicy::Never,
+        CachePolicy::Metadata,
+        CachePolicy::Auto,
+        CachePolicy::Always,
+    ] {
+        for writeback in [false, true] {
+            let config = Config {
+                cache,
+                writeback,
+                ..Config::default()
+            };
+            let fs = Passthrough::new(Path::new("/proc/sys/kernel"), config).unwrap();
+            fs.init(Agreement {
+                writeback_cache: writeback,
+                ..Agreement::default()
+            });
+            assert!(fs.may_stall(ROOT));
+            let node = fs.lookup(&by(&GUEST_ROOT, ROOT), c"ostype").unwrap();
+            assert_eq!(node.attributes.size, 0);
+            let request = by(&GUEST_ROOT, node.inode);
+            let opened = fs.open(&request, opening(0, false)).unwrap();
+            assert!(opened.behaviour.direct_io && !opened.behaviour.keep_cache);
+            let mut reply = super::fixture::Reply::new(100);
+            let args = super::fixture::reading(opened.handle, 0, 100);
+            assert_eq!(fs.read(&request, &args, &mut reply), Ok(6));
+            assert_eq!(reply.bytes, b"Linux\n");
+            assert!(fs.may_stall(node.inode) && !fs.may_stall(4242));
+        }
+    }
+}
+
+#[test]
+fn files_that_are_made_as_they_are_read_below_a_share_are_told_apart() {
+    in_a_namespace(
+        "files_that_are_made_as_they_are_read_below_a_share_are_told_apart",
+        || {
+            let place = tempfile::tempdir().unwrap();
+            std::fs::create_dir(place.path().join("below")).unwrap();
+            std::fs::write(place.path().join("f"), b"text").unwrap();
+            let fs = Passthrough::new(place.path(), Config::default()).unwrap();
+            fs.init(Agreement::default());
+            let at = |parent, child| fs.lookup(&by(&GUEST_ROOT, parent), child).unwrap().inode;
+            let direct = |node| {
+                let opened = fs.open(&by(&GUEST_ROOT, node), opening(0, false));
+                opened.unwrap().behaviour.direct_io
+            };
+            let file = at(ROOT, c"f");
+            assert!(!fs.may_stall(file) && !direct(file));
+            mount("tmpfs", "size=0", &place.path().join("below"));
+            std::fs::write(place.path().join("below/f"), b"text").unwrap();
+            // tmpfs has files like everybody else's, limit or not.
+            assert!(!direct(at(at(ROOT, c"below"), c"f")));
+            let bound = Command::new("mount")
+                .args(["--rbind", "/proc"])
+                .arg(place.path().join("below"))
+                .status();
+            assert!(bound.unwrap().success());
+            let status = at(at(ROOT, c"below"), c"uptime");
+            assert!(fs.may_stall(status) && direct(status));
+            assert!(!fs.may_stall(file) && !fs.may_stall(ROOT));
+        },
+    );
 }

@@ -7,7 +7,9 @@ use rustix::io::Errno;
 use rustix::thread::{capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, attribute, by, name, node, opening, unshared};
+use super::fixture::{
+    Data, GUEST_ROOT, Share, attribute, by, name, node, opening, unshared, writing,
+};
 use crate::filesystem::{Agreement, Caller, ROOT, SetAttributes};
 use crate::passthrough::{Config, Passthrough};
 
@@ -302,4 +304,41 @@ fn a_thread_that_lost_the_privilege_finds_inodes_by_name() {
     });
 
     assert_eq!(served, ([Ok(()), Err(Errno::STALE)], Ok(true), Ok(())));
+}
+
+#[test]
+fn an_unprivileged_process_appends_to_what_it_may_not_open_again() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let path = directory.path().to_path_buf();
+    let served = std::thread::spawn(move || {
+        give_everything_up();
+        let fs = Passthrough::new(&path, Config::default()).unwrap();
+        fs.init(Agreement::default());
+        for (child, opened, changed) in [("on", 0, libc::O_APPEND), ("off", libc::O_APPEND, 0)] {
+            let flags = (libc::O_RDWR | opened).cast_unsigned();
+            let (file, open) = fs
+                .create(
+                    &by(&ALICE, ROOT),
+                    &name(child),
+                    &node(0o444),
+                    opening(flags, false),
+                )
+                .unwrap();
+            let write = |text: &'static [u8], flags| {
+                let args = writing(open.handle, 0, text, flags);
+                fs.write(&by(&ALICE, file.inode), &args, &mut Data(text))
+            };
+            assert_eq!(write(b"0123", opened), Ok(4));
+            assert_eq!(write(b"ab", changed), Ok(2));
+            assert_eq!(write(b"cd", opened), Ok(2));
+            let expected = match changed {
+                0 => &b"ab23cd"[..],
+                _ => b"cd23ab",
+            };
+            assert_eq!(std::fs::read(path.join(child)).unwrap(), expected);
+        }
+    });
+
+    served.join().unwrap();
 }

@@ -1,0 +1,111 @@
+//! What kind of file system of the host a mount is, as far as its files are
+//! served in another way for it.
+
+use std::os::fd::AsFd;
+
+/// Those whose answers come from elsewhere, a server or a daemon, and may not
+/// come at all (`f_type` of `statfs(2)`).
+const REMOTE: [i64; 18] = [
+    0x6969,      // NFS
+    0x517b,      // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x6573_5546, // FUSE, virtiofs
+    0x0102_1997, // 9p
+    0x00c3_6400, // Ceph
+    0x5346_414f, // AFS
+    0x6b41_4653, // kAFS
+    0x7375_7245, // Coda
+    0x7461_636f, // OCFS2
+    0x0116_1970, // GFS2
+    0x0bd0_0bd0, // Lustre
+    0x1983_0326, // BeeGFS
+    0x2003_0528, // OrangeFS
+    0x786f_4256, // VirtualBox's
+    0x564c,      // NCP
+    0x0187,      // autofs
+];
+
+/// Those in memory, which may have no number of blocks and yet files like
+/// everybody else's.
+const MEMORY: [i64; 3] = [
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x9584_58f6, // hugetlbfs
+];
+
+/// What a file system is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HostFs {
+    /// A file's creation time stays the same for its whole life.
+    pub(super) stable_birth: bool,
+    /// Files are made when they are read, and their size says nothing: procfs,
+    /// sysfs, cgroups and their like. The guest must not go by the size, nor
+    /// keep what it read.
+    pub(super) synthetic: bool,
+    /// Whatever is asked of it may wait for somebody else.
+    pub(super) may_stall: bool,
+}
+
+impl HostFs {
+    /// That of the node open as `fd`.
+    pub(super) fn of(fd: impl AsFd) -> Self {
+        match rustix::fs::fstatfs(fd) {
+            Ok(status) => Self::judge(status.f_type, status.f_blocks),
+            Err(_) => Self {
+                stable_birth: false,
+                synthetic: false,
+                may_stall: true,
+            },
+        }
+    }
+
+    /// By its type and its size in blocks. What stores files on anything has a
+    /// size; a file system of the kernel's own makes has none
+    /// (`simple_statfs`), whatever its name.
+    fn judge(kind: i64, blocks: u64) -> Self {
+        let synthetic = blocks == 0 && !MEMORY.contains(&kind);
+        Self {
+            // Overlayfs answers with the creation time of the layer a file is
+            // in, which changes when the file is copied up.
+            stable_birth: kind != libc::OVERLAYFS_SUPER_MAGIC,
+            synthetic,
+            may_stall: synthetic || REMOTE.contains(&kind),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn of(path: &str) -> HostFs {
+        HostFs::of(std::fs::File::open(path).unwrap())
+    }
+
+    #[test]
+    fn what_the_kernel_makes_up_is_synthetic_and_what_is_stored_is_not() {
+        for path in ["/proc/self", "/proc/sys", "/sys"] {
+            let fs = of(path);
+            assert!(fs.synthetic && fs.may_stall, "{path}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!of(directory.path().to_str().unwrap()).synthetic);
+    }
+
+    #[test]
+    fn a_file_system_nobody_listed_goes_by_its_size() {
+        let unknown = 0x1234_5678;
+        assert!(HostFs::judge(unknown, 0).synthetic);
+        assert!(!HostFs::judge(unknown, 1).synthetic);
+        assert!(!HostFs::judge(unknown, 1).may_stall);
+        for memory in MEMORY {
+            assert!(!HostFs::judge(memory, 0).synthetic);
+        }
+        for remote in REMOTE {
+            let fs = HostFs::judge(remote, 1000);
+            assert!(fs.may_stall && !fs.synthetic, "{remote:#x}");
+        }
+    }
+}
