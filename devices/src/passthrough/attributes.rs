@@ -12,6 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
 use super::credentials::{Power, set_thread_apart};
+use super::grants::CAPABILITY;
 use super::inode::{Descriptor, Inode};
 use super::root::FdName;
 use super::stat::{Kind, Stat};
@@ -63,13 +64,18 @@ impl AttributeOperations for Passthrough {
             // truncate(2), which goes by a path as OPEN does.
             self.coherent(&inode, &request.caller)?;
         }
-        if changes.kill_privileges && changes.mode.is_none() {
+        let new_owner = changes.uid.is_some() || changes.gid.is_some();
+        let granted = match new_owner && changes.mode.is_none() && changes.size.is_none() {
+            true => self.granted(request, &descriptor)?,
+            false => None,
+        };
+        if changes.kill_privileges && changes.mode.is_none() && granted.is_none() {
             self.drop_privileges(&inode, &descriptor)?;
         }
         if let Some(size) = changes.size {
             self.set_size(&inode, &descriptor, handle, size)?;
         }
-        if changes.uid.is_some() || changes.gid.is_some() {
+        if new_owner {
             // -1 would mean "leave it as it is".
             if changes.uid == Some(u32::MAX) || changes.gid == Some(u32::MAX) {
                 return Err(Errno::INVAL);
@@ -80,8 +86,14 @@ impl AttributeOperations for Passthrough {
             );
             rustix::fs::chownat(&*descriptor, c"", uid, gid, AtFlags::EMPTY_PATH)?;
         }
+        if let Some(granted) = &granted {
+            self.give_back(&inode, &descriptor, granted)?;
+        }
         if let Some(mode) = changes.mode {
             self.set_mode(&inode, &descriptor, mode)?;
+            if mode & (SET_UID | SET_GID) != 0 && inode.kind == Kind::Regular {
+                self.grants.note(request);
+            }
         }
         if changes.atime.is_some() || changes.mtime.is_some() {
             let times = Timestamps {
@@ -150,7 +162,7 @@ impl Passthrough {
         retry_on_intr(|| rustix::fs::ftruncate(&file, size))
     }
 
-    fn set_mode(&self, inode: &Inode, descriptor: &Descriptor, mode: u32) -> Result<()> {
+    pub(super) fn set_mode(&self, inode: &Inode, descriptor: &Descriptor, mode: u32) -> Result<()> {
         if inode.kind == Kind::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
@@ -173,7 +185,7 @@ impl Passthrough {
         }
         set_thread_apart(self.root.proc())?;
         let name = FdName::of(descriptor);
-        match rustix::fs::removexattr(name.as_c_str(), c"security.capability") {
+        match rustix::fs::removexattr(name.as_c_str(), CAPABILITY) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
             Err(error) => Err(error),
         }

@@ -15,6 +15,7 @@
 //! | `coherence`, `refusals` | whether what the guest has in its cache is true |
 //! | `confinement` | directories that the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
+//! | `grants` | set-ID bits that outlive a change of the owner |
 //! | `host_fs` | kinds of file systems that are served in another way |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
@@ -74,6 +75,7 @@ mod durability;
 mod error;
 mod files;
 mod finding;
+mod grants;
 mod handle;
 mod host_fs;
 mod inode;
@@ -106,6 +108,7 @@ pub use error::Error;
 use budget::Budget;
 use clock::Clock;
 use credentials::Privileges;
+use grants::Grants;
 use handle::Handles;
 use inode::Inode;
 use inodes::Inodes;
@@ -126,6 +129,7 @@ pub struct Passthrough {
     handles: Handles,
     refusals: Refusals,
     privileges: Privileges,
+    grants: Grants,
     agreement: RwLock<Agreement>,
 }
 
@@ -179,6 +183,7 @@ impl Passthrough {
             handles: Handles::default(),
             refusals: Refusals::default(),
             privileges: Privileges::of_process(),
+            grants: Grants::default(),
             agreement: RwLock::default(),
         })
     }

@@ -12,11 +12,18 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::credentials::set_thread_apart;
+use super::grants::CAPABILITY;
 use super::root::FdName;
 use crate::filesystem::{NodeId, Request, Result, SetXattrArgs, XattrOperations};
 
 /// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, in bytes: Linux has no longer ones.
 const LONGEST: usize = 65_536;
+
+/// Bytes of names that most files have not more of.
+const FEW: usize = 1024;
+
+/// How the names of ACLs begin.
+const ACL: &[u8] = b"system.posix_acl_";
 
 impl XattrOperations for Passthrough {
     fn setxattr(&self, request: &Request<'_>, name: &CStr, args: &SetXattrArgs<'_>) -> Result<()> {
@@ -25,6 +32,9 @@ impl XattrOperations for Passthrough {
         let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
         self.with_path_to_change(request.node, |path| {
             rustix::fs::setxattr(path, name, args.value, flags)?;
+            if name == CAPABILITY {
+                self.grants.note(request);
+            }
             if args.clear_set_gid {
                 // The host sees this process set the ACL, which may keep the
                 // bit; the guest's task may not.
@@ -54,15 +64,29 @@ impl XattrOperations for Passthrough {
         if !self.config.xattr {
             return Err(Errno::NOSYS);
         }
-        self.with_path(request.node, |path| {
-            if size == 0 {
-                return rustix::fs::listxattr_query(path).map(blank);
+        let all = self.with_path(request.node, |path| {
+            let mut few = [0; FEW];
+            match rustix::fs::listxattr(path, &mut few[..]) {
+                Ok(length) => Ok(few[..length].to_vec()),
+                Err(Errno::RANGE) => {
+                    let mut names = blank(LONGEST);
+                    let length = rustix::fs::listxattr(path, &mut names[..])?;
+                    names.truncate(length);
+                    Ok(names)
+                }
+                Err(error) => Err(error),
             }
-            let mut names = blank(usize::try_from(size).unwrap_or(LONGEST));
-            let length = rustix::fs::listxattr(path, &mut names[..])?;
-            names.truncate(length);
-            Ok(names)
-        })
+        })?;
+        let names: Vec<u8> = all
+            .split_inclusive(|byte| *byte == 0)
+            .filter(|name| self.may_list(request, name))
+            .flatten()
+            .copied()
+            .collect();
+        if size > 0 && names.len() > usize::try_from(size).unwrap_or(LONGEST) {
+            return Err(Errno::RANGE);
+        }
+        Ok(names)
     }
 
     fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
@@ -79,11 +103,24 @@ impl Passthrough {
         if !self.config.xattr {
             return Err(Errno::NOSYS);
         }
-        let acl = name.to_bytes().starts_with(b"system.posix_acl_");
-        if acl && !self.agreement().posix_acl {
+        if name.to_bytes().starts_with(ACL) && !self.agreement().posix_acl {
             return Err(Errno::OPNOTSUPP);
         }
         Ok(())
+    }
+
+    /// Whether LISTXATTR names an attribute: not one that GETXATTR denies, and
+    /// not what is for administrators alone (xattr(7)). The host shows it to
+    /// this process; of the guest's capabilities nothing is known but that
+    /// root has them.
+    fn may_list(&self, request: &Request<'_>, name: &[u8]) -> bool {
+        if name.starts_with(ACL) {
+            self.agreement().posix_acl
+        } else if name.starts_with(b"trusted.") {
+            request.caller.uid == 0
+        } else {
+            true
+        }
     }
 
     /// Hands `act` a path that leads to the inode itself.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by};
+use super::fixture::{GUEST_ROOT, Share, by, writing};
 use crate::filesystem::{
-    Attributes, Caller, NodeId, ROOT, Result, SetAttributes, SetTime, Timestamp,
+    Attributes, Caller, FallocateArgs, NodeId, ROOT, Result, SetAttributes, SetTime, SetXattrArgs,
+    Timestamp, WriteArgs,
 };
 use crate::passthrough::{CachePolicy, Config};
 
@@ -202,5 +203,118 @@ fn the_mode_of_a_file_with_set_id_bits_is_never_kept() {
                 assert_eq!(timeout, expected, "{mode:o} {cache:?}");
             }
         }
+    }
+}
+
+/// The mode after SETATTR of the mode by one caller and of the owner by
+/// another, and whether a capability that the first set is still there.
+fn after_a_new_owner(
+    giver: Caller,
+    chowner: Caller,
+    between: impl Fn(&Share, NodeId),
+) -> (u32, bool) {
+    let share = Share::new();
+    std::fs::write(share.path("f"), b"x").unwrap();
+    let node = share.walk("f").unwrap();
+    // Version 2, CAP_NET_RAW permitted.
+    let capability = [0, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let set = SetXattrArgs {
+        value: &capability,
+        flags: 0,
+        clear_set_gid: false,
+    };
+    let name = c"security.capability";
+    let given = share.fs.setxattr(&by(&giver, node), name, &set).is_ok();
+    let mode = SetAttributes {
+        mode: Some(0o6755),
+        ..SetAttributes::default()
+    };
+    share.fs.setattr(&by(&giver, node), None, &mode).unwrap();
+    between(&share, node);
+    let owner = SetAttributes {
+        uid: Some(rustix::process::geteuid().as_raw()),
+        gid: Some(rustix::process::getegid().as_raw()),
+        kill_privileges: true,
+        ..SetAttributes::default()
+    };
+    let told = share
+        .fs
+        .setattr(&by(&chowner, node), None, &owner)
+        .unwrap()
+        .0;
+    let kept = share.fs.getxattr(&by(&giver, node), name, 100);
+    (
+        told.mode & 0o7777,
+        !given || kept.is_ok_and(|value| value == capability),
+    )
+}
+
+#[test]
+fn an_owner_given_together_with_set_id_bits_leaves_them() {
+    let nothing = |_: &Share, _: NodeId| {};
+    let other = |pid, uid| Caller {
+        pid,
+        uid,
+        ..GUEST_ROOT
+    };
+    assert_eq!(
+        after_a_new_owner(GUEST_ROOT, GUEST_ROOT, nothing),
+        (0o6755, true)
+    );
+    // Another task, as in `chmod; chown`.
+    assert_eq!(after_a_new_owner(GUEST_ROOT, other(2, 0), nothing).0, 0o755);
+    // Not by root.
+    assert_eq!(
+        after_a_new_owner(other(1, 7), other(1, 7), nothing).0,
+        0o755
+    );
+    // Once only.
+    let twice = |share: &Share, node| {
+        let owner = SetAttributes {
+            uid: Some(rustix::process::geteuid().as_raw()),
+            kill_privileges: true,
+            ..SetAttributes::default()
+        };
+        share
+            .fs
+            .setattr(&by(&GUEST_ROOT, node), None, &owner)
+            .unwrap();
+    };
+    assert_eq!(after_a_new_owner(GUEST_ROOT, GUEST_ROOT, twice).0, 0o755);
+    // What was taken away in between stays away.
+    let written = |share: &Share, node| {
+        let opened = share.open(node, libc::O_WRONLY).unwrap();
+        let args = WriteArgs {
+            kill_privileges: true,
+            ..writing(opened.handle, 0, b"y", 0)
+        };
+        share.write_with(node, b"y", &args).unwrap();
+    };
+    assert_eq!(after_a_new_owner(GUEST_ROOT, GUEST_ROOT, written).0, 0o755);
+}
+
+#[test]
+fn preallocation_by_an_ordinary_user_clears_set_id_bits() {
+    for (uid, expected) in [(0, 0o6755), (7, 0o755)] {
+        let share = Share::new();
+        std::fs::write(share.path("f"), b"x").unwrap();
+        let bits = std::fs::Permissions::from_mode(0o6755);
+        std::fs::set_permissions(share.path("f"), bits).unwrap();
+        let node = share.walk("f").unwrap();
+        let opened = share.open(node, libc::O_WRONLY).unwrap();
+        let args = FallocateArgs {
+            handle: opened.handle,
+            mode: 0,
+            offset: 0,
+            length: 8192,
+        };
+        let caller = Caller { uid, ..GUEST_ROOT };
+        share.fs.fallocate(&by(&caller, node), &args).unwrap();
+        // The host does not ask unprivileged processes.
+        let expected = match share.fs.keeps_owners() {
+            true => expected,
+            false => 0o755,
+        };
+        assert_eq!(share.attributes(node).unwrap().mode & 0o7777, expected);
     }
 }

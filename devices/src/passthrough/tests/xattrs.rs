@@ -1,5 +1,6 @@
 //! Extended attributes.
 
+use std::ffi::CStr;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, attribute, by};
-use crate::filesystem::{NewNode, ROOT};
+use crate::filesystem::{Agreement, Caller, NewNode, ROOT};
 use crate::passthrough::{Config, Error, Passthrough};
 
 #[test]
@@ -235,4 +236,94 @@ fn an_acl_takes_the_set_group_id_bit_only_when_the_guest_says_so() {
     };
 
     assert_eq!((set(false), set(true)), (0o2755, 0o755));
+}
+
+/// An access ACL that gives user 1234 the right to read.
+fn acl() -> Vec<u8> {
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    let undefined = u32::MAX;
+    for (tag, permissions, id) in [
+        (1_u16, 6_u16, undefined),
+        (2, 4, 1234),
+        (4, 4, undefined),
+        (16, 4, undefined),
+        (32, 0, undefined),
+    ] {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    }
+    acl
+}
+
+#[test]
+fn names_are_listed_to_those_who_may_ask_for_the_values() {
+    for served in [false, true] {
+        let share = Share::with(Config {
+            posix_acl: served,
+            ..Config::default()
+        });
+        share.fs.init(Agreement {
+            posix_acl: served,
+            ..Agreement::default()
+        });
+        std::fs::write(share.path("f"), b"").unwrap();
+        let set = |name: &CStr, value: &[u8]| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(share.path("f"), name, value, flags)
+        };
+        set(c"user.a", b"1").unwrap();
+        let acls = set(c"system.posix_acl_access", &acl()).is_ok();
+        let trusted = set(c"trusted.t", b"1").is_ok();
+        let node = share.walk("f").unwrap();
+
+        for uid in [0, 1234] {
+            let caller = Caller {
+                uid,
+                gid: uid,
+                ..GUEST_ROOT
+            };
+            let request = by(&caller, node);
+            let listed = share.fs.listxattr(&request, 1000).unwrap();
+            let text = String::from_utf8(listed.clone()).unwrap();
+            let mut names: Vec<_> = text.split_terminator('\0').collect();
+            names.sort_unstable();
+            let mut expected = Vec::new();
+            if acls && served {
+                expected.push("system.posix_acl_access");
+            }
+            if trusted && uid == 0 {
+                expected.push("trusted.t");
+            }
+            expected.push("user.a");
+            assert_eq!(names, expected, "{served} {uid}");
+            let asked = share.fs.listxattr(&request, 0).unwrap().len();
+            assert_eq!(asked, listed.len());
+            let len = u32::try_from(listed.len()).unwrap();
+            assert_eq!(share.fs.listxattr(&request, len).unwrap(), listed);
+            let less = share.fs.listxattr(&request, len - 1);
+            assert_eq!(less, Err(Errno::RANGE));
+        }
+    }
+}
+
+#[test]
+fn a_long_list_of_names_comes_whole() {
+    let share = Share::new();
+    std::fs::write(share.path("f"), b"").unwrap();
+    let node = share.walk("f").unwrap();
+    let request = by(&GUEST_ROOT, node);
+    let mut set = 0;
+    for n in 0..30 {
+        let long = std::ffi::CString::new(format!("user.{n:0100}")).unwrap();
+        let outcome = share
+            .fs
+            .setxattr(&request, &long, &attribute(b"", 0, false));
+        // Some file systems have room for a block of them.
+        set += usize::from(outcome.is_ok());
+    }
+    assert!(set > 10, "{set}");
+    let listed = share.fs.listxattr(&request, 65_536).unwrap();
+    assert_eq!(listed.len(), set * 106);
+    assert_eq!(share.fs.listxattr(&request, 0).unwrap().len(), set * 106);
 }

@@ -1,0 +1,136 @@
+//! Set-ID bits and file capabilities that the guest's root has just given, and
+//! which a change of the owner right after must not take away.
+//!
+//! When an overlayfs in the guest copies a file up to a share, it sets the
+//! capabilities, then the mode, then the owner (`ovl_set_attr`). On a local
+//! file system a change of the owner clears set-ID bits when `chown(2)` asks
+//! for that, which overlayfs does not. In FUSE the two cannot be told apart:
+//! Linux asks for it with every change of an owner (`fuse_do_setattr`), and
+//! the host's `chown(2)` does it unasked. What tells is that the same task of
+//! root gave them a moment before: it wants both.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::credentials::set_thread_apart;
+use super::inode::{Descriptor, Inode};
+use super::root::FdName;
+use super::stat::Stat;
+use crate::filesystem::{NodeId, Request, Result};
+
+/// Where file capabilities are.
+pub(super) const CAPABILITY: &std::ffi::CStr = c"security.capability";
+
+/// Room for any `struct vfs_cap_data`.
+const CAPABILITY_MAX: usize = 64;
+
+/// The bits that a change of the owner clears.
+const SET_IDS: u32 = 0o6000;
+
+/// How long the owner may take to follow.
+const A_MOMENT: Duration = Duration::from_secs(5);
+
+/// Most grants remembered: as many copies can be made at once.
+const MOST: usize = 64;
+
+/// Who gave what, lately.
+#[derive(Debug, Default)]
+pub(super) struct Grants(Mutex<VecDeque<Grant>>);
+
+#[derive(Debug)]
+struct Grant {
+    node: NodeId,
+    pid: u32,
+    at: Instant,
+}
+
+impl Grants {
+    /// Remembers that the caller gave the node set-ID bits or capabilities.
+    pub(super) fn note(&self, request: &Request<'_>) {
+        if request.caller.uid != 0 || request.caller.pid == 0 {
+            return;
+        }
+        let mut grants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if grants.len() >= MOST {
+            grants.pop_front();
+        }
+        grants.push_back(Grant {
+            node: request.node,
+            pid: request.caller.pid,
+            at: Instant::now(),
+        });
+    }
+
+    /// Whether this caller gave the node something just now. It counts once.
+    fn take(&self, request: &Request<'_>) -> bool {
+        if request.caller.uid != 0 {
+            return false;
+        }
+        let mut grants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        grants.retain(|grant| grant.at.elapsed() < A_MOMENT);
+        let all = grants.len();
+        grants.retain(|grant| (grant.node, grant.pid) != (request.node, request.caller.pid));
+        grants.len() < all
+    }
+}
+
+/// What a file has of its own that a change of the owner takes away.
+#[derive(Debug)]
+pub(super) struct Privileged {
+    mode: Option<u32>,
+    capability: Option<Vec<u8>>,
+}
+
+impl Passthrough {
+    /// What is to outlive a change of the owner that `request` asks for.
+    pub(super) fn granted(
+        &self,
+        request: &Request<'_>,
+        descriptor: &Descriptor,
+    ) -> Result<Option<Privileged>> {
+        if !self.grants.take(request) {
+            return Ok(None);
+        }
+        let mode = u32::from(Stat::of(descriptor)?.raw.stx_mode) & 0o7777;
+        let mut value = vec![0; CAPABILITY_MAX];
+        set_thread_apart(self.root.proc())?;
+        let name = FdName::of(descriptor);
+        let capability = match rustix::fs::getxattr(name.as_c_str(), CAPABILITY, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                Some(value)
+            }
+            Err(_) => None,
+        };
+        Ok(Some(Privileged {
+            mode: (mode & SET_IDS != 0).then_some(mode),
+            capability,
+        }))
+    }
+
+    /// Gives it back.
+    pub(super) fn give_back(
+        &self,
+        inode: &Inode,
+        descriptor: &Descriptor,
+        privileged: &Privileged,
+    ) -> Result<()> {
+        if let Some(mode) = privileged.mode {
+            self.set_mode(inode, descriptor, mode)?;
+        }
+        let Some(capability) = &privileged.capability else {
+            return Ok(());
+        };
+        let name = FdName::of(descriptor);
+        match rustix::fs::setxattr(name.as_c_str(), CAPABILITY, capability, XattrFlags::empty()) {
+            // Not ours to give.
+            Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
