@@ -32,7 +32,7 @@ pub use files::{
 pub use lookup::{Entry, LookupOperations};
 pub use negotiation::{Agreement, Capabilities};
 pub use remove::{RemoveOperations, RenameArgs};
-pub use request::{Caller, Handle, NodeId, ROOT, Request, Result};
+pub use request::{Caller, Handle, NodeId, ROOT, Request, Result, WOULD_WAIT};
 pub use waiters::{Waiter, Waiters};
 pub use xattrs::{SetXattrArgs, XattrOperations};
 

@@ -42,7 +42,13 @@ pub struct Request<'s> {
     /// Who asks.
     pub caller: Caller,
     waiters: &'s Waiters,
+    may_wait: bool,
 }
+
+/// What a file system answers to a request that [must not
+/// wait](Request::may_wait) and would have to, before it has done anything:
+/// the request comes again when it may (`ERESTARTSYS`, which no guest sees).
+pub const WOULD_WAIT: Errno = Errno::from_raw_os_error(512);
 
 impl<'s> Request<'s> {
     /// A request that is woken by way of `waiters` if it waits.
@@ -53,7 +59,24 @@ impl<'s> Request<'s> {
             node,
             caller,
             waiters,
+            may_wait: true,
         }
+    }
+
+    /// The same request from who keeps others waiting.
+    #[must_use]
+    pub fn in_a_hurry(self) -> Self {
+        Self {
+            may_wait: false,
+            ..self
+        }
+    }
+
+    /// Whether it may wait for somebody else. If not, and if that is known
+    /// only while it is served, the answer is [`WOULD_WAIT`].
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     /// Lets the request be interrupted, which an operation asks for before it

@@ -52,7 +52,7 @@ pub use self::opcode::Opcode;
 use self::opcode::Wait;
 use self::reply::Reply;
 use self::request::{Body, Call, Header, RawRequest};
-use crate::filesystem::{Caller, FileSystem, Request, Result, Waiters};
+use crate::filesystem::{Caller, FileSystem, Request, Result, WOULD_WAIT, Waiters};
 use crate::virtio::fs::RequestServer;
 
 /// Serves one file system to one guest.
@@ -95,7 +95,12 @@ impl Server {
         self.metrics.snapshot()
     }
 
-    fn execute<'a>(&self, request: RawRequest<'a>, reply: &mut Reply<'a>) -> Result<()> {
+    fn execute<'a>(
+        &self,
+        request: RawRequest<'a>,
+        reply: &mut Reply<'a>,
+        may_wait: bool,
+    ) -> Result<()> {
         let RawRequest {
             header,
             mut body,
@@ -122,13 +127,52 @@ impl Server {
             return self.interrupt(&mut body);
         }
         let operation = opcode.operation().ok_or(Errno::NOSYS)?;
+        let request = Request::new(header.unique, header.node, caller, &self.waiters);
         operation(&mut Call {
             fs: &*self.fs,
-            request: Request::new(header.unique, header.node, caller, &self.waiters),
+            request: match may_wait {
+                true => request,
+                false => request.in_a_hurry(),
+            },
             body,
             reply,
             agreed: session,
         })
+    }
+
+    /// Executes `request` and writes its answer to `reply`. Returns the
+    /// length of the answer in bytes, which is what the device reports as
+    /// used: 0 for a request without an answer (FORGET, BATCH_FORGET), and
+    /// for one that left no room for the 16 bytes of a header.
+    ///
+    /// Nothing when the request would have to wait and must not.
+    fn serve(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>, may_wait: bool) -> Option<u32> {
+        let begun = Instant::now();
+        let mut reply = Reply::new(reply);
+        let (opcode, unique, outcome) = match RawRequest::decode(request) {
+            Ok(request) => {
+                let Header { opcode, unique, .. } = request.header;
+                (opcode, unique, self.execute(request, &mut reply, may_wait))
+            }
+            Err(malformed) => (malformed.opcode, malformed.unique, Err(Errno::INVAL)),
+        };
+        if outcome == Err(WOULD_WAIT) && !may_wait {
+            return None;
+        }
+        let opcode = Opcode(opcode);
+        let length = if opcode.is_silent() {
+            0
+        } else {
+            reply.finish(unique, outcome)
+        };
+        self.metrics.record(Served {
+            opcode,
+            failed: outcome.is_err(),
+            bytes_read: reply.len(),
+            bytes_written: reply.accepted(),
+            duration: begun.elapsed(),
+        });
+        Some(length)
     }
 
     /// INTERRUPT names a request under way; that request is answered with
@@ -203,34 +247,12 @@ impl RequestServer for Server {
         })
     }
 
-    /// Executes `request` and writes its answer to `reply`. Returns the
-    /// length of the answer in bytes, which is what the device reports as
-    /// used: 0 for a request without an answer (FORGET, BATCH_FORGET), and
-    /// for one that left no room for the 16 bytes of a header.
     fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
-        let begun = Instant::now();
-        let mut reply = Reply::new(reply);
-        let (opcode, unique, outcome) = match RawRequest::decode(request) {
-            Ok(request) => {
-                let Header { opcode, unique, .. } = request.header;
-                (opcode, unique, self.execute(request, &mut reply))
-            }
-            Err(malformed) => (malformed.opcode, malformed.unique, Err(Errno::INVAL)),
-        };
-        let opcode = Opcode(opcode);
-        let length = if opcode.is_silent() {
-            0
-        } else {
-            reply.finish(unique, outcome)
-        };
-        self.metrics.record(Served {
-            opcode,
-            failed: outcome.is_err(),
-            bytes_read: reply.len(),
-            bytes_written: reply.accepted(),
-            duration: begun.elapsed(),
-        });
-        length
+        self.serve(request, reply, true).unwrap_or(0)
+    }
+
+    fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
+        self.serve(request, reply, false)
     }
 
     /// The session ends without DESTROY, and the next request has to be INIT.

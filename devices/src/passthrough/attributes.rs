@@ -73,7 +73,7 @@ impl AttributeOperations for Passthrough {
             self.drop_privileges(&inode, &descriptor)?;
         }
         if let Some(size) = changes.size {
-            self.set_size(&inode, &descriptor, handle, size)?;
+            self.set_size(&inode, &descriptor, handle, size, request.may_wait())?;
         }
         if new_owner {
             // -1 would mean "leave it as it is".
@@ -143,6 +143,7 @@ impl Passthrough {
         descriptor: &Descriptor,
         handle: Option<Handle>,
         size: u64,
+        may_wait: bool,
     ) -> Result<()> {
         match inode.kind {
             Kind::Regular => {}
@@ -158,7 +159,7 @@ impl Passthrough {
                 outcome => return outcome,
             }
         }
-        let file = self.with_descriptors(|| self.root.reopen(descriptor, OFlags::WRONLY))?;
+        let file = self.reopen_unless_leased(descriptor, OFlags::WRONLY, may_wait)?;
         retry_on_intr(|| rustix::fs::ftruncate(&file, size))
     }
 

@@ -109,7 +109,7 @@ impl CreateOperations for Passthrough {
             }
             match self.child(&parent, &*directory, name) {
                 Ok((inode, status)) => {
-                    let opened = self.open_inode(&inode, open);
+                    let opened = self.open_inode(&inode, open, request.may_wait());
                     return match opened {
                         // Opening may have truncated it.
                         Ok(opened) => {

@@ -25,7 +25,7 @@ impl FileOperations for Passthrough {
         if inode.kind == Kind::Regular && !self.coherent_file(&inode, &request.caller)? {
             self.confine_file(&inode, Otherwise::UnlessOpen)?;
         }
-        let opened = self.open_inode(&inode, args)?;
+        let opened = self.open_inode(&inode, args, request.may_wait())?;
         self.refusals.arrived(request.caller.pid);
         Ok(opened)
     }

@@ -15,7 +15,7 @@ use super::handle::{OpenFile, OpenNode};
 use super::inode::{Descriptor, Inode};
 use super::mount::Mount;
 use super::stat::Kind;
-use crate::filesystem::{OpenArgs, Opened, Result};
+use crate::filesystem::{OpenArgs, Opened, Result, WOULD_WAIT};
 
 /// What of the guest's open flags reaches the host. `O_DIRECT` does not: the
 /// guest's pages need not be aligned as the host's file system wants them,
@@ -33,7 +33,12 @@ const ACCESS_MODE: OFlags = OFlags::RDWR.union(OFlags::WRONLY);
 
 impl Passthrough {
     /// Opens a node that the guest knows.
-    pub(super) fn open_inode(&self, inode: &Arc<Inode>, args: OpenArgs) -> Result<Opened> {
+    pub(super) fn open_inode(
+        &self,
+        inode: &Arc<Inode>,
+        args: OpenArgs,
+        may_wait: bool,
+    ) -> Result<Opened> {
         match inode.kind {
             Kind::Regular => {}
             Kind::Directory => return Err(Errno::ISDIR),
@@ -44,7 +49,8 @@ impl Passthrough {
         let host_flags = self.host_flags(args.flags, &inode.mount)?;
         self.may_open()?;
         let descriptor = self.descriptor(inode)?;
-        let (fd, host_flags) = self.open_as_allowed(&descriptor, host_flags, args.flags)?;
+        let (fd, host_flags) =
+            self.open_as_allowed(&descriptor, host_flags, args.flags, may_wait)?;
         if host_flags.contains(OFlags::TRUNC) {
             inode.told.forget();
         }
@@ -61,8 +67,14 @@ impl Passthrough {
         descriptor: &Descriptor,
         host_flags: OFlags,
         asked: u32,
+        may_wait: bool,
     ) -> Result<(OwnedFd, OFlags)> {
-        let open = |flags| Ok((self.reopen(descriptor, flags)?, flags));
+        let open = |flags| {
+            Ok((
+                self.reopen_unless_leased(descriptor, flags, may_wait)?,
+                flags,
+            ))
+        };
         let appending = OFlags::from_bits_retain(asked) & OFlags::APPEND;
         match open(host_flags) {
             // What a program may only write, we need not be able to read.
@@ -117,6 +129,24 @@ impl Passthrough {
             Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => open(flags - OFlags::NOATIME),
             outcome => outcome,
         }
+    }
+
+    /// The same, but does not wait for a process of the host that has a lease
+    /// of the file (`F_SETLEASE`) to give it up, which may take 45 seconds.
+    /// `O_NONBLOCK` means nothing else to a regular file.
+    pub(super) fn reopen_unless_leased(
+        &self,
+        descriptor: impl std::os::fd::AsFd,
+        flags: OFlags,
+        may_wait: bool,
+    ) -> Result<OwnedFd> {
+        if may_wait {
+            return self.reopen(descriptor, flags);
+        }
+        (self.reopen(descriptor, flags | OFlags::NONBLOCK)).map_err(|error| match error {
+            Errno::AGAIN => WOULD_WAIT,
+            other => other,
+        })
     }
 
     /// `ENFILE` when the guest has as many files open as it may.

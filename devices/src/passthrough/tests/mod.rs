@@ -11,6 +11,7 @@ mod exhaustion;
 mod files;
 mod finding;
 mod fixture;
+mod leases;
 mod listings;
 mod model;
 mod mounts;

@@ -25,6 +25,13 @@ pub trait RequestServer: Send + Sync {
     /// wants no answer.
     fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32;
 
+    /// The same, unless only serving the request shows that it may block: then
+    /// nothing is done and nothing answered, and the request is to be answered
+    /// where it keeps nobody waiting.
+    fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
+        Some(self.answer(request, reply))
+    }
+
     /// The driver is gone: forgets what was negotiated and opened, and wakes
     /// whatever still waits in [`answer`](Self::answer).
     ///

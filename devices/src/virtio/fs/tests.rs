@@ -57,6 +57,8 @@ impl Gate {
 
 /// Waits, and says so.
 const DETACHED: &[u8] = b"wd";
+/// Waits, and says so only when it would.
+const LATE: &[u8] = b"wl";
 /// Waits on its queue's own thread.
 const IN_PLACE: &[u8] = b"wi";
 
@@ -72,6 +74,12 @@ impl RequestServer for Server {
     fn may_block(&self, request: &Reader<'_>) -> bool {
         let mut head = [0; 2];
         request.clone().read_exact(&mut head).is_ok() && head == DETACHED
+    }
+
+    fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
+        let mut head = [0; 2];
+        let late = request.clone().read_exact(&mut head).is_ok() && head == LATE;
+        (!late).then(|| self.answer(request, reply))
     }
 
     fn answer(&self, request: Reader<'_>, mut reply: VirtioFsWriter<'_>) -> u32 {

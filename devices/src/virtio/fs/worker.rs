@@ -272,19 +272,24 @@ impl Loop {
         drain::check(&chain)?;
         let memory = self.drain.memory();
         let server = &self.service.server;
-        let mut chain = chain;
-        let mut request = Reader::from_descriptor_chain(memory, chain.clone())?;
-        if server.may_block(&request) {
-            match self.detach(chain) {
-                Ok(()) => return Ok(None),
-                // No thread to be had: rather keep the queue waiting than
-                // leave the request without an answer.
-                Err(back) => chain = back,
+        let request = Reader::from_descriptor_chain(memory, chain.clone())?;
+        if !server.may_block(&request) {
+            let reply = VirtioFsWriter::new(memory, chain.clone())?;
+            let len = server.answer_at_once(request, reply);
+            if len.is_some() {
+                return Ok(len);
             }
-            request = Reader::from_descriptor_chain(memory, chain.clone())?;
         }
-        let reply = VirtioFsWriter::new(memory, chain)?;
-        Ok(Some(server.answer(request, reply)))
+        match self.detach(chain) {
+            Ok(()) => Ok(None),
+            // No thread to be had: rather keep the queue waiting than leave
+            // the request without an answer.
+            Err(chain) => {
+                let request = Reader::from_descriptor_chain(memory, chain.clone())?;
+                let reply = VirtioFsWriter::new(memory, chain)?;
+                Ok(Some(server.answer(request, reply)))
+            }
+        }
     }
 
     fn detach(&self, chain: Chain) -> Result<(), Chain> {

@@ -39,18 +39,20 @@ fn a_detached_request_in_parts_is_answered_in_parts() {
 
 #[test]
 fn a_request_that_blocks_does_not_stop_its_queue() {
-    let mut machine = machine();
-    let blocked = machine.request.submit(DETACHED, 64);
-    machine.kick(1);
-    for _ in 0..100 {
-        let reply = machine.exchange(b"quick");
-        assert_eq!(reply, b"QUICK");
+    for (request, reply) in [(DETACHED, b"WD"), (LATE, b"WL")] {
+        let mut machine = machine();
+        let blocked = machine.request.submit(request, 64);
+        machine.kick(1);
+        for _ in 0..100 {
+            let reply = machine.exchange(b"quick");
+            assert_eq!(reply, b"QUICK");
+        }
+        machine.server.gate.open();
+        assert_eq!(machine.request.wait_used(), (blocked, 2));
+        assert_eq!(machine.request.reply(blocked, 2), reply);
+        let counts = machine.counters.snapshot()[1];
+        assert_eq!((counts.requests, counts.detached), (101, 1));
     }
-    machine.server.gate.open();
-    assert_eq!(machine.request.wait_used(), (blocked, 2));
-    assert_eq!(machine.request.reply(blocked, 2), b"WD");
-    let counts = machine.counters.snapshot()[1];
-    assert_eq!((counts.requests, counts.detached), (101, 1));
 }
 
 #[test]
