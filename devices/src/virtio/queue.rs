@@ -217,6 +217,25 @@ mod tests {
                 available: HOLE,
                 ..config()
             },
+            // Each ring from its last piece of memory into the hole: the
+            // event index of the available ring, its last element.
+            QueueConfig {
+                available: HOLE - (6 + 2 * 16) + 2,
+                ..config()
+            },
+            QueueConfig {
+                used: HOLE - (6 + 8 * 16) + 2,
+                ..config()
+            },
+            QueueConfig {
+                descriptors: HOLE - 16 * 15,
+                ..config()
+            },
+            // And from the hole into memory.
+            QueueConfig {
+                available: 0x2_0000 - 8,
+                ..config()
+            },
             QueueConfig {
                 used: u64::MAX - 3,
                 ..config()

@@ -5,9 +5,15 @@
 //! does next: a late reply would overwrite it. A system call that waits with
 //! guest pages for its buffer cannot be told to forget them. So a detached
 //! request is served from a private copy ([`Bounce`]), and its reply is copied
-//! to the guest by the queue's own thread, which a reset joins. What is left
-//! behind then is a thread of the pool that writes to unused memory, and a
+//! to the guest under a [`Lease`], which a reset revokes. What is left behind
+//! then is a thread of the pool that writes to unused memory, and a
 //! channel without a receiver.
+//!
+//! The copy lives from the moment a thread of the pool begins with the request
+//! until the reply is in guest memory: there are never more copies than the
+//! pool has threads, however slow the queue's thread is in giving the requests
+//! back. One is as long as the longest request and reply together, 5 MiB; what
+//! of it nobody writes to takes no memory of the host.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,7 +36,7 @@ use crate::virtio::drain::Chain;
 /// that the sum still tells how often the driver kicked.
 pub(super) const WAKE: u64 = 1 << 32;
 
-/// Leave to read guest memory for as long as the driver that made a request
+/// Leave to touch guest memory for as long as the driver that made a request
 /// is there.
 #[derive(Debug, Default)]
 pub(super) struct Lease {
@@ -38,14 +44,14 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Ends the lease; on return no guest memory is read under it.
+    /// Ends the lease; on return no guest memory is touched under it.
     pub(super) fn revoke(&self) {
         *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    fn with<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+    fn with<T>(&self, touch: impl FnOnce() -> T) -> Option<T> {
         let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
-        (!*revoked).then(read)
+        (!*revoked).then(touch)
     }
 }
 
@@ -61,9 +67,12 @@ pub(super) struct Detached {
 }
 
 /// A detached request that was answered, or was found to have no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Finished {
-    chain: Chain,
-    reply: Option<BouncedReply>,
+    /// The first descriptor of the request.
+    pub(super) head: u16,
+    /// How many bytes of an answer there are.
+    pub(super) len: u32,
 }
 
 struct BouncedReply {
@@ -73,7 +82,7 @@ struct BouncedReply {
 
 /// Why a request could not be copied.
 #[derive(Debug, Error)]
-enum BounceError {
+pub(super) enum BounceError {
     #[error("cannot map memory for a copy")]
     Map(#[source] FromRangesError),
     #[error("cannot copy")]
@@ -85,20 +94,16 @@ enum BounceError {
 }
 
 impl BounceError {
-    fn report(&self) {
-        // Nothing but the first says anything about the host.
-        let level = match self {
-            Self::Map(_) => log::Level::Warn,
-            _ => log::Level::Debug,
-        };
-        log::log!(level, "a request that may block gets no answer: {self}");
+    /// Whether it says something about the host, and not about the guest.
+    pub(super) fn is_the_hosts(&self) -> bool {
+        matches!(self, Self::Map(_))
     }
 }
 
 impl Detached {
     /// Answers the request and hands it back to its queue, unless the driver
-    /// it came from is gone.
-    pub(super) fn serve(self) {
+    /// it came from is gone. Says why if there was no answer.
+    pub(super) fn serve(self) -> Result<(), BounceError> {
         let Self {
             chain,
             server,
@@ -107,18 +112,23 @@ impl Detached {
             kick,
         } = self;
         let Some(copied) = lease.with(|| Bounce::copy_of(&chain, &*server)) else {
-            return;
+            return Ok(());
         };
-        let reply = copied
-            .and_then(|bounce| bounce.answer(server.as_ref()))
-            .inspect_err(BounceError::report)
-            .ok();
+        let reply = copied.and_then(|bounce| bounce.answer(server.as_ref()));
+        let delivered = lease.with(|| reply.as_ref().map_or(0, |reply| reply.deliver(&chain)));
+        let Some(len) = delivered else {
+            return Ok(());
+        };
+        let head = chain.head_index();
+        // The copy goes before the queue may take its time.
+        let outcome = reply.map(drop);
         // When the queue is gone nobody is to be woken either.
-        if finished.send(Finished { chain, reply }).is_ok()
+        if finished.send(Finished { head, len }).is_ok()
             && let Err(error) = kick.write(WAKE)
         {
             log::error!("cannot wake a queue: {error}");
         }
+        outcome
     }
 }
 
@@ -130,29 +140,23 @@ impl std::fmt::Debug for Detached {
     }
 }
 
-impl Finished {
-    /// The first descriptor of the request.
-    pub(super) fn head(&self) -> u16 {
-        self.chain.head_index()
-    }
-
-    /// Copies the reply to the driver's buffers in `memory`, and says how many
-    /// bytes there were. Called on the queue's thread.
-    pub(super) fn deliver(&self, memory: &GuestMemoryMmap) -> u32 {
-        let Some(reply) = &self.reply else { return 0 };
+impl BouncedReply {
+    /// Copies the reply to the driver's buffers, and says how many bytes there
+    /// were.
+    fn deliver(&self, chain: &Chain) -> u32 {
         let mut done = 0;
-        for descriptor in self.chain.clone().writable() {
+        for descriptor in chain.clone().writable() {
             let space = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
-            let len = space.min(reply.len - done);
-            let Some(from) = reply.bounce.reply_slice(done, len) else {
+            let len = space.min(self.len - done);
+            let Some(from) = self.bounce.reply_slice(done, len) else {
                 break;
             };
-            let Ok(to) = memory.get_slice(descriptor.addr(), len) else {
+            let Ok(to) = chain.memory().get_slice(descriptor.addr(), len) else {
                 break;
             };
             from.copy_to_volatile_slice(to);
             done += len;
-            if done == reply.len {
+            if done == self.len {
                 break;
             }
         }

@@ -9,11 +9,13 @@
 //! most [`LIMIT`] threads of the host.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::detached::Detached;
+use super::detached::{Detached, Lease};
+use crate::virtio::Complaints;
 
 /// Most threads of one pool: as many requests can block at once and others
 /// still be served.
@@ -27,6 +29,15 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     name: String,
     limit: usize,
+    spawn: Spawn,
+}
+
+/// How a thread with this name is had, to serve what there is.
+type Spawn = fn(String, Arc<Shared>) -> io::Result<()>;
+
+fn spawn(name: String, shared: Arc<Shared>) -> io::Result<()> {
+    let builder = thread::Builder::new().name(name);
+    builder.spawn(move || shared.serve()).map(drop)
 }
 
 #[derive(Debug)]
@@ -34,6 +45,7 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     patience: Duration,
+    complaints: Complaints,
 }
 
 #[derive(Debug, Default)]
@@ -51,15 +63,31 @@ impl Pool {
         Self::with_limits(name, LIMIT, PATIENCE)
     }
 
+    /// A pool for which the host has no threads.
+    #[cfg(test)]
+    pub(super) fn without_threads() -> Self {
+        let mut pool = Self::new("pool".into());
+        pool.spawn = |_, _| Err(io::ErrorKind::WouldBlock.into());
+        pool
+    }
+
+    /// How many requests wait for a thread.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.lock().waiting.len()
+    }
+
     fn with_limits(name: String, limit: usize, patience: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 work: Condvar::new(),
                 patience,
+                complaints: Complaints::default(),
             }),
             name,
             limit,
+            spawn,
         }
     }
 
@@ -72,20 +100,32 @@ impl Pool {
             self.shared.work.notify_one();
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        match thread::Builder::new()
-            .name(self.name.clone())
-            .spawn(move || shared.serve())
-        {
-            Ok(_) => state.threads += 1,
+        match (self.spawn)(self.name.clone(), Arc::clone(&self.shared)) {
+            Ok(()) => state.threads += 1,
             Err(error) if state.threads == 0 => {
-                log::warn!("cannot start a thread for a request that may block: {error}");
+                log::log!(
+                    self.shared.complaints.level(),
+                    "cannot start a thread for a request that may block: {error}"
+                );
                 return state.waiting.pop_back().map_or(Ok(()), Err);
             }
             // A thread that is there takes it when it is done.
             Err(_) => self.shared.work.notify_one(),
         }
         Ok(())
+    }
+
+    /// Drops the requests under `lease` that no thread has begun with: the
+    /// driver they came from is gone.
+    pub(super) fn discard(&self, lease: &Arc<Lease>) {
+        let mut state = self.shared.lock();
+        let (gone, left) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition(|request| Arc::ptr_eq(&request.lease, lease));
+        state.waiting = left;
+        drop(state);
+        let gone: VecDeque<Detached> = gone;
+        drop(gone);
     }
 }
 
@@ -108,7 +148,13 @@ impl Shared {
         loop {
             if let Some(request) = state.waiting.pop_front() {
                 drop(state);
-                request.serve();
+                if let Err(error) = request.serve() {
+                    let level = match error.is_the_hosts() {
+                        true => self.complaints.level(),
+                        false => log::Level::Debug,
+                    };
+                    log::log!(level, "a request that may block gets no answer: {error}");
+                }
                 state = self.lock();
                 continue;
             }
@@ -134,13 +180,13 @@ impl Shared {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::sync::mpsc::{self, Receiver};
+    use std::sync::mpsc::{self, Receiver, TryRecvError};
 
     use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
     use vm_memory::{GuestAddress, GuestMemoryMmap};
     use vmm_sys_util::eventfd::EventFd;
 
-    use super::super::detached::{Finished, Lease};
+    use super::super::detached::Finished;
     use super::super::server::RequestServer;
     use super::*;
     use crate::virtio::Interrupt;
@@ -178,8 +224,22 @@ mod tests {
         fn reset(&self) {}
     }
 
+    /// A request, and where it comes back.
+    fn request(server: &Arc<Crowd>) -> (Detached, Receiver<Finished>) {
+        let (mut all, back) = requests(server, 1);
+        (all.remove(0), back)
+    }
+
     /// Submits `count` requests and says where they come back.
     fn submit(pool: &Pool, server: &Arc<Crowd>, count: u16) -> Receiver<Finished> {
+        let (all, back) = requests(server, count);
+        for request in all {
+            pool.submit(request).unwrap();
+        }
+        back
+    }
+
+    fn requests(server: &Arc<Crowd>, count: u16) -> (Vec<Detached>, Receiver<Finished>) {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x20_0000)]).unwrap();
         let mut driver = DriverQueue::new(&memory, 0x1000, 64);
         let queue = driver.config().build(&memory, false).unwrap();
@@ -187,18 +247,17 @@ mod tests {
         let mut drain = Drain::new(queue, memory, interrupt);
         let (finished, back) = mpsc::channel();
         let kick = Arc::new(EventFd::new(0).unwrap());
-        for _ in 0..count {
+        let all = (0..count).map(|_| {
             driver.submit(b"request", 8);
-            let request = Detached {
+            Detached {
                 chain: drain.next_request().unwrap().unwrap(),
                 server: Arc::clone(server) as _,
                 lease: Arc::<Lease>::default(),
                 finished: finished.clone(),
                 kick: Arc::clone(&kick),
-            };
-            pool.submit(request).unwrap();
-        }
-        back
+            }
+        });
+        (all.collect(), back)
     }
 
     #[test]
@@ -236,6 +295,46 @@ mod tests {
             });
         }
         assert_eq!(pool.shared.lock().threads, 1);
+    }
+
+    #[test]
+    fn without_a_thread_a_request_comes_back() {
+        let pool = Pool::without_threads();
+        let (request, _back) = request(&Arc::default());
+        let head = request.chain.head_index();
+        let back = pool.submit(request).unwrap_err();
+        assert_eq!(back.chain.head_index(), head);
+        assert!(pool.shared.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn without_another_thread_a_request_waits_for_one_that_is_there() {
+        let mut pool = Pool::with_limits("pool".into(), 8, Duration::from_secs(20));
+        let server = Arc::<Crowd>::default();
+        assert_eq!(submit(&pool, &server, 1).iter().count(), 1);
+        pool.spawn = Pool::without_threads().spawn;
+        let back = submit(&pool, &server, 10);
+        assert_eq!(back.iter().count(), 10);
+        assert_eq!(pool.shared.lock().threads, 1);
+    }
+
+    #[test]
+    fn what_waits_is_dropped_with_its_lease_and_nothing_else() {
+        let mut pool = Pool::with_limits("pool".into(), 8, Duration::from_secs(20));
+        pool.spawn = |_, _| Ok(());
+        let server = Arc::default();
+        let (gone, stays) = (request(&server), request(&server));
+        let lease = Arc::clone(&gone.0.lease);
+        let (of_gone, of_stays) = (gone.1, stays.1);
+        pool.submit(gone.0).unwrap();
+        pool.submit(stays.0).unwrap();
+
+        pool.discard(&lease);
+
+        assert_eq!(pool.shared.lock().waiting.len(), 1);
+        assert_eq!(Arc::strong_count(&lease), 1);
+        assert_eq!(of_gone.try_recv(), Err(TryRecvError::Disconnected));
+        assert_eq!(of_stays.try_recv(), Err(TryRecvError::Empty));
     }
 
     #[test]

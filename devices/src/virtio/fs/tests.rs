@@ -17,6 +17,7 @@ use crate::virtio::driver::{
 use crate::virtio::mmio::MmioTransport;
 
 mod detached;
+mod interrupts;
 mod reset;
 
 /// Answers with the request's bytes in capitals. A request that begins with
@@ -113,6 +114,7 @@ struct Machine {
     transport: MmioTransport,
     server: Arc<Server>,
     counters: Arc<Counters>,
+    pool: Arc<Pool>,
     hiprio: DriverQueue,
     request: DriverQueue,
 }
@@ -126,7 +128,21 @@ impl Machine {
         let server = Arc::new(server);
         let behind: Arc<dyn RequestServer> = Arc::clone(&server) as _;
         let device = Fs::new(Tag::new("tag").unwrap(), behind, Queues::default()).unwrap();
+        Self::of(server, device)
+    }
+
+    /// One whose device gets no thread for requests that may block.
+    fn without_threads(server: Server) -> Self {
+        let server = Arc::new(server);
+        let behind: Arc<dyn RequestServer> = Arc::clone(&server) as _;
+        let mut device = Fs::new(Tag::new("tag").unwrap(), behind, Queues::default()).unwrap();
+        device.pool = Arc::new(Pool::without_threads());
+        Self::of(server, device)
+    }
+
+    fn of(server: Arc<Server>, device: Fs) -> Self {
         let counters = device.counters();
+        let pool = Arc::clone(&device.pool);
         // Two regions with a hole between them.
         let memory = GuestMemoryMmap::from_ranges(&[
             (GuestAddress(0), 0x80_0000),
@@ -141,6 +157,7 @@ impl Machine {
             transport,
             server,
             counters,
+            pool,
         };
         machine.bind();
         machine
@@ -327,6 +344,32 @@ fn bad_requests_are_completed_with_nothing_and_the_queue_goes_on() {
     assert_eq!(machine.exchange(b"good"), b"GOOD");
     assert_eq!(machine.counters.snapshot()[1].malformed, 7);
     assert_eq!(machine.status(), 0xf);
+}
+
+#[test]
+fn queues_above_4_gib_are_served_there() {
+    const HIGH: u64 = 0x1_4000_0000;
+    let server = Arc::new(Server::default());
+    let device = Fs::new(Tag::new("tag").unwrap(), server, Queues::default()).unwrap();
+    // What is at the same address without its upper half is another memory.
+    let low = HIGH & 0xffff_ffff;
+    let memory = GuestMemoryMmap::from_ranges(&[
+        (GuestAddress(low), 0x80_0000),
+        (GuestAddress(HIGH), 0x80_0000),
+    ])
+    .unwrap();
+    let mut transport = MmioTransport::new(memory.clone(), Box::new(device)).unwrap();
+    negotiate(&mut transport, FEATURES);
+    let mut queue = DriverQueue::new(&memory, HIGH, 64);
+    queue.set_up(&mut transport, 1);
+    go_live(&mut transport);
+    let head = queue.submit(b"high", 64);
+    write32(&mut transport, reg::VIRTIO_MMIO_QUEUE_NOTIFY, 1);
+    assert_eq!(queue.wait_used(), (head, 4));
+    assert_eq!(queue.reply(head, 4), b"HIGH");
+    let mut below = [0; 0x1_0000];
+    memory.read_slice(&mut below, GuestAddress(low)).unwrap();
+    assert!(below.iter().all(|byte| *byte == 0));
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(super) struct Worker {
     stop: Arc<AtomicBool>,
     lease: Arc<Lease>,
     kick: Arc<EventFd>,
+    pool: Arc<Pool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,6 +82,7 @@ impl Worker {
             (index - 1).to_string()
         };
         let name = thread_name(&service.tag, &role);
+        let pool = Arc::clone(&service.pool);
         let loop_ = Loop {
             index,
             drain: Drain::new(queue, memory, Arc::clone(&interrupt)),
@@ -110,6 +112,7 @@ impl Worker {
             stop,
             lease,
             kick,
+            pool,
             thread: Some(thread),
         })
     }
@@ -135,7 +138,7 @@ impl Worker {
     }
 
     /// Waits for the end of the thread. On return nothing touches the queue,
-    /// or writes to guest memory for it.
+    /// or guest memory for it, and what waits in the pool is dropped.
     pub(super) fn join(mut self) {
         self.end();
     }
@@ -149,6 +152,19 @@ impl Worker {
             {
                 std::panic::resume_unwind(panic);
             }
+            self.pool.discard(&self.lease);
+            self.empty_kick();
+        }
+    }
+}
+
+impl Worker {
+    /// Takes everything out of the kick, which the next driver gets: a thread
+    /// that had ended by itself did not.
+    fn empty_kick(&self) {
+        // With something in it, reading does not wait.
+        if let Err(error) = self.kick.write(1).and_then(|()| self.kick.read()) {
+            log::error!("cannot empty the kick of queue {}: {error}", self.index);
         }
     }
 }
@@ -240,8 +256,7 @@ impl Loop {
             && let Ok(finished) = self.finished.try_recv()
         {
             self.detached_now -= 1;
-            let len = finished.deliver(self.drain.memory());
-            self.drain.complete(finished.head(), len)?;
+            self.drain.complete(finished.head, finished.len)?;
         }
         Ok(())
     }

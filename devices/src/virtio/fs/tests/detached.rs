@@ -38,6 +38,21 @@ fn a_detached_request_in_parts_is_answered_in_parts() {
 }
 
 #[test]
+fn without_a_thread_for_it_a_request_is_served_in_its_queue() {
+    let mut machine = Machine::without_threads(Server::default());
+    let blocked = machine.request.submit(DETACHED, 64);
+    let next = machine.request.submit(b"next", 64);
+    machine.kick(1);
+    machine.wait_until_waiting(1);
+    assert_eq!(machine.request.used(), None);
+    machine.server.gate.open();
+    assert_eq!(machine.request.wait_used(), (blocked, 2));
+    assert_eq!(machine.request.reply(blocked, 2), b"WD");
+    assert_eq!(machine.request.wait_used(), (next, 4));
+    assert_eq!(machine.counters.snapshot()[1].detached, 0);
+}
+
+#[test]
 fn a_request_that_blocks_does_not_stop_its_queue() {
     for (request, reply) in [(DETACHED, b"WD"), (LATE, b"WL")] {
         let mut machine = machine();

@@ -133,6 +133,53 @@ fn a_reset_drops_detached_requests_that_did_not_begin() {
 }
 
 #[test]
+fn what_waits_for_a_thread_goes_with_the_driver() {
+    let mut machine = machine();
+    for _ in 0..64 {
+        machine.request.submit(DETACHED, 64);
+    }
+    machine.kick(1);
+    machine.wait_until_waiting(64);
+    for _ in 0..20 {
+        machine.reset();
+        assert_eq!(machine.pool.waiting(), 0);
+        machine.bind();
+        let before = machine.counters.snapshot()[1].detached;
+        for _ in 0..100 {
+            machine.request.submit(DETACHED, 64);
+        }
+        machine.kick(1);
+        let detached = || machine.counters.snapshot()[1].detached - before;
+        wait_for("all detached", || (detached() == 100).then_some(()));
+        assert_eq!(machine.pool.waiting(), 100);
+    }
+    // A single queue that ends drops what is its own.
+    write32(&mut machine.transport, reg::VIRTIO_MMIO_QUEUE_SEL, 1);
+    write32(&mut machine.transport, reg::VIRTIO_MMIO_QUEUE_READY, 0);
+    assert_eq!(machine.pool.waiting(), 0);
+    machine.server.gate.open();
+}
+
+#[test]
+fn a_kick_holds_nothing_after_a_reset_also_of_a_queue_that_failed() {
+    let mut machine = machine();
+    for round in 0..20 {
+        if round % 2 == 0 {
+            machine.request.set_available(SIZE + 1);
+            machine.kick(1);
+            wait_for("NEEDS_RESET", || (machine.status() == 0x4f).then_some(()));
+        }
+        machine.kick(1);
+        machine.reset();
+        let kick = &machine.transport.kicks()[1];
+        kick.write(1).unwrap();
+        assert_eq!(kick.read().unwrap(), 1, "round {round}");
+        machine.bind();
+    }
+    assert_eq!(machine.exchange(b"again"), b"AGAIN");
+}
+
+#[test]
 fn a_reset_wakes_a_request_that_its_queue_waits_for() {
     let mut machine = Machine::new(Server {
         interruptible: true,
