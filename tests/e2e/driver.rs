@@ -203,12 +203,12 @@ pub(crate) fn themes() -> Vec<Theme> {
         (Version::V6_12, "driver_6_12", "driver_debug_6_12"),
     ];
     let themes = versions.map(|(version, name, debug_name)| {
-        let tests = SUITES.map(|suite| suite.test(Kernel(version, suite.variant)));
+        let tests = SUITES.map(|suite| suite.test(Kernel::Built(version, suite.variant)));
         let watched = SUITES
             .into_iter()
             .filter(|suite| suite.variant == Variant::Test && suite.debug)
             // Those kernels take long to build and longer to run.
-            .map(|suite| suite.test(Kernel(version, Variant::Debug)).ignored());
+            .map(|suite| suite.test(Kernel::Built(version, Variant::Debug)).ignored());
         [Theme::new(name, tests), Theme::new(debug_name, watched)]
     });
     themes.into_iter().flatten().collect()
@@ -223,7 +223,7 @@ impl Suite {
 
     fn run(&self, fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         let directory = fixtures.kernel(kernel)?;
-        let is_debug = kernel.1 == Variant::Debug;
+        let is_debug = kernel.is_debug();
         // With KASAN or lockdep no process starts without four pages side by side.
         let order = if is_debug { 3 } else { 1 };
         let patience = stretched(Duration::from_secs(1)).as_secs();

@@ -42,7 +42,7 @@ pub(crate) fn themes() -> Vec<Theme> {
     let mut second = patched(Version::V6_12);
     // Since 6.12.2 the driver is given the pages of the buffer. What it still
     // needs in one piece is in the tests of the driver.
-    let stock = Kernel(Version::V6_12, Variant::Stock);
+    let stock = Kernel::Built(Version::V6_12, Variant::Stock);
     second.push(Test::new(
         "unpatched_kernel_loads_4194265_bytes_with_cache_never",
         [stock],
@@ -56,7 +56,7 @@ pub(crate) fn themes() -> Vec<Theme> {
 
 /// The tests that every version with our series passes.
 fn patched(version: Version) -> Vec<Test> {
-    let kernel = Kernel(version, Variant::Patched);
+    let kernel = Kernel::Built(version, Variant::Patched);
     let mut tests = Vec::new();
     for cache in ["never", "auto"] {
         for size in PAYLOAD_SIZES {
@@ -107,7 +107,7 @@ fn load_payload(vm: Vm, module: &[u8], crc32: &str, cache: &str) -> Result<()> {
 /// Fails unless the kernel itself read the whole module, in requests as long as
 /// they can be. `insmod` reads a module that the kernel could not read, by pages,
 /// and hands it over: that would hide what is tested here.
-fn read_by_the_kernel(run: &Run, size: u64) -> Result<()> {
+pub(crate) fn read_by_the_kernel(run: &Run, size: u64) -> Result<()> {
     let reads = &run.metrics["shares"]["modules"]["operations"]["READ"];
     let number = |name: &str| reads[name].as_u64().context("no number of READs");
     // One more, perhaps, to find the end.

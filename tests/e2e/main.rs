@@ -76,11 +76,9 @@ fn themes() -> Vec<Theme> {
             share_read_only::theme(),
             shares::theme(),
             signals::theme(),
-            stock_kernel::theme(),
-            streams::theme(),
-            terminal::theme(),
-            tree::theme(),
         ],
+        stock_kernel::themes(),
+        vec![streams::theme(), terminal::theme(), tree::theme()],
     ]
     .into_iter()
     .flatten()

@@ -5,36 +5,34 @@ use std::os::unix::fs::symlink;
 
 use anyhow::{Result, ensure};
 use tests::fixtures::Fixtures;
+use tests::kernels::Kernel;
 
-use crate::theme::{PATCHED, Test, Theme};
+use crate::theme::{Test, Theme};
 use crate::vm::{Vm, below, directory};
 
 pub(crate) fn theme() -> Theme {
-    Theme::new(
-        "shares",
-        vec![
-            Test::new("two_shares_are_two_file_systems", PATCHED, two_shares),
-            Test::new(
-                "a_share_is_mounted_where_the_user_says",
-                PATCHED,
-                mounted_at,
-            ),
-            Test::new("nothing_outside_a_share_can_be_reached", PATCHED, walls),
-            Test::new("odd_names_are_listed_and_opened", PATCHED, odd_names),
-            Test::new(
-                "every_cache_policy_serves_the_same_bytes",
-                PATCHED,
-                cache_policies,
-            ),
-            Test::new("a_share_can_be_the_root", PATCHED, root),
-        ],
-    )
+    Theme::new("shares", tests(Kernel::PATCHED))
 }
 
-fn two_shares(fixtures: &Fixtures) -> Result<()> {
+/// What every kernel finds in a share.
+pub(crate) fn tests(kernel: Kernel) -> Vec<Test> {
+    let test = |name: &str, body: fn(&Fixtures, Kernel) -> Result<()>| {
+        Test::new(name, [kernel], move |fixtures| body(fixtures, kernel))
+    };
+    vec![
+        test("two_shares_are_two_file_systems", two_shares),
+        test("a_share_is_mounted_where_the_user_says", mounted_at),
+        test("nothing_outside_a_share_can_be_reached", walls),
+        test("odd_names_are_listed_and_opened", odd_names),
+        test("every_cache_policy_serves_the_same_bytes", cache_policies),
+        test("a_share_can_be_the_root", root),
+    ]
+}
+
+fn two_shares(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let one = directory(&[("file", b"one")])?;
     let two = directory(&[("file", b"two")])?;
-    let run = Vm::patched(fixtures)?
+    let run = Vm::booting(fixtures, kernel)?
         .share(one.path(), "tag=a")
         .share(two.path(), "tag=b,cache=never,queues=2")
         .script("cat /mnt/a/file /mnt/b/file; mv /mnt/a/file /mnt/b/moved; ls /mnt/a /mnt/b")
@@ -50,9 +48,9 @@ fn two_shares(fixtures: &Fixtures) -> Result<()> {
     Ok(())
 }
 
-fn mounted_at(fixtures: &Fixtures) -> Result<()> {
+fn mounted_at(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let share = directory(&[("file", b"here")])?;
-    let run = Vm::patched(fixtures)?
+    let run = Vm::booting(fixtures, kernel)?
         .share(share.path(), "tag=t,at=/srv/some/where")
         .script(
             "cat /srv/some/where/file; ls /mnt; grep -c ' /srv/some/where virtiofs ' /proc/mounts",
@@ -67,7 +65,7 @@ fn mounted_at(fixtures: &Fixtures) -> Result<()> {
     Ok(())
 }
 
-fn walls(fixtures: &Fixtures) -> Result<()> {
+fn walls(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let outer = directory(&[
         ("secret", b"secret"),
         ("share/inside", b"inside"),
@@ -76,7 +74,7 @@ fn walls(fixtures: &Fixtures) -> Result<()> {
     let share = below(&outer, "share");
     symlink("../secret", share.join("up"))?;
     symlink(below(&outer, "secret"), share.join("absolute"))?;
-    let run = Vm::patched(fixtures)?
+    let run = Vm::booting(fixtures, kernel)?
         .share(&share, "tag=t")
         .script(
             "cd /mnt/t; cat inside; cat up absolute ../secret d/../../secret 2>/dev/null;
@@ -88,7 +86,7 @@ fn walls(fixtures: &Fixtures) -> Result<()> {
     Ok(())
 }
 
-fn odd_names(fixtures: &Fixtures) -> Result<()> {
+fn odd_names(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let long = "n".repeat(255);
     let names = [
         "with space",
@@ -103,7 +101,7 @@ fn odd_names(fixtures: &Fixtures) -> Result<()> {
     for name in names {
         fs::write(below(&share, name), name)?;
     }
-    let run = Vm::patched(fixtures)?
+    let run = Vm::booting(fixtures, kernel)?
         .share(share.path(), "tag=t")
         .script("cd /mnt/t; for f in *; do [ \"$(cat \"./$f\")\" = \"$f\" ] || echo \"bad $f\"; done; ls | wc -c; cat ./* > all; wc -c < all")
         .run()?
@@ -114,13 +112,13 @@ fn odd_names(fixtures: &Fixtures) -> Result<()> {
     Ok(())
 }
 
-fn cache_policies(fixtures: &Fixtures) -> Result<()> {
+fn cache_policies(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let content: Vec<u8> = (0..3_000_001_u32)
         .map(|index| (index % 251) as u8)
         .collect();
     let share = directory(&[("file", &content)])?;
     let policies = ["never", "auto", "always", "metadata"];
-    let mut vm = Vm::patched(fixtures)?;
+    let mut vm = Vm::booting(fixtures, kernel)?;
     for policy in policies {
         vm = vm.share(share.path(), &format!("tag={policy},cache={policy}"));
     }
@@ -145,7 +143,7 @@ fn cache_policies(fixtures: &Fixtures) -> Result<()> {
     Ok(())
 }
 
-fn root(fixtures: &Fixtures) -> Result<()> {
+fn root(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let tree = directory(&[
         ("etc/hostname", b"shared-root\n"),
         ("bin/x", b""),
@@ -157,7 +155,7 @@ fn root(fixtures: &Fixtures) -> Result<()> {
     fs::copy(&fixtures.busybox, below(&tree, "bin/busybox"))?;
     symlink("busybox", below(&tree, "bin/sh"))?;
     let before = fs::metadata(below(&tree, "etc/hostname"))?.modified()?;
-    let run = Vm::patched(fixtures)?
+    let run = Vm::booting(fixtures, kernel)?
         .option("--root", tree.path())
         .script(
             "busybox cat /etc/hostname; echo changed > /etc/hostname; busybox cat /etc/hostname",

@@ -38,10 +38,20 @@ pub(crate) struct Vm {
 impl Vm {
     /// Boots the kernel with our series.
     pub(crate) fn patched(fixtures: &Fixtures) -> Result<Self> {
-        Self::new(fixtures, &fixtures.kernel(Kernel::PATCHED)?.join("bzImage"))
+        Self::booting(fixtures, Kernel::PATCHED)
     }
 
-    /// Boots `kernel`.
+    /// Boots `kernel`, with the modules that it needs for a share.
+    pub(crate) fn booting(fixtures: &Fixtures, kernel: Kernel) -> Result<Self> {
+        let directory = fixtures.kernel(kernel)?;
+        let vm = Self::new(fixtures, &directory.join("bzImage"))?;
+        Ok(match kernel {
+            Kernel::Built(..) => vm,
+            Kernel::Debian(_) => vm.option("--modules", directory.join("modules")),
+        })
+    }
+
+    /// Boots the file `kernel`.
     pub(crate) fn new(fixtures: &Fixtures, kernel: &Path) -> Result<Self> {
         let scratch = tempfile::tempdir()?;
         let mut command = Command::new(&fixtures.vmm);

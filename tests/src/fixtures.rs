@@ -11,12 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::kernels::{Kernel, Kernels, Variant};
-use crate::lab::debian;
 
-/// The modules a distribution's kernel needs to see a share.
-const STOCK_MODULES: [&str; 4] = ["virtio_mmio", "fuse", "virtiofs", "overlay"];
-/// Meta package of Debian's stock kernel under test.
-const STOCK_PACKAGE: &str = "linux-image-cloud-amd64";
 /// How long modules of a kernel are kept after they were made. Another run may
 /// want other kernels, so what this one does not want is no reason.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -30,10 +25,6 @@ pub struct Fixtures {
     pub kernels: Kernels,
     /// The scripts of the tests of the guest's driver.
     pub driver_tests: PathBuf,
-    /// Debian's cloud kernel, untouched: the bzImage.
-    pub debian_kernel: PathBuf,
-    /// Its modules, as `--modules` takes them.
-    pub debian_modules: PathBuf,
     /// Modules of exact sizes; see [`Self::payload`].
     pub payloads: PathBuf,
     /// A static busybox.
@@ -41,14 +32,7 @@ pub struct Fixtures {
 }
 
 /// The variables that carry the paths to where the tests run.
-const VARIABLES: [&str; 6] = [
-    "E2E_VMM",
-    "E2E_DRIVER_TESTS",
-    "E2E_DEBIAN_KERNEL",
-    "E2E_DEBIAN_MODULES",
-    "E2E_PAYLOADS",
-    "E2E_BUSYBOX",
-];
+const VARIABLES: [&str; 4] = ["E2E_VMM", "E2E_DRIVER_TESTS", "E2E_PAYLOADS", "E2E_BUSYBOX"];
 
 impl Fixtures {
     /// Makes what is missing. `payload_sizes` are the modules' sizes in bytes;
@@ -65,23 +49,18 @@ impl Fixtures {
         let scratch = workspace.join("target/e2e");
         fs::create_dir_all(&scratch)
             .with_context(|| format!("cannot create {}", scratch.display()))?;
-        let kernels = Kernels::build(workspace, kernels)?;
+        let kernels = Kernels::make(workspace, kernels)?;
         let payloads = scratch.join("payloads");
         remove_old_payloads(&payloads)?;
         for (kernel, directory) in kernels.iter() {
-            if matches!(kernel.1, Variant::Patched | Variant::Stock) {
+            if matches!(kernel, Kernel::Built(_, Variant::Patched | Variant::Stock)) {
                 make_payloads(workspace, directory, &payloads, payload_sizes)?;
             }
         }
-        let debian = debian::Kernel::from_package(STOCK_PACKAGE)?;
-        let debian_modules = scratch.join("debian-modules");
-        copy_modules(&debian, &debian_modules)?;
         Ok(Self {
             vmm: vmm(workspace)?,
             kernels,
             driver_tests: workspace.join("guest-kernel/driver-tests"),
-            debian_kernel: debian.image(),
-            debian_modules,
             payloads,
             busybox: crate::lab::static_busybox()?
                 .context("no static busybox; try apt-get install busybox-static")?,
@@ -128,13 +107,11 @@ impl Fixtures {
                 .map(PathBuf::from)
                 .with_context(|| format!("{name} is not set"))
         };
-        let [vmm, driver_tests, kernel, modules, payloads, busybox] = VARIABLES;
+        let [vmm, driver_tests, payloads, busybox] = VARIABLES;
         Ok(Self {
             vmm: get(vmm)?,
             kernels: Kernels::from_environment(),
             driver_tests: get(driver_tests)?,
-            debian_kernel: get(kernel)?,
-            debian_modules: get(modules)?,
             payloads: get(payloads)?,
             busybox: get(busybox)?,
         })
@@ -143,14 +120,7 @@ impl Fixtures {
     /// The paths as environment variables.
     #[must_use]
     pub fn to_environment(&self) -> Vec<(OsString, OsString)> {
-        let paths = [
-            &self.vmm,
-            &self.driver_tests,
-            &self.debian_kernel,
-            &self.debian_modules,
-            &self.payloads,
-            &self.busybox,
-        ];
+        let paths = [&self.vmm, &self.driver_tests, &self.payloads, &self.busybox];
         let mut variables: Vec<(OsString, OsString)> = VARIABLES
             .into_iter()
             .zip(paths)
@@ -164,12 +134,7 @@ impl Fixtures {
     /// Every path but that of `vmm`, which is a program with its libraries.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = vec![
-            self.driver_tests.clone(),
-            self.debian_kernel.clone(),
-            self.debian_modules.clone(),
-            self.busybox.clone(),
-        ];
+        let mut files = vec![self.driver_tests.clone(), self.busybox.clone()];
         files.extend(self.kernels.files());
         let payloads = (self.kernels.iter()).map(|(_, directory)| self.payloads_of(directory));
         files.extend(payloads.filter(|directory| directory.exists()));
@@ -246,28 +211,4 @@ fn is_complete(module: &Path, size: u64) -> bool {
     let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     let checksum = module.with_extension("ko.crc32");
     length(module) == size && length(&checksum) > 0
-}
-
-/// Copies the few modules the tests need out of a hundred megabytes.
-fn copy_modules(kernel: &debian::Kernel, to: &Path) -> Result<()> {
-    let from = kernel.modules();
-    let to = to.join(kernel.release());
-    let mut files = kernel.resolve(&STOCK_MODULES)?;
-    for list in [
-        "modules.dep",
-        "modules.builtin",
-        "modules.builtin.modinfo",
-        "modules.order",
-    ] {
-        files.push(from.join(list));
-    }
-    for file in files {
-        let target = to.join(file.strip_prefix(&from).unwrap_or(&file));
-        let copied = target
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::copy(&file, &target));
-        copied.with_context(|| format!("cannot copy {}", file.display()))?;
-    }
-    Ok(())
 }

@@ -1,4 +1,7 @@
-//! The guest kernels the tests boot, as `guest-kernel/build` makes them.
+//! The guest kernels the tests boot: those that `guest-kernel/build` makes, and
+//! Debian's own.
+
+mod guest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -7,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+use crate::lab::debian::KernelPackage;
+pub use guest::LARGE_MODULE;
 
 /// A version the series exists for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,15 +61,58 @@ impl fmt::Display for Variant {
     }
 }
 
+/// A cloud kernel of Debian, as Debian ships it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stock {
+    /// The one of the host's own release.
+    Host,
+    /// The newest 6.12 of Debian 13.
+    V6_12,
+    /// The newest 6.18 of Debian 13's backports.
+    V6_18,
+    /// The newest of Debian 13's backports.
+    Newest,
+}
+
+impl Stock {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Host, Self::V6_12, Self::V6_18, Self::Newest];
+
+    fn package(self) -> Result<KernelPackage> {
+        match self {
+            Self::Host => KernelPackage::from_package("linux-image-cloud-amd64"),
+            Self::V6_12 => KernelPackage::newest(Some("6.12")),
+            Self::V6_18 => KernelPackage::newest(Some("6.18")),
+            Self::Newest => KernelPackage::newest(None),
+        }
+    }
+}
+
+impl fmt::Display for Stock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::V6_12 => "6.12",
+            Self::V6_18 => "6.18",
+            Self::Newest => "newest",
+        })
+    }
+}
+
 /// One kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kernel(pub Version, pub Variant);
+pub enum Kernel {
+    /// One that is built here.
+    Built(Version, Variant),
+    /// One of Debian's.
+    Debian(Stock),
+}
 
 impl Kernel {
     /// The one most tests boot.
-    pub const PATCHED: Self = Self(Version::V6_1, Variant::Patched);
+    pub const PATCHED: Self = Self::Built(Version::V6_1, Variant::Patched);
     /// The same without our series.
-    pub const STOCK: Self = Self(Version::V6_1, Variant::Stock);
+    pub const STOCK: Self = Self::Built(Version::V6_1, Variant::Stock);
 
     /// Every kernel.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -73,40 +122,69 @@ impl Kernel {
             Variant::Test,
             Variant::Debug,
         ];
-        Version::ALL
+        let built = Version::ALL
             .into_iter()
-            .flat_map(move |version| variants.map(|variant| Self(version, variant)))
+            .flat_map(move |version| variants.map(|variant| Self::Built(version, variant)));
+        built.chain(Stock::ALL.map(Self::Debian))
+    }
+
+    /// Whether it watches itself, and is slow.
+    #[must_use]
+    pub fn is_debug(self) -> bool {
+        matches!(self, Self::Built(_, Variant::Debug))
     }
 
     /// The variable that says where it is.
     fn variable(self) -> String {
-        let Self(version, variant) = self;
-        let name = format!("E2E_KERNEL_{version}_{variant}");
-        name.replace('.', "_").to_uppercase()
+        let name = format!("E2E_KERNEL_{self}");
+        name.replace(['.', '-'], "_").to_uppercase()
     }
 
-    /// Builds it, unless it is in the cache, and names its directory.
-    fn build(self, workspace: &Path) -> Result<PathBuf> {
-        let Self(version, variant) = self;
-        let output = Command::new(workspace.join("guest-kernel/build"))
-            .args(["--version", &version.to_string()])
-            .args(["--variant", &variant.to_string(), "--print-dir"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot run guest-kernel/build")?;
-        if !output.status.success() {
-            bail!("cannot build the guest kernel {self}");
+    /// Makes it, unless it is in the cache, and names its directory.
+    fn make(self, workspace: &Path) -> Result<PathBuf> {
+        match self {
+            Self::Built(version, variant) => build(workspace, version, variant),
+            Self::Debian(stock) => {
+                let package = stock.package()?;
+                let to = workspace.join("target/e2e/debian").join(package.release());
+                guest::assemble(&package, &to)?;
+                Ok(to)
+            }
         }
-        Ok(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim(),
-        ))
     }
+
+    /// The files in its directory that tests use.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Built(_, Variant::Patched) => &["bzImage", "vmlinux", "kernelrelease", "modules"],
+            Self::Built(..) => &["bzImage", "driver-tests"],
+            Self::Debian(_) => &["bzImage", "kernelrelease", "modules", guest::LARGE_MODULE],
+        }
+    }
+}
+
+fn build(workspace: &Path, version: Version, variant: Variant) -> Result<PathBuf> {
+    let output = Command::new(workspace.join("guest-kernel/build"))
+        .args(["--version", &version.to_string()])
+        .args(["--variant", &variant.to_string(), "--print-dir"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run guest-kernel/build")?;
+    if !output.status.success() {
+        bail!("cannot build the guest kernel {version} {variant}");
+    }
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }
 
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
+        match self {
+            Self::Built(version, variant) => write!(f, "{version}-{variant}"),
+            Self::Debian(stock) => write!(f, "debian-{stock}"),
+        }
     }
 }
 
@@ -115,14 +193,14 @@ impl fmt::Display for Kernel {
 pub struct Kernels(BTreeMap<Kernel, PathBuf>);
 
 impl Kernels {
-    /// Builds what is missing of `wanted`.
+    /// Makes what is missing of `wanted`.
     ///
     /// # Errors
     ///
-    /// When one cannot be built.
-    pub fn build(workspace: &Path, wanted: impl IntoIterator<Item = Kernel>) -> Result<Self> {
-        let build = |kernel: Kernel| Ok((kernel, kernel.build(workspace)?));
-        Ok(Self(wanted.into_iter().map(build).collect::<Result<_>>()?))
+    /// When one cannot be built or fetched.
+    pub fn make(workspace: &Path, wanted: impl IntoIterator<Item = Kernel>) -> Result<Self> {
+        let make = |kernel: Kernel| Ok((kernel, kernel.make(workspace)?));
+        Ok(Self(wanted.into_iter().map(make).collect::<Result<_>>()?))
     }
 
     /// What [`Self::to_environment`] described.
@@ -167,12 +245,9 @@ impl Kernels {
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let of = |(kernel, directory): (Kernel, &Path)| {
-            let names: &[&str] = match kernel.1 {
-                Variant::Patched => &["bzImage", "vmlinux", "kernelrelease", "modules"],
-                Variant::Stock | Variant::Test | Variant::Debug => &["bzImage", "driver-tests"],
-            };
             let directory = directory.to_owned();
-            names.iter().map(move |name| directory.join(name))
+            let names = kernel.files().iter();
+            names.map(move |name| directory.join(name))
         };
         self.iter().flat_map(of).collect()
     }
@@ -186,6 +261,7 @@ mod tests {
     fn every_kernel_has_a_variable_of_its_own() {
         let mut names: Vec<_> = Kernel::all().map(Kernel::variable).collect();
         assert!(names.contains(&"E2E_KERNEL_6_12_TEST".to_owned()));
+        assert!(names.contains(&"E2E_KERNEL_DEBIAN_6_18".to_owned()));
         let count = names.len();
         names.sort();
         names.dedup();

@@ -1,5 +1,5 @@
-//! The lab's kernel: Debian's cloud kernel, fetched as a package and unpacked
-//! into the cache, never installed.
+//! Debian's cloud kernels, fetched as packages and unpacked into the cache, never
+//! installed: the lab's own, and some that guests boot.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,14 +9,25 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::apt::Apt;
+
+/// The release of Debian after the one this runs on.
+const RELEASE: &str = "trixie";
+/// Where its kernels are: the label of the archive and the suite.
+const SUITES: [(&str, &str); 3] = [
+    ("Debian", "trixie"),
+    ("Debian", "trixie-backports"),
+    ("Debian-Security", "trixie-security"),
+];
+
 /// An unpacked kernel package.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct KernelPackage {
     root: PathBuf,
     release: String,
 }
 
-impl Kernel {
+impl KernelPackage {
     /// The kernel that the meta package `package` depends on. Fetched when the
     /// cache does not have it; once it is there no network is needed.
     ///
@@ -24,34 +35,56 @@ impl Kernel {
     ///
     /// When the package cannot be found, fetched or unpacked.
     pub fn from_package(package: &str) -> Result<Self> {
+        Self::fetched(package, &Apt::of_host(), |apt| apt.dependency(package))
+    }
+
+    /// The newest cloud kernel of Debian 13 and its backports, of one series (as in
+    /// `6.12`) or of all. The host's own sources of packages stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// When the package cannot be found, fetched or unpacked.
+    pub fn newest(series: Option<&str>) -> Result<Self> {
+        let name = format!("{RELEASE}-{}", series.unwrap_or("newest"));
+        let apt = Apt::of_release(&cache_directory()?, RELEASE, &SUITES)?;
+        Self::fetched(&name, &apt, |apt| {
+            apt.refresh()?;
+            let images = apt.names("^linux-image-[0-9].*-cloud-amd64$")?;
+            newest(&images, series).with_context(|| {
+                let which = series.unwrap_or("any version");
+                format!("Debian {RELEASE} and its backports have no cloud kernel of {which}")
+            })
+        })
+    }
+
+    /// Fetches the image that `find` names, unless the cache has it. When that is
+    /// not possible the one that was last used as `name` will do.
+    fn fetched(name: &str, apt: &Apt, find: impl FnOnce(&Apt) -> Result<String>) -> Result<Self> {
         let cache = cache_directory()?;
-        let image = match dependency(package) {
-            Ok(image) => image,
-            // Without package lists whatever was fetched before will do.
-            Err(error) => match last_used(&cache, package) {
-                Some(root) => return Self::unpacked(root),
-                None => return Err(error),
-            },
-        };
-        let root = cache.join(&image);
-        if !root.is_dir() {
-            eprintln!("lab: fetching {image}");
-            if let Err(error) = fetch(&image, &cache, &root) {
-                let error = error.context(format!(
-                    "cannot fetch {image}; if the package lists are old, try apt-get update"
-                ));
-                // Lists that are newer than what was fetched before, and no
-                // network: the one before will do, too.
-                let Some(root) = last_used(&cache, package) else {
-                    return Err(error);
-                };
-                eprintln!("lab: note: {error:#}; going on with {}", root.display());
-                return Self::unpacked(root);
+        let fetched = find(apt).and_then(|image| {
+            let root = cache.join(&image);
+            if !root.is_dir() {
+                eprintln!("lab: fetching {image}");
+                fetch(apt, &image, &cache, &root).with_context(|| {
+                    format!(
+                        "cannot fetch {image}; if the package lists are old, try apt-get update"
+                    )
+                })?;
             }
+            Ok((image, root))
+        });
+        match (fetched, last_used(&cache, name)) {
+            (Ok((image, root)), _) => {
+                // Where the next run looks when there is no network.
+                let _ = fs::write(cache.join(format!("{name}.last")), &image);
+                Self::unpacked(root)
+            }
+            (Err(error), Some(root)) => {
+                eprintln!("lab: note: {error:#}; going on with {}", root.display());
+                Self::unpacked(root)
+            }
+            (Err(error), None) => Err(error),
         }
-        // Where the next run looks when there are no package lists.
-        let _ = fs::write(cache.join(format!("{package}.last")), &image);
-        Self::unpacked(root)
     }
 
     /// The kernel in `root`, which has `boot` and `lib/modules`.
@@ -174,40 +207,35 @@ fn last_used(cache: &Path, package: &str) -> Option<PathBuf> {
     Some(cache.join(image)).filter(|root| root.is_dir())
 }
 
-/// The package that a meta package stands for.
-fn dependency(package: &str) -> Result<String> {
-    let output = Command::new("apt-cache")
-        .args(["show", "--no-all-versions", package])
-        .stderr(Stdio::null())
-        .output()
-        .context("cannot run apt-cache; the lab takes its kernel from Debian")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines()
-        .find_map(|line| line.strip_prefix("Depends: "))
-        .and_then(|line| line.split([' ', ',']).next())
-        .map(str::to_owned)
-        .with_context(|| format!("apt does not know the package {package}; try apt-get update"))
+/// The newest of `images`, by the numbers in their names.
+fn newest(images: &[String], series: Option<&str>) -> Option<String> {
+    let numbers = |image: &&String| -> Vec<u32> {
+        // The number of the architecture would be one more.
+        let version = image.split("-cloud-").next().unwrap_or_default();
+        let digits = version.split(|letter: char| !letter.is_ascii_digit());
+        digits.filter_map(|digits| digits.parse().ok()).collect()
+    };
+    let of_series = |image: &&String| {
+        series.is_none_or(|series| image.starts_with(&format!("linux-image-{series}.")))
+    };
+    images.iter().filter(of_series).max_by_key(numbers).cloned()
 }
 
 /// Unpacks beside `root` and renames, so that a cut run leaves nothing that
 /// could be taken for a kernel.
-fn fetch(image: &str, cache: &Path, root: &Path) -> Result<()> {
+fn fetch(apt: &Apt, image: &str, cache: &Path, root: &Path) -> Result<()> {
     let scratch = tempfile::tempdir_in(cache).context("cannot create a directory in the cache")?;
-    run(Command::new("apt-get")
-        .args(["--quiet", "download", image])
-        .current_dir(&scratch))?;
-    let package = fs::read_dir(&scratch)?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get did not fetch {image}"))?;
     let tree = scratch.path().join("tree");
-    run(Command::new("dpkg-deb")
-        .arg("--extract")
-        .arg(&package)
-        .arg(&tree))?;
+    for package in apt.parts(image)? {
+        let file = apt.download(&package, scratch.path())?;
+        run(Command::new("dpkg-deb")
+            .arg("--extract")
+            .arg(file)
+            .arg(&tree))?;
+    }
+    put_in_order(&tree)?;
     // The package's own installation scripts would do this.
-    let kernel = Kernel::unpacked(tree.clone())?;
+    let kernel = KernelPackage::unpacked(tree.clone())?;
     run(Command::new("/sbin/depmod")
         .arg("--basedir")
         .arg(&tree)
@@ -219,8 +247,25 @@ fn fetch(image: &str, cache: &Path, root: &Path) -> Result<()> {
     }
 }
 
+/// Puts everything where packages had it before Debian 13: modules below `/usr`
+/// then, and since 6.19 the image with them.
+fn put_in_order(tree: &Path) -> Result<()> {
+    let moved = tree.join("usr/lib/modules");
+    if moved.is_dir() {
+        fs::create_dir_all(tree.join("lib"))?;
+        fs::rename(moved, tree.join("lib/modules"))?;
+    }
+    let kernel = KernelPackage::unpacked(tree.to_owned())?;
+    let image = kernel.modules().join("vmlinuz");
+    if image.is_file() {
+        fs::create_dir_all(tree.join("boot"))?;
+        fs::rename(image, kernel.image())?;
+    }
+    Ok(())
+}
+
 /// Runs a tool whose output is only of interest when it fails.
-fn run(command: &mut Command) -> Result<()> {
+pub(super) fn run(command: &mut Command) -> Result<()> {
     let program: OsString = command.get_program().to_owned();
     let output = command
         .stdin(Stdio::null())
@@ -238,7 +283,7 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 /// The module itself, out of the compression Debian 13 and later use.
-pub(super) fn read_module(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>> {
     let compressed = path.extension().is_some_and(|extension| extension == "xz");
     if !compressed {
         return fs::read(path).with_context(|| format!("cannot read {}", path.display()));
@@ -278,5 +323,22 @@ mod tests {
             ]
         );
         assert_eq!(dependencies.path_of("kvm_intel"), None);
+    }
+
+    #[test]
+    fn the_newest_is_that_with_the_highest_numbers() {
+        let images = [
+            "linux-image-6.12.90+deb13-cloud-amd64",
+            "linux-image-6.12.115+deb13.1-cloud-amd64",
+            "linux-image-6.12.115+deb13-cloud-amd64",
+            "linux-image-6.1.170+deb13-cloud-amd64",
+            "linux-image-10.0.1+deb13-cloud-amd64",
+        ]
+        .map(str::to_owned);
+        let found = |series| newest(&images, series).unwrap_or_default();
+        assert_eq!(found(Some("6.12")), images[1]);
+        assert_eq!(found(Some("6.1")), images[3]);
+        assert_eq!(found(None), images[4]);
+        assert_eq!(newest(&images, Some("6.18")), None);
     }
 }

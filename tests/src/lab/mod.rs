@@ -25,6 +25,7 @@
 //! The lab's kernel is Debian's 6.12: a tmpfs of 6.12 keeps `user.*` extended
 //! attributes, which that of 6.1 cannot.
 
+mod apt;
 mod archive;
 pub mod debian;
 mod disk;
@@ -145,8 +146,8 @@ impl Order {
     /// When there is no lab, or when it ended before the command did.
     pub fn run(&self) -> Result<u8> {
         let kernel = match std::env::var_os("LAB_KERNEL") {
-            Some(root) => debian::Kernel::unpacked(root.into())?,
-            None => debian::Kernel::from_package(&self.package)?,
+            Some(root) => debian::KernelPackage::unpacked(root.into())?,
+            None => debian::KernelPackage::from_package(&self.package)?,
         };
         for program in ["qemu-system-x86_64", "tar", "setpriv"] {
             if initramfs::find_program(program).is_none() {
