@@ -2,6 +2,8 @@
 //! their configuration.
 
 use std::fs;
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -22,10 +24,10 @@ pub(crate) fn themes() -> Vec<Theme> {
             move |fixtures| boots_and_mounts(fixtures, host),
         )],
     )];
-    for (name, stock) in [
-        ("stock_kernel_6_12", Stock::V6_12),
-        ("stock_kernel_6_18", Stock::V6_18),
-        ("stock_kernel_newest", Stock::Newest),
+    for (name, stock, has_request_timeout) in [
+        ("stock_kernel_6_12", Stock::V6_12, false),
+        ("stock_kernel_6_18", Stock::V6_18, true),
+        ("stock_kernel_newest", Stock::Newest, true),
     ] {
         let kernel = Kernel::Debian(stock);
         let mut tests = vec![
@@ -41,6 +43,13 @@ pub(crate) fn themes() -> Vec<Theme> {
             ),
         ];
         tests.extend(shares::tests(kernel));
+        if has_request_timeout {
+            tests.push(Test::new(
+                "session_outlives_the_request_timeout_of_the_system",
+                [kernel],
+                move |fixtures| session_outlives_timeout(fixtures, kernel),
+            ));
+        }
         themes.push(Theme::new(name, tests));
     }
     themes
@@ -81,4 +90,41 @@ fn large_module_loads(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         .expect_success()?;
     ensure!(run.text()? == "1\n", "{}", run.account());
     insmod::read_by_the_kernel(&run, size)
+}
+
+/// With a default timeout the kernel aborts a connection one of whose requests has
+/// waited for longer. A read of standard input waits for as long as nobody writes.
+fn session_outlives_timeout(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    // In effect before the init mounts anything. The kernel looks every 15 s.
+    let timeout = "sysctl.fs.fuse.default_request_timeout=5";
+    let mut running = Vm::booting(fixtures, kernel)?
+        .option("--cmdline", timeout)
+        // A guest without its session can say nothing any more.
+        .option("--timeout", "300s")
+        .patience(Duration::from_secs(120))
+        .script(
+            "cat /proc/sys/fs/fuse/default_request_timeout
+             sleep 45 && echo waited &
+             cat && wait",
+        )
+        .start(Stdio::piped())?;
+    let mut stdin = running.stdin()?;
+    let mut lines = Vec::new();
+    // The guest says itself that it has waited for long enough.
+    for _ in 0..2 {
+        match running.read_line() {
+            Ok(line) => lines.push(line),
+            Err(error) => {
+                drop(stdin);
+                let run = running.finish()?;
+                return Err(error).with_context(|| run.account());
+            }
+        }
+    }
+    ensure!(lines == ["5", "waited"], "{lines:?}");
+    stdin.write_all(b"late\n")?;
+    drop(stdin);
+    let run = running.finish()?.expect_success()?;
+    ensure!(run.text()? == "late\n", "{}", run.account());
+    Ok(())
 }
