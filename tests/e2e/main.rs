@@ -8,6 +8,7 @@
 //! stretched by `E2E_SLOWNESS`, which is set for the lab.
 
 mod boot;
+mod coherence;
 mod driver;
 mod exit_status;
 mod insmod;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
 
 fn themes() -> Vec<Theme> {
     [
-        vec![boot::theme()],
+        vec![boot::theme(), coherence::theme()],
         driver::themes(),
         vec![exit_status::theme()],
         insmod::themes(),

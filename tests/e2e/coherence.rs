@@ -1,0 +1,290 @@
+//! What a guest sees of changes on the host, by cache mode: the table in the
+//! README.
+//!
+//! The guest looks at everything, the host changes it at once, or a while
+//! later, within or just after what the guest may keep, and the guest opens it
+//! again.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{ChildStdin, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::fixtures::Fixtures;
+use tests::kernels::{Kernel, Variant, Version};
+
+use crate::theme::{Test, Theme};
+use crate::vm::{Running, Vm, below, directory};
+
+/// How long after the guest's look the host changes something.
+const DELAYS: [u64; 3] = [0, 300, 1100];
+
+pub(crate) fn theme() -> Theme {
+    let second = Kernel(Version::V6_12, Variant::Patched);
+    let mut tests = Vec::new();
+    for cache in ["auto", "never"] {
+        for (version, kernel) in [("6_1", Kernel::PATCHED), ("6_12", second)] {
+            tests.push(Test::new(
+                format!("what_the_guest_opens_is_what_is_there_with_cache_{cache}_on_{version}"),
+                [kernel],
+                move |fixtures| {
+                    let image = fixtures.kernel(kernel)?.join("bzImage");
+                    at_the_next_open(Vm::new(fixtures, &image)?, cache)
+                },
+            ));
+        }
+        tests.push(Test::new(
+            format!("what_the_guest_opens_is_what_is_there_with_cache_{cache}_on_debian"),
+            [],
+            move |fixtures| at_the_next_open(debian(fixtures)?, cache),
+        ));
+    }
+    tests.push(Test::new(
+        "the_data_of_a_file_is_new_at_once_with_cache_metadata",
+        [Kernel::PATCHED],
+        data_at_once,
+    ));
+    Theme::new("coherence", tests)
+}
+
+fn debian(fixtures: &Fixtures) -> Result<Vm> {
+    Ok(Vm::new(fixtures, &fixtures.debian_kernel)?.option("--modules", &fixtures.debian_modules))
+}
+
+/// A guest that does what it is told, one command after the other.
+struct Guest {
+    running: Running,
+    input: ChildStdin,
+}
+
+impl Guest {
+    fn start(vm: Vm, share: &Path, options: &str) -> Result<Self> {
+        let mut running = vm
+            .share(share, &format!("tag=t,{options}"))
+            .patience(crate::vm::stretched(Duration::from_secs(60)))
+            .script("cd /mnt/t; while read -r line; do eval \"$line\" 2>&1; echo '=='; done")
+            .start(Stdio::piped())?;
+        let input = running.stdin()?;
+        Ok(Self { running, input })
+    }
+
+    /// What a command says, its lines joined by spaces.
+    fn ask(&mut self, command: &str) -> Result<String> {
+        writeln!(self.input, "{command}")?;
+        let mut said = Vec::new();
+        loop {
+            match self.running.read_line()? {
+                line if line == "==" => return Ok(said.join(" ")),
+                line => said.push(line),
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        drop(self.input);
+        self.running.finish()?.expect_success().map(drop)
+    }
+}
+
+/// A change on the host, in a directory with what [`prepare`] puts there, and
+/// what the guest then does and says.
+struct Cell {
+    name: &'static str,
+    change: fn(&Path) -> Result<()>,
+    command: &'static str,
+    answer: &'static str,
+}
+
+fn prepare(at: &Path) -> Result<()> {
+    fs::create_dir_all(at.join("d/s"))?;
+    fs::write(at.join("f"), "old\n")?;
+    fs::write(at.join("d/s/f"), "old\n")?;
+    symlink("f", at.join("l"))?;
+    Ok(())
+}
+
+/// All that the guest knows of it before.
+const LOOK: &str = "cat f l d/s/f; ls -l . d d/s > /dev/null";
+const SIZE: &str = "stat -L -c %s /proc/self/fd/0 < f; cat f";
+
+fn cells() -> Vec<Cell> {
+    let cell = |name, change, command, answer| Cell {
+        name,
+        change,
+        command,
+        answer,
+    };
+    vec![
+        cell(
+            "rewrite",
+            |at| Ok(fs::write(at.join("f"), "rewritten\n")?),
+            SIZE,
+            "10 rewritten",
+        ),
+        cell(
+            "append",
+            |at| {
+                let mut file = fs::OpenOptions::new().append(true).open(at.join("f"))?;
+                Ok(file.write_all(b"more\n")?)
+            },
+            SIZE,
+            "9 old more",
+        ),
+        cell(
+            "replace",
+            |at| {
+                fs::write(at.join("next"), "replaced\n")?;
+                Ok(fs::rename(at.join("next"), at.join("f"))?)
+            },
+            SIZE,
+            "9 replaced",
+        ),
+        cell(
+            "remove",
+            |at| Ok(fs::remove_file(at.join("f"))?),
+            "cat f || ls",
+            "cat: can't open 'f': No such file or directory d l",
+        ),
+        cell(
+            "remove_and_remake",
+            |at| {
+                fs::remove_file(at.join("f"))?;
+                Ok(fs::write(at.join("f"), "remade\n")?)
+            },
+            SIZE,
+            "7 remade",
+        ),
+        cell(
+            "remove_and_write",
+            |at| Ok(fs::remove_file(at.join("f"))?),
+            "echo made > f",
+            "",
+        ),
+        cell(
+            "file_to_directory",
+            |at| {
+                fs::remove_file(at.join("f"))?;
+                fs::create_dir(at.join("f"))?;
+                Ok(fs::write(at.join("f/inside"), "inside\n")?)
+            },
+            // Nobody asks us on the way through a file.
+            "cat f; ls f; cat f/inside",
+            "cat: read error: Is a directory inside inside",
+        ),
+        cell(
+            "directory_to_file",
+            |at| {
+                fs::remove_dir_all(at.join("d"))?;
+                Ok(fs::write(at.join("d"), "file\n")?)
+            },
+            "cat d",
+            "file",
+        ),
+        cell(
+            "link_to_file",
+            |at| {
+                fs::remove_file(at.join("l"))?;
+                Ok(fs::write(at.join("l"), "file\n")?)
+            },
+            "cat l",
+            "file",
+        ),
+        cell(
+            "link_to_link",
+            |at| {
+                fs::remove_file(at.join("l"))?;
+                Ok(symlink("d/s/f", at.join("l"))?)
+            },
+            "echo f > f; cat l",
+            "old",
+        ),
+        cell(
+            "directory_replaced_file",
+            replace_directory,
+            "cat d/s/f",
+            "new",
+        ),
+        cell(
+            "directory_replaced_new_file",
+            replace_directory,
+            "cat d/s/g",
+            "g",
+        ),
+        cell(
+            "directory_replaced_list",
+            replace_directory,
+            "ls d/s",
+            "f g",
+        ),
+        cell(
+            "directory_replaced_create",
+            replace_directory,
+            "echo made > d/s/made",
+            "",
+        ),
+        cell(
+            "directory_replaced_mkdir",
+            replace_directory,
+            "mkdir d/s/made",
+            "",
+        ),
+    ]
+}
+
+fn replace_directory(at: &Path) -> Result<()> {
+    fs::rename(at.join("d"), at.join("aside"))?;
+    fs::create_dir_all(at.join("d/s"))?;
+    fs::write(at.join("d/s/f"), "new\n")?;
+    Ok(fs::write(at.join("d/s/g"), "g\n")?)
+}
+
+fn at_the_next_open(vm: Vm, cache: &str) -> Result<()> {
+    let share = directory(&[])?;
+    let mut guest = Guest::start(vm, share.path(), &format!("cache={cache}"))?;
+    for delay in DELAYS {
+        for cell in cells() {
+            let place = format!("{}-{delay}", cell.name);
+            let at = below(&share, &place);
+            prepare(&at)?;
+            let look = guest.ask(&format!("cd /mnt/t/{place}; {LOOK}"))?;
+            ensure!(look == "old old old", "{place}: {look}");
+            thread::sleep(Duration::from_millis(delay));
+            (cell.change)(&at)?;
+            // By the whole path: the shell stands where it was.
+            let command = format!("cd /; cd /mnt/t/{place} && {}", cell.command);
+            let said = guest.ask(&command)?;
+            ensure!(
+                said == cell.answer,
+                "{place}: {said:?} and not {:?}",
+                cell.answer
+            );
+            // What the guest made is where the host now has that name.
+            let made = match cell.name {
+                "remove_and_write" => at.join("f"),
+                "directory_replaced_create" | "directory_replaced_mkdir" => at.join("d/s/made"),
+                _ => continue,
+            };
+            ensure!(
+                made.exists(),
+                "{place}: {} is not on the host",
+                made.display()
+            );
+        }
+    }
+    guest.finish()
+}
+
+fn data_at_once(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[("f", b"old\n")])?;
+    let vm = Vm::patched(fixtures)?;
+    let mut guest = Guest::start(vm, share.path(), "cache=metadata")?;
+    ensure!(guest.ask("exec 3< f; cat f")? == "old");
+    fs::write(below(&share, "f"), "new\n")?;
+    let said = guest.ask("cat <&3; cat f")?;
+    ensure!(said == "new new", "{said:?}");
+    guest.finish()
+}
