@@ -24,7 +24,7 @@ mod prepare;
 mod run;
 mod session;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -43,8 +43,7 @@ fn main() -> ExitCode {
             return finish(&Outcome::VmmError(options::mistake(&error)));
         }
         Err(help) => {
-            let _ = help.print();
-            return ExitCode::SUCCESS;
+            return printed(help.print());
         }
     };
     let report = arguments.report.clone();
@@ -62,7 +61,7 @@ fn main() -> ExitCode {
         }
     };
     if dry_run {
-        return print(&configuration.json());
+        return printed(io::stdout().write_all(&configuration.json()));
     }
     finish(&run::run(configuration, start))
 }
@@ -76,9 +75,12 @@ fn finish(outcome: &Outcome) -> ExitCode {
     ExitCode::from(outcome.code())
 }
 
-fn print(text: &[u8]) -> ExitCode {
-    match std::io::stdout().write_all(text) {
+/// The end of a process that had nothing but text to print.
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => finish(&Outcome::VmmError(format!(
             "cannot write to standard output: {error}"
         ))),

@@ -107,6 +107,27 @@ fn help_and_version_are_no_mistakes() {
 }
 
 #[test]
+fn text_that_cannot_be_printed_is_a_failure() {
+    let bench = Bench::new();
+    let dry_run = ["run", "--dry-run", "--kernel", "bzImage"];
+    for arguments in [&["--help"][..], &["--version"], &dry_run] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vmm"));
+        command.current_dir(&bench.directory).args(arguments);
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command.stdout(full).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{message}");
+        assert!(message.contains("standard output"), "{message}");
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
 fn a_wrong_share_is_one_line() {
     let bench = Bench::new();
     let share = |text: &str| bench.mistake(&["--share", text]);

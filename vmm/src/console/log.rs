@@ -7,6 +7,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
 /// Bytes of the console's end that are kept.
 const KEPT: usize = 64 << 10;
 /// The longest line that is searched for a panic.
@@ -31,7 +34,10 @@ struct Record {
     log: Option<File>,
     pending: Vec<u8>,
     logged: u64,
-    show: Option<File>,
+    /// By its name.
+    show: Option<(&'static str, File)>,
+    /// What took no more, and why.
+    lost: Vec<(&'static str, Errno)>,
 }
 
 impl fmt::Debug for ConsoleLog {
@@ -41,10 +47,10 @@ impl fmt::Debug for ConsoleLog {
 }
 
 impl ConsoleLog {
-    /// A console that goes to the file `log` and is copied to `show` as it
-    /// comes.
+    /// A console that goes to the file `log` and is copied to `show`, which
+    /// is given with its name, as it comes.
     #[must_use]
-    pub(crate) fn new(log: Option<File>, show: Option<File>) -> Self {
+    pub(crate) fn new(log: Option<File>, show: Option<(&'static str, File)>) -> Self {
         Self(Arc::new(Mutex::new(Record {
             end: VecDeque::with_capacity(KEPT),
             line: Vec::new(),
@@ -53,6 +59,7 @@ impl ConsoleLog {
             pending: Vec::new(),
             logged: 0,
             show,
+            lost: Vec::new(),
         })))
     }
 
@@ -94,6 +101,11 @@ impl ConsoleLog {
         self.lock().write_log();
     }
 
+    /// The copies that could not take all that the guest said, and why.
+    pub(crate) fn lost_output(&self) -> Vec<(&'static str, Errno)> {
+        self.lock().lost.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Record> {
         // The record is consistent between any two of its statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,10 +129,13 @@ impl Record {
                 self.line.push(byte);
             }
         }
-        if let Some(show) = &mut self.show
-            && show.write_all(bytes).is_err()
+        if let Some((name, show)) = &self.show
+            && let Err(error) = write_all(show, bytes)
         {
-            // Nobody looks any more; the guest need not know.
+            // The guest need not know. With EPIPE nobody looks any more.
+            if error != Errno::PIPE {
+                self.lost.push((name, error));
+            }
             self.show = None;
         }
         if self.log.is_some() {
@@ -141,18 +156,42 @@ impl Record {
     }
 
     fn write_log(&mut self) {
-        let Some(log) = &mut self.log else { return };
+        let Some(log) = &self.log else { return };
         self.logged += self.pending.len() as u64;
         let full = self.logged > LARGEST_LOG;
-        if full {
-            let _ = log.write_all(b"\n[the log ends here: it has reached 1 GiB]\n");
+        let written = if full {
+            write_all(log, b"\n[the log ends here: it has reached 1 GiB]\n")
+        } else {
+            write_all(log, &self.pending)
+        };
+        if let Err(error) = written
+            && error != Errno::PIPE
+        {
+            self.lost.push(("the --console-log", error));
         }
-        if full || log.write_all(&self.pending).is_err() {
+        if full || written.is_err() {
             // A full disk ends the log, not the guest.
             self.log = None;
         }
         self.pending.clear();
     }
+}
+
+/// Writes all of `bytes`, and waits for room where `file` does not: its flags
+/// are those of whoever gave it to us.
+fn write_all(file: &File, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let _ = rustix::event::poll(&mut [PollFd::new(file, PollFlags::OUT)], None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The line without carriage returns and control characters.
@@ -256,5 +295,52 @@ mod tests {
         let console = ConsoleLog::new(Some(full), None);
         assert!(console.writer().write_all(b"line\nline\n").is_ok());
         assert_eq!(console.tail(9), ["line", "line"]);
+        // Said once, however much follows.
+        assert!(console.writer().write_all(b"line\nline\n").is_ok());
+        console.flush();
+        assert_eq!(console.lost_output(), [("the --console-log", Errno::NOSPC)]);
+    }
+
+    #[test]
+    fn a_rest_that_the_last_flush_cannot_write_is_lost() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let console = ConsoleLog::new(Some(full), None);
+        console.writer().write_all(b"no end").unwrap();
+        assert_eq!(console.lost_output(), []);
+        console.flush();
+        assert_eq!(console.lost_output(), [("the --console-log", Errno::NOSPC)]);
+    }
+
+    #[test]
+    fn a_copy_that_is_lost_is_remembered_unless_nobody_reads_it() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let console = ConsoleLog::new(None, Some(("standard error", full)));
+        console.writer().write_all(b"a\nb\n").unwrap();
+        assert_eq!(console.lost_output(), [("standard error", Errno::NOSPC)]);
+
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        let console = ConsoleLog::new(None, Some(("standard output", writer)));
+        console.writer().write_all(b"a\nb\n").unwrap();
+        assert_eq!(console.lost_output(), []);
+    }
+
+    #[test]
+    fn a_copy_to_what_does_not_block_is_complete() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        let console = ConsoleLog::new(None, Some(("standard output", writer)));
+        let said = vec![b'x'; 1 << 20];
+        std::thread::scope(|scope| {
+            let console = console.clone();
+            let said = &said;
+            scope.spawn(move || console.writer().write_all(said).unwrap());
+            let mut read = vec![0; said.len()];
+            reader.read_exact(&mut read).unwrap();
+            assert!(read == *said);
+        });
+        assert_eq!(console.lost_output(), []);
     }
 }

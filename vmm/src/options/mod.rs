@@ -17,7 +17,7 @@ const EXIT_STATUS: &str = "\
 Exit status:
   COMMAND's own, or 128 + n when signal n ended it
   124  the time was up (--timeout)
-  125  vmm could not set up or run the machine
+  125  vmm could not set up or run the machine, or write all output
   126  COMMAND cannot be executed
   127  COMMAND was not found
   255  the guest's kernel panicked, or the guest ended without a report

@@ -5,7 +5,7 @@
 //! | 0..=255 | the command's own |
 //! | 128 + n | the command was ended by signal n, or `vmm` was told to stop by it |
 //! | 124 | the time was up (`--timeout`) |
-//! | 125 | `vmm` could not set up or run the machine, or the guest's init could not prepare the guest |
+//! | 125 | `vmm` could not set up or run the machine or deliver what the command wrote, or the guest's init could not prepare the guest |
 //! | 126 | the command cannot be executed |
 //! | 127 | the command was not found |
 //! | 255 | the guest panicked or ended without a report |
@@ -21,6 +21,7 @@ pub(crate) mod report;
 use std::time::Duration;
 
 use guest_init::protocol::Status;
+use rustix::io::Errno;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,8 @@ pub(crate) enum Outcome {
     Panic(String),
     /// The guest ended without a report; what is known about it.
     Died(String),
-    /// `vmm` could not set up or run the machine; why.
+    /// `vmm` could not set up or run the machine, or deliver what was written;
+    /// why.
     VmmError(String),
 }
 
@@ -126,6 +128,46 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// This outcome, unless some of the output is `lost`: then a status of the
+    /// guest's would claim that all is there. What went wrong by itself
+    /// remains the outcome, and the loss is told beside it.
+    #[must_use]
+    pub(crate) fn unless_lost(self, lost: &[(&str, Errno)]) -> Self {
+        let Some(text) = lost_text(lost) else {
+            return self;
+        };
+        let end = match &self {
+            Self::Exited(code) => format!("COMMAND itself ended with status {code}"),
+            Self::Signaled(signal) => format!("COMMAND itself was ended by signal {signal}"),
+            Self::PoweredOff | Self::Restarted | Self::Quit => {
+                format!("the guest itself ended as it should ({})", self.name())
+            }
+            _ => {
+                line::tell(&format!("vmm: {text}"));
+                return self;
+            }
+        };
+        Self::VmmError(format!("{text}; {end}"))
+    }
+}
+
+/// What is lost, why, and how to mend it.
+fn lost_text(lost: &[(&str, Errno)]) -> Option<String> {
+    let parts: Vec<_> = lost
+        .iter()
+        .map(|(name, error)| {
+            let advice = match *error {
+                Errno::NOSPC | Errno::DQUOT => "make room there or send it elsewhere",
+                Errno::FBIG => "raise the limit of file sizes (ulimit -f)",
+                _ => "send it elsewhere",
+            };
+            format!("cannot write all output to {name}: {error}: {advice}")
+        })
+        .collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 impl From<Status> for Outcome {
     /// The words of the guest are untrusted: they are made printable here.
     fn from(status: Status) -> Self {
@@ -168,6 +210,47 @@ mod tests {
             message: "a\nb\u{1b}[2J\u{9b}c".into(),
         });
         assert_eq!(outcome, Outcome::NotFound("a b [2J c".into()));
+    }
+
+    #[test]
+    fn a_status_does_not_stand_for_output_that_is_lost() {
+        let lost = [("standard output", Errno::NOSPC)];
+        for (outcome, own) in [
+            (Outcome::Exited(0), "status 0"),
+            (Outcome::Exited(3), "status 3"),
+            (Outcome::Signaled(13), "signal 13"),
+            (Outcome::PoweredOff, "powered-off"),
+        ] {
+            assert_eq!(outcome.clone().unless_lost(&[]), outcome);
+            let outcome = outcome.unless_lost(&lost);
+            assert_eq!((outcome.code(), outcome.name()), (125, "vmm-error"));
+            let message = outcome.message().unwrap_or_default();
+            for part in ["standard output", "No space left", "make room", own] {
+                assert!(message.contains(part), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_loss_is_named() {
+        let lost = [
+            ("standard error", Errno::IO),
+            ("the --console-log", Errno::FBIG),
+        ];
+        let message = Outcome::Exited(0).unless_lost(&lost).message();
+        let message = message.unwrap_or_default();
+        for part in ["standard error", "--console-log", "ulimit -f"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_failure_by_itself_remains_the_outcome() {
+        let lost = [("standard output", Errno::NOSPC)];
+        let timeout = Outcome::Timeout(Duration::from_secs(1));
+        assert_eq!(timeout.clone().unless_lost(&lost), timeout);
+        let message = Outcome::NotFound("no".into());
+        assert_eq!(message.clone().unless_lost(&lost), message);
     }
 
     #[test]

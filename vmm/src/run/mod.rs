@@ -78,6 +78,7 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
             show_tail(console);
         }
     }
+    outcome = outcome.unless_lost(&observed.lost_output());
     records.write(&mut outcome, &observed);
     outcome
 }
@@ -116,9 +117,13 @@ fn execute(
         .map(|path| output_file::create("--console-log", path))
         .transpose()?;
     let show = match boot {
-        Boot::Command if configuration.verbose => Some(duplicate(rustix::stdio::stderr())?),
+        Boot::Command if configuration.verbose => {
+            Some(("standard error", duplicate(rustix::stdio::stderr())?))
+        }
         Boot::Command => None,
-        Boot::System | Boot::Initramfs => Some(duplicate(rustix::stdio::stdout())?),
+        Boot::System | Boot::Initramfs => {
+            Some(("standard output", duplicate(rustix::stdio::stdout())?))
+        }
     };
     let console = ConsoleLog::new(log, show);
     observed.console = Some(console.clone());

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use crate::console::log::ConsoleLog;
 use crate::machine::MachineCounters;
 use crate::outcome::Outcome;
@@ -20,6 +22,25 @@ pub(super) struct Observed {
     pub(super) counters: Option<Arc<MachineCounters>>,
     /// Taken while the machine lives; the guest's report is such a moment.
     pub(super) usage: Arc<Mutex<Option<ProcessUsage>>>,
+}
+
+impl Observed {
+    /// The streams and files that could not take all that was written, each
+    /// once, and why.
+    pub(super) fn lost_output(&self) -> Vec<(&'static str, Errno)> {
+        let streams = self
+            .session
+            .iter()
+            .flat_map(|session| session.lost_output());
+        let copies = self.console.iter().flat_map(ConsoleLog::lost_output);
+        let mut lost: Vec<(&'static str, Errno)> = Vec::new();
+        for (name, error) in streams.chain(copies) {
+            if lost.iter().all(|(other, _)| *other != name) {
+                lost.push((name, error));
+            }
+        }
+        lost
+    }
 }
 
 /// The files that say how the run went.

@@ -88,6 +88,15 @@ impl Session {
         self.status.get()
     }
 
+    /// The streams that could not take all that the command wrote, and why.
+    pub(crate) fn lost_output(&self) -> impl Iterator<Item = (&'static str, Errno)> {
+        let streams = [
+            ("standard output", self.stdout.lost()),
+            ("standard error", self.stderr.lost()),
+        ];
+        (streams.into_iter()).filter_map(|(stream, lost)| Some((stream, lost?)))
+    }
+
     /// When the guest reached `mark`.
     pub(crate) fn reached(&self, mark: Mark) -> Option<Instant> {
         self.status.reached(mark)

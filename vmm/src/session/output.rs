@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 
 use devices::filesystem::{Position, Request, RequestData, Result, Waiter};
 use rustix::event::PollFlags;
@@ -18,26 +19,35 @@ pub(super) struct Output {
     file: File,
     /// A write may wait, and cannot be woken then.
     blocks: bool,
+    /// Why something that the guest wrote is not there.
+    lost: OnceLock<Errno>,
 }
 
 impl Output {
     /// A pipe or terminal is opened once more, without blocking: the
     /// descriptor we were given shares its flags with whoever gave it.
     pub(super) fn new(file: File) -> Self {
+        let output = |file, blocks| Self {
+            file,
+            blocks,
+            lost: OnceLock::new(),
+        };
         if !may_wait(&file) {
-            let blocks = false;
-            return Self { file, blocks };
+            return output(file, false);
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(again) => Self {
-                file: again.into(),
-                blocks: false,
-            },
+            Ok(again) => output(again.into(), false),
             // A socket, or one that another user made.
-            Err(_) => Self { file, blocks: true },
+            Err(_) => output(file, true),
         }
+    }
+
+    /// The first error that lost some of the output. Not `EPIPE`: a reader
+    /// that leaves wants no more.
+    pub(super) fn lost(&self) -> Option<Errno> {
+        self.lost.get().copied()
     }
 
     /// Writes `size` bytes, waiting for whoever reads them. `EPIPE` when
@@ -61,8 +71,16 @@ impl Output {
                     written = written.saturating_add(count);
                     left = left.saturating_sub(count);
                 }
-                Err(error) if written == 0 => return Err(error),
-                Err(_) => break,
+                Err(error) => {
+                    // Whoever is interrupted asks again.
+                    if !matches!(error, Errno::PIPE | Errno::INTR) {
+                        let _ = self.lost.set(error);
+                    }
+                    if written == 0 {
+                        return Err(error);
+                    }
+                    break;
+                }
             }
         }
         Ok(written)

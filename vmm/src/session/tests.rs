@@ -1,5 +1,6 @@
 //! The session as a guest sees it, good and hostile.
 
+use std::fs::OpenOptions;
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -312,6 +313,49 @@ fn output_arrives_and_a_closed_pipe_is_epipe() {
     assert_eq!(&text, b"text");
     drop(host);
     assert_eq!(write(&session, c"stdout", b"text"), Err(Errno::PIPE));
+}
+
+#[test]
+fn output_that_is_lost_is_remembered_but_not_what_nobody_wants_to_read() {
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let session = session_on(None, full());
+    assert_eq!(session.lost_output().count(), 0);
+    assert_eq!(write(&session, c"stdout", b"text"), Err(Errno::NOSPC));
+    let lost: Vec<_> = session.lost_output().collect();
+    assert_eq!(lost, [("standard output", Errno::NOSPC)]);
+
+    let (host, stdout) = pipe();
+    drop(host);
+    let session = session_on(None, stdout);
+    assert_eq!(write(&session, c"stdout", b"text"), Err(Errno::PIPE));
+    assert_eq!(session.lost_output().count(), 0);
+}
+
+/// A disk that has room for the first part only.
+#[test]
+fn output_that_is_cut_short_is_lost_too() {
+    struct Cut(bool);
+    impl RequestData for Cut {
+        fn remaining(&self) -> usize {
+            9
+        }
+        fn drain_to(&mut self, _: &File, _: usize, _: Position) -> Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                Err(Errno::DQUOT)
+            } else {
+                Ok(4)
+            }
+        }
+        fn take(&mut self, _: &mut [u8]) -> Result<()> {
+            Err(Errno::IO)
+        }
+    }
+    let session = session();
+    let request = request(1, inode(&session, c"stderr"));
+    let written = session.stderr.write(&request, &mut Cut(false), 9);
+    assert_eq!(written, Ok(4));
+    let lost: Vec<_> = session.lost_output().collect();
+    assert_eq!(lost, [("standard error", Errno::DQUOT)]);
 }
 
 #[test]
