@@ -273,6 +273,39 @@ fn a_dry_run_shows_the_configuration_and_touches_nothing() {
 }
 
 #[test]
+fn a_dry_run_refuses_what_the_run_would() {
+    let bench = Bench::new();
+    let refused = |arguments: &[&str]| bench.mistake(&[&["--dry-run"], arguments].concat());
+    let message = refused(&["--memory", "16M"]);
+    assert!(message.contains("at least 32 MiB"), "{message}");
+    let message = refused(&["--memory", "100000T"]);
+    assert!(message.contains("can address"), "{message}");
+    let message = refused(&["--memory", "100000T", "--report", "report.json"]);
+    let report = fs::read_to_string(bench.path("report.json")).unwrap();
+    assert!(report.contains("vmm-error"), "{message}: {report}");
+
+    let message = refused(&["--cmdline", &"x".repeat(5000)]);
+    assert!(message.contains("this kernel takes 2047"), "{message}");
+    let message = refused(&["--cmdline", "one\ntwo"]);
+    assert!(message.contains("newline"), "{message}");
+
+    fs::write(bench.path("large"), vec![0; 20 << 20]).unwrap();
+    let message = refused(&["--memory", "32M", "--initramfs", "large"]);
+    assert!(message.contains("use --memory 52M"), "{message}");
+
+    fs::write(bench.path("initramfs"), "070701").unwrap();
+    let shares: Vec<String> = (0..2000)
+        .map(|number| format!("share,tag=t{number},at=/{number}"))
+        .collect();
+    let mut many = vec!["--initramfs", "initramfs"];
+    for share in &shares {
+        many.extend(["--share", share]);
+    }
+    let message = refused(&many);
+    assert!(message.contains("use fewer shares"), "{message}");
+}
+
+#[test]
 fn a_root_is_an_overlay_and_its_init_takes_over_without_a_command() {
     let bench = Bench::new();
     let json = bench.dry_run(&["--root", "share"]);

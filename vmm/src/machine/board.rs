@@ -35,6 +35,14 @@ pub(super) struct Board {
     transports: Vec<Arc<Mutex<MmioTransport>>>,
 }
 
+/// Checks that there is a window for each of `devices`.
+pub(super) fn check_number(devices: usize) -> Result<(), Error> {
+    if devices > layout::VIRTIO_MMIO_MAX {
+        return Err(Error::TooManyDevices(devices));
+    }
+    Ok(())
+}
+
 impl Board {
     pub(super) fn new(
         vm: &Vm,
@@ -42,9 +50,7 @@ impl Board {
         console: Box<dyn Write + Send>,
         power: PowerHandler,
     ) -> Result<Self, Error> {
-        if devices.len() > layout::VIRTIO_MMIO_MAX {
-            return Err(Error::TooManyDevices(devices.len()));
-        }
+        check_number(devices.len())?;
         let serial = Serial::new(console).map_err(Error::EventFd)?;
         vm.wire_interrupt(serial.irq(), layout::SERIAL_PIN)?;
         let serial = Arc::new(Mutex::new(serial));

@@ -6,6 +6,7 @@
 //! | `layout` | every address, port and pin |
 //! | `host` | what this host's KVM can do |
 //! | `memory` | guest RAM |
+//! | `draft` | numbers within limits, memory filled: what needs no KVM |
 //! | `vm` | KVM's virtual machine: slots, interrupt controllers, eventfds |
 //! | `boot` | a kernel in memory and what it expects there |
 //! | `acpi` | the tables that describe the machine |
@@ -23,6 +24,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod counters;
+pub(crate) mod draft;
 pub(crate) mod host;
 pub(crate) mod layout;
 pub(crate) mod memory;
@@ -56,9 +58,6 @@ use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
 use vcpu::{Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
 use vm::Vm;
-
-/// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
-const MAX_CPUS: u8 = 255;
 
 /// What a machine is made of.
 pub(crate) struct MachineConfig {
@@ -178,20 +177,13 @@ impl Machine {
         parts: Parts,
         load: impl FnOnce(&GuestMemoryMmap, boot::Hardware) -> Result<Start, boot::Error>,
     ) -> Result<Self, Error> {
-        let limit = kvm.get_max_vcpus().min(usize::from(MAX_CPUS));
-        if parts.cpus == 0 || usize::from(parts.cpus) > limit {
-            return Err(Error::Cpus {
-                cpus: parts.cpus,
-                limit,
-            });
-        }
         let cpuid = cpuid::supported(kvm).map_err(Error::Cpuid)?;
-        let memory = memory::reserve(parts.memory, cpuid::address_bits(&cpuid))?;
+        let limits = draft::Limits::of(kvm, &cpuid);
         let hardware = boot::Hardware {
             cpus: parts.cpus,
             devices: parts.devices.len(),
         };
-        let start = load(&memory, hardware)?;
+        let (memory, start) = draft::lay_out(limits, hardware, parts.memory, load)?;
         counters.mark_kernel_loaded();
 
         let vm = Vm::new(kvm, memory)?;

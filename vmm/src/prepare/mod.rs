@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::console::terminal;
 use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
-use crate::machine::host;
+use crate::machine::{self, host};
 use crate::options::RunArguments;
 use crate::options::share::Settings;
 use crate::options::size::Size;
@@ -99,6 +99,8 @@ pub(crate) enum Error {
     WorkingDirectory(PathBuf),
     #[error(transparent)]
     Host(#[from] host::Error),
+    #[error(transparent)]
+    Machine(#[from] machine::Error),
 }
 
 impl Configuration {
@@ -149,10 +151,7 @@ impl Configuration {
         let report = output("--report", &arguments.report)?;
         // The log is opened when the run starts: a dry run truncates nothing.
         output("--console-log", &arguments.console_log)?;
-        if !arguments.dry_run {
-            host::check()?;
-        }
-        Ok(Self {
+        let configuration = Self {
             kernel,
             boot,
             plan,
@@ -168,7 +167,25 @@ impl Configuration {
             verbose: arguments.verbose,
             kernel_path: arguments.kernel,
             packed_modules: packed.into_iter().map(|module| module.name).collect(),
-        })
+        };
+        // The machine says the rest when it is made.
+        if arguments.dry_run {
+            configuration.rehearse()?;
+        } else {
+            host::check()?;
+        }
+        Ok(configuration)
+    }
+
+    /// Whether the machine can be made, as far as that needs no KVM.
+    fn rehearse(&self) -> Result<(), machine::Error> {
+        machine::draft::rehearse(
+            &self.kernel,
+            &self.initramfs,
+            &self.cmdline,
+            (self.cpus, self.devices()),
+            self.memory.bytes(),
+        )
     }
 
     /// Number of virtio devices: the shares and the session.

@@ -1,0 +1,107 @@
+//! The part of a machine's making that needs no virtual machine: its numbers
+//! within the host's limits, and its memory reserved and filled. `--dry-run`
+//! does that much, and so refuses what the run would.
+
+use kvm_bindings::CpuId;
+use kvm_ioctls::Kvm;
+use vm_memory::GuestMemoryMmap;
+
+use super::boot::registers::Start;
+use super::boot::{self, Hardware};
+use super::{Error, board, cpuid, host, memory};
+use crate::kernel::Kernel;
+
+/// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
+const MAX_CPUS: usize = 255;
+/// The widest physical address there is on x86-64.
+const MAX_ADDRESS_BITS: u32 = 52;
+
+/// What a machine on this host may have at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    cpus: usize,
+    address_bits: u32,
+}
+
+impl Limits {
+    pub(super) fn of(kvm: &Kvm, cpuid: &CpuId) -> Self {
+        Self {
+            cpus: kvm.get_max_vcpus().min(MAX_CPUS),
+            address_bits: cpuid::address_bits(cpuid),
+        }
+    }
+
+    /// What no host exceeds, for one without KVM.
+    const WIDEST: Self = Self {
+        cpus: MAX_CPUS,
+        address_bits: MAX_ADDRESS_BITS,
+    };
+}
+
+/// Reserves `memory` bytes for a machine with this hardware and lets `load`
+/// fill them.
+pub(super) fn lay_out(
+    limits: Limits,
+    hardware: Hardware,
+    memory: u64,
+    load: impl FnOnce(&GuestMemoryMmap, Hardware) -> Result<Start, boot::Error>,
+) -> Result<(GuestMemoryMmap, Start), Error> {
+    let (cpus, limit) = (hardware.cpus, limits.cpus);
+    if cpus == 0 || usize::from(cpus) > limit {
+        return Err(Error::Cpus { cpus, limit });
+    }
+    board::check_number(hardware.devices)?;
+    let memory = memory::reserve(memory, limits.address_bits)?;
+    let start = load(&memory, hardware)?;
+    Ok((memory, start))
+}
+
+/// Goes as far as one can without KVM, and leaves nothing behind.
+///
+/// # Errors
+///
+/// What [`Machine::new`](super::Machine::new) would say to the same.
+pub(crate) fn rehearse(
+    kernel: &Kernel,
+    initramfs: &[u8],
+    cmdline: &str,
+    (cpus, devices): (u8, usize),
+    memory: u64,
+) -> Result<(), Error> {
+    let limits = match host::open() {
+        Ok(kvm) => Limits::of(&kvm, &cpuid::supported(&kvm).map_err(Error::Cpuid)?),
+        Err(_) => Limits::WIDEST,
+    };
+    let hardware = Hardware { cpus, devices };
+    lay_out(limits, hardware, memory, |memory, hardware| {
+        boot::load(memory, kernel, Some(initramfs), cmdline, hardware)
+    })
+    .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_host_can_be_is_refused_without_one() {
+        let refused = |cpus, devices, memory| {
+            let hardware = Hardware { cpus, devices };
+            lay_out(Limits::WIDEST, hardware, memory, |_, _| unreachable!())
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        let is = |text: &str, result: Result<(), String>| {
+            assert!(
+                result.as_ref().is_err_and(|e| e.contains(text)),
+                "{result:?}"
+            );
+        };
+        is("--cpus from 1 to 255", refused(0, 0, 64 << 20));
+        is("too many", refused(1, 5000, 64 << 20));
+        is("at least 32 MiB", refused(1, 0, 16 << 20));
+        is("can address", refused(1, 0, 100_000 << 40));
+        // More than a process can map.
+        is("use less --memory", refused(1, 0, 1000 << 40));
+    }
+}
