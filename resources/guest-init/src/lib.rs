@@ -9,6 +9,7 @@
 //! that both ends of the session are compiled from one definition, and the
 //! tests run the parts that need no guest on the host.
 
+pub mod clock;
 pub mod command;
 pub mod environment;
 pub mod loopback;

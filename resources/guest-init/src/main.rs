@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use guest_init::command;
 use guest_init::protocol::{MODULES, Mark, Plan, Status};
 use guest_init::session::Session;
-use guest_init::{environment, loopback, modules, mounts, power, root};
+use guest_init::{clock, environment, loopback, modules, mounts, power, root};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
 fn prepare() -> Result<Session, Box<dyn Error>> {
     modules::load(&Path::new("/").join(MODULES))?;
     let session = Session::attach()?;
+    clock::follow(&session);
     session.mark(Mark::InitStarted);
     Ok(session)
 }

@@ -32,6 +32,9 @@ pub const STATUS: &str = "status";
 pub const WINDOW_SIZE: &str = "winsize";
 /// The file to write a [`Mark`]'s name to, at the moment it happens.
 pub const MARK: &str = "mark";
+/// The file that reads the host's `CLOCK_REALTIME` at that moment, as a
+/// [`WallTime`]'s text.
+pub const CLOCK: &str = "clock";
 
 /// The largest plan in bytes. `execve(2)` takes 2 MiB of arguments and
 /// environment by default; JSON escapes take some more.
@@ -170,6 +173,39 @@ impl Mark {
     }
 }
 
+/// A moment of `CLOCK_REALTIME`. Its text is `SECONDS.NANOSECONDS`, nine
+/// digits behind the point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallTime {
+    /// Seconds since 1970, UTC.
+    pub seconds: u64,
+    /// Nanoseconds of the second, less than 1,000,000,000.
+    pub nanoseconds: u32,
+}
+
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:09}", self.seconds, self.nanoseconds)
+    }
+}
+
+impl WallTime {
+    /// The moment that this text names.
+    #[must_use]
+    pub fn from_text(text: &[u8]) -> Option<Self> {
+        let (seconds, nanoseconds) = std::str::from_utf8(text).ok()?.split_once('.')?;
+        // `parse` alone would take a sign.
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(seconds) || !digits(nanoseconds) || nanoseconds.len() != 9 {
+            return None;
+        }
+        Some(Self {
+            seconds: seconds.parse().ok()?,
+            nanoseconds: nanoseconds.parse().ok()?,
+        })
+    }
+}
+
 /// A string of the operating system in JSON: a JSON string where it is UTF-8,
 /// else an array of its bytes. Arguments reach the command byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -269,6 +305,39 @@ mod tests {
     fn a_status_out_of_range_is_refused() {
         let json = r#"{"outcome":"exited","code":256}"#;
         assert!(serde_json::from_str::<Status>(json).is_err());
+    }
+
+    #[test]
+    fn a_moment_survives_the_journey_to_the_nanosecond() {
+        let moment = WallTime {
+            seconds: 1_700_000_000,
+            nanoseconds: 42,
+        };
+        assert_eq!(moment.to_string(), "1700000000.000000042");
+        assert_eq!(WallTime::from_text(b"1700000000.000000042"), Some(moment));
+    }
+
+    #[test]
+    fn a_moment_in_any_other_form_is_refused() {
+        for text in [
+            "",
+            ".",
+            "1",
+            "1.",
+            ".000000001",
+            "1.5",
+            "1.0000000000",
+            "-1.000000000",
+            "+1.000000000",
+            "1.+00000000",
+            "1.000000000\n",
+            " 1.000000000",
+            "1.000000000.0",
+            "18446744073709551616.000000000",
+        ] {
+            assert_eq!(WallTime::from_text(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(WallTime::from_text(b"1.00000000\xff"), None);
     }
 
     #[test]

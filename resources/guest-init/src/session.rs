@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::mounts;
-use crate::protocol::{self, MAX_STATUS, Mark, Plan, SESSION_TAG, Status, WindowSize};
+use crate::protocol::{self, MAX_STATUS, Mark, Plan, SESSION_TAG, Status, WallTime, WindowSize};
 
 /// Where the session is mounted for a moment.
 const MOUNT_POINT: &str = "/session";
@@ -47,6 +47,7 @@ pub struct Session {
     window_size: File,
     status: File,
     mark: File,
+    clock: File,
 }
 
 impl Session {
@@ -86,6 +87,7 @@ impl Session {
             window_size: reader(protocol::WINDOW_SIZE)?,
             status: writer(protocol::STATUS)?,
             mark: writer(protocol::MARK)?,
+            clock: reader(protocol::CLOCK)?,
         })
     }
 
@@ -109,12 +111,24 @@ impl Session {
     #[must_use]
     pub fn next_window_size(&self) -> Option<WindowSize> {
         let mut json = [0; 128];
-        loop {
-            match (&self.window_size).read(&mut json) {
-                Ok(count) => return serde_json::from_slice(json.get(..count)?).ok(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
+        serde_json::from_slice(message(&self.window_size, &mut json)?).ok()
+    }
+
+    /// What time it is on the host. `None` when that cannot be understood.
+    #[must_use]
+    pub fn host_time(&self) -> Option<WallTime> {
+        let mut text = [0; 64];
+        WallTime::from_text(message(&self.clock, &mut text)?)
+    }
+}
+
+/// What one read of `file` says; every read is a message.
+fn message<'b>(mut file: &File, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    loop {
+        match file.read(buffer) {
+            Ok(count) => return buffer.get(..count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
         }
     }
 }
@@ -179,6 +193,7 @@ mod tests {
             protocol::WINDOW_SIZE,
             protocol::STATUS,
             protocol::MARK,
+            protocol::CLOCK,
         ] {
             fs::write(directory.join(name), "").unwrap();
         }
@@ -213,6 +228,20 @@ mod tests {
         session(directory.path()).mark(Mark::CommandStarted);
         let text = fs::read(directory.path().join(protocol::MARK)).unwrap();
         assert_eq!(text, b"command-started");
+    }
+
+    #[test]
+    fn the_hosts_time_is_read_or_not_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let session = session(directory.path());
+        assert_eq!(session.host_time(), None);
+        let clock = directory.path().join(protocol::CLOCK);
+        fs::write(&clock, "1700000000.000000042").unwrap();
+        let time = WallTime {
+            seconds: 1_700_000_000,
+            nanoseconds: 42,
+        };
+        assert_eq!(session.host_time(), Some(time));
     }
 
     #[test]

@@ -28,11 +28,12 @@ pub(super) enum Node {
     Status,
     WindowSize,
     Mark,
+    Clock,
 }
 
 impl Node {
     /// Every node but the root, in the order of their inode numbers.
-    pub(super) const FILES: [Self; 7] = [
+    pub(super) const FILES: [Self; 8] = [
         Self::Plan,
         Self::Stdin,
         Self::Stdout,
@@ -40,6 +41,7 @@ impl Node {
         Self::Status,
         Self::WindowSize,
         Self::Mark,
+        Self::Clock,
     ];
 
     pub(super) fn inode(self) -> NodeId {
@@ -70,6 +72,7 @@ impl Node {
             Self::Status => protocol::STATUS,
             Self::WindowSize => protocol::WINDOW_SIZE,
             Self::Mark => protocol::MARK,
+            Self::Clock => protocol::CLOCK,
         }
     }
 

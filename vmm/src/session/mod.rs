@@ -26,8 +26,9 @@ use devices::filesystem::{
     Opened, ReadArgs, RemoveOperations, ReplyData, Request, RequestData, Result, SetAttributes,
     Statistics, WriteArgs, XattrOperations,
 };
-use guest_init::protocol::{Mark, Plan, Status, WindowSize};
+use guest_init::protocol::{Mark, Plan, Status, WallTime, WindowSize};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use file::Node;
 use input::Input;
@@ -228,6 +229,11 @@ impl FileOperations for Session {
                 data.put(&json)?;
                 Ok(json.len())
             }
+            Node::Clock => {
+                let text = now().to_string();
+                data.put(text.as_bytes())?;
+                Ok(text.len())
+            }
             Node::Root => Err(Errno::ISDIR),
             Node::Stdout | Node::Stderr | Node::Status | Node::Mark => Err(Errno::BADF),
         }
@@ -246,7 +252,7 @@ impl FileOperations for Session {
             Node::Status => self.status.write_status(data, size),
             Node::Mark => self.status.write_mark(data, size),
             Node::Root => Err(Errno::ISDIR),
-            Node::Plan | Node::Stdin | Node::WindowSize => Err(Errno::BADF),
+            Node::Plan | Node::Stdin | Node::WindowSize | Node::Clock => Err(Errno::BADF),
         }
     }
 
@@ -301,6 +307,16 @@ impl CreateOperations for Session {}
 impl RemoveOperations for Session {}
 
 impl XattrOperations for Session {}
+
+/// What time it is.
+fn now() -> WallTime {
+    let now = clock_gettime(ClockId::Realtime);
+    WallTime {
+        // Neither is negative after 1970.
+        seconds: u64::try_from(now.tv_sec).unwrap_or(0),
+        nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0),
+    }
+}
 
 fn node(inode: NodeId) -> Result<Node> {
     Node::of(inode).ok_or(Errno::STALE)

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::filesystem::{Caller, Position, ROOT, Waiters};
 use guest_init::protocol;
@@ -192,6 +193,7 @@ fn every_file_is_found_listed_and_opened_for_its_one_purpose() {
         protocol::STATUS,
         protocol::WINDOW_SIZE,
         protocol::MARK,
+        protocol::CLOCK,
     ] {
         let node = Node::named(name.as_bytes()).unwrap();
         assert_eq!(Node::of(node.inode()), Some(node));
@@ -212,12 +214,32 @@ fn unknown_names_and_inodes_get_an_errno() {
         Err(Errno::NOENT)
     );
     assert_eq!(session.lookup(&request(1, 2), c"plan"), Err(Errno::NOTDIR));
-    for inode in [0, 9, u64::MAX] {
+    for inode in [0, 10, u64::MAX] {
         assert_eq!(
             session.getattr(&request(1, inode), None).map(drop),
             Err(Errno::STALE)
         );
     }
+}
+
+#[test]
+fn every_read_of_the_clock_is_the_time_at_that_moment() {
+    let session = session();
+    let time = |unique| {
+        let text = read(&session, unique, c"clock", 64, 0).unwrap();
+        let time = WallTime::from_text(&text).unwrap();
+        Duration::new(time.seconds, time.nanoseconds)
+    };
+    let host = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    for unique in [1, 2] {
+        let (before, time, after) = (host(), time(unique), host());
+        assert!(
+            before <= time && time <= after,
+            "{before:?} {time:?} {after:?}"
+        );
+    }
+    assert!(read(&session, 3, c"clock", 3, 0).is_err());
+    assert_eq!(write(&session, c"clock", b"1.000000000"), Err(Errno::BADF));
 }
 
 #[test]

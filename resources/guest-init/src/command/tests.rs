@@ -35,6 +35,7 @@ impl Host {
             protocol::STDOUT,
             protocol::STDERR,
             protocol::WINDOW_SIZE,
+            protocol::CLOCK,
             protocol::STATUS,
             protocol::MARK,
         ] {
