@@ -65,11 +65,16 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
         report: configuration.report.clone(),
     };
     let mut observed = Observed::default();
-    let mut outcome = match execute(configuration, records.clone(), &mut observed) {
+    let outcome = match execute(configuration, records.clone(), &mut observed) {
         Ok(outcome) => outcome,
         Err(error) => Outcome::VmmError(line::of_error(&error)),
     };
     terminal::restore();
+    conclude(outcome, &records, &observed)
+}
+
+/// What the run's end comes to once everything is written that is to be.
+fn conclude(mut outcome: Outcome, records: &Records, observed: &Observed) -> Outcome {
     if let Some(console) = &observed.console {
         console.flush();
         // A machine that was never entered has nothing to say.
@@ -79,7 +84,7 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
         }
     }
     outcome = outcome.unless_lost(&observed.lost_output());
-    records.write(&mut outcome, &observed);
+    records.write(&mut outcome, observed);
     outcome
 }
 
@@ -232,6 +237,9 @@ fn show_tail(console: &ConsoleLog) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::outcome::output_file::OutputFile;
+    use crate::session::tests::session_that_lost_output;
+    use std::fs::File;
     use std::io::Write;
 
     fn console(text: &str) -> ConsoleLog {
@@ -275,6 +283,42 @@ mod tests {
         assert_eq!(stopped, Outcome::Interrupted(15));
         let ended = outcome(Boot::Initramfs, Ending::PowerOff, cause, &quiet, None);
         assert_eq!(ended, Outcome::PoweredOff);
+    }
+
+    #[test]
+    fn output_that_is_lost_decides_the_outcome_and_the_report_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = directory.path().join("report");
+        let records = Records {
+            start: Instant::now(),
+            metrics: None,
+            report: Some(OutputFile::check("--report", &report).unwrap()),
+        };
+        // Not written before the run ends: there is no whole line.
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let log = ConsoleLog::new(Some(full), None);
+        log.writer().write_all(b"no end").unwrap();
+        let observed = |console, session| Observed {
+            console,
+            session,
+            ..Observed::default()
+        };
+        let session = Some(Arc::new(session_that_lost_output()));
+        for (observed, name) in [
+            (observed(Some(log), None), "--console-log"),
+            (observed(None, session), "standard output"),
+        ] {
+            let outcome = conclude(Outcome::Exited(0), &records, &observed);
+            assert_eq!(outcome.code(), 125);
+            let message = outcome.message().unwrap();
+            assert!(message.contains(name), "{message}");
+            let json = std::fs::read(&report).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            assert_eq!(json["outcome"], "vmm-error");
+            assert_eq!(json["message"], message);
+        }
+        let all = conclude(Outcome::Exited(0), &records, &Observed::default());
+        assert_eq!(all, Outcome::Exited(0));
     }
 
     #[test]

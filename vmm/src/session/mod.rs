@@ -324,4 +324,4 @@ fn node(inode: NodeId) -> Result<Node> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub(crate) mod tests;

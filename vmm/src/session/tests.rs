@@ -337,12 +337,18 @@ fn output_arrives_and_a_closed_pipe_is_epipe() {
     assert_eq!(write(&session, c"stdout", b"text"), Err(Errno::PIPE));
 }
 
-#[test]
-fn output_that_is_lost_is_remembered_but_not_what_nobody_wants_to_read() {
-    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let session = session_on(None, full());
+/// A session whose standard output is on a full disk, and was written to.
+pub(crate) fn session_that_lost_output() -> Session {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let session = session_on(None, full);
     assert_eq!(session.lost_output().count(), 0);
     assert_eq!(write(&session, c"stdout", b"text"), Err(Errno::NOSPC));
+    session
+}
+
+#[test]
+fn output_that_is_lost_is_remembered_but_not_what_nobody_wants_to_read() {
+    let session = session_that_lost_output();
     let lost: Vec<_> = session.lost_output().collect();
     assert_eq!(lost, [("standard output", Errno::NOSPC)]);
 
