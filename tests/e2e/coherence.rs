@@ -15,16 +15,19 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::fixtures::Fixtures;
-use tests::kernels::{Kernel, Variant, Version};
+use tests::kernels::{Kernel, Stock, Variant, Version};
 
 use crate::theme::{Test, Theme};
 use crate::vm::{Running, Vm, below, directory};
+
+/// A kernel that nothing of ours is in.
+const DEBIAN: Kernel = Kernel::Debian(Stock::Host);
 
 /// How long after the guest's look the host changes something.
 const DELAYS: [u64; 3] = [0, 300, 1100];
 
 pub(crate) fn theme() -> Theme {
-    let second = Kernel(Version::V6_12, Variant::Patched);
+    let second = Kernel::Built(Version::V6_12, Variant::Patched);
     let mut tests = Vec::new();
     for cache in ["auto", "never"] {
         for (version, kernel) in [("6_1", Kernel::PATCHED), ("6_12", second)] {
@@ -39,8 +42,8 @@ pub(crate) fn theme() -> Theme {
         }
         tests.push(Test::new(
             format!("what_the_guest_opens_is_what_is_there_with_cache_{cache}_on_debian"),
-            [],
-            move |fixtures| at_the_next_open(debian(fixtures)?, cache),
+            [DEBIAN],
+            move |fixtures| at_the_next_open(Vm::booting(fixtures, DEBIAN)?, cache),
         ));
     }
     tests.push(Test::new(
@@ -49,10 +52,6 @@ pub(crate) fn theme() -> Theme {
         data_at_once,
     ));
     Theme::new("coherence", tests)
-}
-
-fn debian(fixtures: &Fixtures) -> Result<Vm> {
-    Ok(Vm::new(fixtures, &fixtures.debian_kernel)?.option("--modules", &fixtures.debian_modules))
 }
 
 /// A guest that does what it is told, one command after the other.
