@@ -11,9 +11,10 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
+use super::budget::{Descriptor, Purpose};
 use super::credentials::{Power, set_thread_apart};
 use super::grants::CAPABILITY;
-use super::inode::{Descriptor, Inode};
+use super::inode::Inode;
 use super::root::FdName;
 use super::stat::{Kind, Stat};
 use crate::filesystem::{
@@ -159,7 +160,8 @@ impl Passthrough {
                 outcome => return outcome,
             }
         }
-        let file = self.reopen_unless_leased(descriptor, OFlags::WRONLY, may_wait)?;
+        let open = || self.reopen_unless_leased(descriptor, OFlags::WRONLY, may_wait);
+        let file = self.hold(Purpose::Work, open)?;
         retry_on_intr(|| rustix::fs::ftruncate(&file, size))
     }
 

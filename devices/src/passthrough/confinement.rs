@@ -20,7 +20,7 @@
 //! A move between the check and the use is not noticed until the next use.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,7 +28,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Descriptor, Inode};
+use super::budget::{Descriptor, Purpose};
+use super::inode::Inode;
 use super::names::Name;
 use super::stat::{Identity, Kind, Stat};
 use super::sys::count_call;
@@ -128,7 +129,7 @@ impl Passthrough {
 
     /// What is `levels` above a directory.
     fn above(&self, fd: impl AsFd, levels: usize, root: &Inode) -> Result<Identity> {
-        let mut at: Option<OwnedFd> = None;
+        let mut at: Option<Descriptor> = None;
         let mut left = levels;
         while left > LEVELS {
             at = Some(match &at {
@@ -145,10 +146,10 @@ impl Passthrough {
         Ok(root.mount.identity(&stat?))
     }
 
-    fn open_above(&self, fd: impl AsFd, levels: usize) -> Result<OwnedFd> {
+    fn open_above(&self, fd: impl AsFd, levels: usize) -> Result<Descriptor> {
         let path = up(levels).ok_or(Errno::STALE)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        self.with_descriptors(|| {
+        self.hold(Purpose::Work, || {
             count_call();
             rustix::fs::openat(&fd, path, flags, Mode::empty())
         })

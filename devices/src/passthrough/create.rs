@@ -1,16 +1,18 @@
 //! New nodes: MKDIR, MKNOD, SYMLINK, LINK, CREATE.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::budget::{Descriptor, Permit, Purpose};
 use super::confinement::Otherwise;
 use super::credentials::{Power, Umask, set_thread_apart};
-use super::inode::{Descriptor, Inode};
+use super::inode::Inode;
 use super::root::{FdName, one_component};
 use super::stat::{Kind, Stat};
 use crate::filesystem::{
@@ -66,6 +68,7 @@ impl CreateOperations for Passthrough {
             self.confine_file(&inode, Otherwise::Stale)?;
         }
         let descriptor = self.descriptor(&inode)?;
+        let permit = self.permit(Purpose::Work)?;
         // Through /proc, because linking an empty path needs a capability.
         // The link followed is the one in /proc; the node is linked itself.
         rustix::fs::linkat(
@@ -75,7 +78,7 @@ impl CreateOperations for Passthrough {
             name,
             AtFlags::SYMLINK_FOLLOW,
         )?;
-        let (inode, status) = self.child(&parent, &*directory, name)?;
+        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit)?;
         Ok(self.entry(&inode, &status))
     }
 
@@ -90,26 +93,30 @@ impl CreateOperations for Passthrough {
         open: OpenArgs,
     ) -> Result<(Entry, Opened)> {
         self.writable()?;
-        self.may_open()?;
         one_component(name)?;
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
         let mode = Mode::from_raw_mode(new.mode & 0o7777);
         let exclusive = OFlags::from_bits_retain(open.flags).contains(OFlags::EXCL);
         for _ in 0..RACES {
             let host_flags = self.host_flags(open.flags, &parent.mount)?;
+            // Nothing may be made that there is no descriptor for.
+            let (open_permit, permit) = (self.permit(Purpose::Open)?, self.permit(Purpose::Work)?);
             let made = self.as_caller(request, new.umask, || {
                 let flags =
                     host_flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 self.with_descriptors(|| rustix::fs::openat(&*directory, name, flags, mode))
             });
             match made {
-                Ok(fd) => return self.created(&parent, name, fd, host_flags),
+                Ok(fd) => {
+                    let file = Descriptor::new(File::from(fd), open_permit);
+                    return self.created(&parent, name, file, permit, host_flags);
+                }
                 Err(Errno::EXIST) if !exclusive => {}
                 Err(error) => return Err(error),
             }
-            match self.child(&parent, &*directory, name) {
+            match self.child_permitted(&parent, &*directory, name, permit) {
                 Ok((inode, status)) => {
-                    let opened = self.open_inode(&inode, open, request.may_wait());
+                    let opened = self.open_inode(&inode, open, request.may_wait(), open_permit);
                     return match opened {
                         // Opening may have truncated it.
                         Ok(opened) => {
@@ -138,12 +145,13 @@ impl Passthrough {
         &self,
         parent: &Arc<Inode>,
         name: &CStr,
-        fd: OwnedFd,
+        file: Descriptor<File>,
+        permit: Permit,
         host_flags: OFlags,
     ) -> Result<(Entry, Opened)> {
-        let path = self.with_descriptors(|| self.root.reopen(&fd, OFlags::PATH))?;
-        let (inode, status) = self.adopt(parent, name, path)?;
-        let opened = self.opened(Arc::clone(&inode), fd, host_flags);
+        let path = self.with_descriptors(|| self.root.reopen(&file, OFlags::PATH))?;
+        let (inode, status) = self.adopt(parent, name, Descriptor::new(path, permit))?;
+        let opened = self.opened(Arc::clone(&inode), file, host_flags);
         Ok((self.entry(&inode, &status), opened))
     }
 
@@ -165,8 +173,10 @@ impl Passthrough {
         self.writable()?;
         one_component(name)?;
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
+        // Nothing may be made that there is no descriptor for.
+        let permit = self.permit(Purpose::Work)?;
         self.as_caller(request, umask, || act(&directory))?;
-        let (inode, status) = self.child(&parent, &*directory, name)?;
+        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit)?;
         Ok(self.entry(&inode, &status))
     }
 

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::budget::{Descriptor, Purpose};
 use super::cursor::Record;
 use super::handle::{OpenDirectory, OpenNode};
 use super::inode::Inode;
@@ -20,14 +21,14 @@ use crate::filesystem::{
 impl DirectoryOperations for Passthrough {
     fn opendir(&self, request: &Request<'_>) -> Result<Opened> {
         let (inode, descriptor) = self.coherent_directory(request.node, &request.caller)?;
-        self.may_open()?;
+        let permit = self.permit(Purpose::Open)?;
         let mut flags = OFlags::RDONLY | OFlags::DIRECTORY;
         if self.config.read_only {
             flags |= OFlags::NOATIME;
         }
         let fd = self.reopen(&*descriptor, flags)?;
         let node = OpenNode::Directory(OpenDirectory {
-            file: File::from(fd),
+            file: Descriptor::new(File::from(fd), permit),
             cursor: Mutex::default(),
         });
         Ok(Opened {

@@ -33,6 +33,11 @@ pub enum Error {
     /// `/proc` is not there.
     #[error("cannot open /proc/self/fd; mount procfs on /proc")]
     OpenProc(#[source] io::Error),
+    /// The process may have too few descriptors.
+    #[error(
+        "the limit of open files is too low for this number of shares; raise it with ulimit -Hn"
+    )]
+    Descriptors,
     /// Options that contradict each other.
     #[error("POSIX ACLs are kept in extended attributes; turn on xattr as well")]
     AclWithoutXattr,

@@ -4,16 +4,18 @@
 //! Data moves between the host's file and the guest's pages in one system
 //! call, at the position given, with no lock held and nothing allocated.
 
+use std::fs::File;
+
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
+use super::budget::Purpose;
 use super::confinement::Otherwise;
 use super::durability::Durability;
 use super::handle::OpenFile;
 use super::stat::Kind;
-use super::sys;
 use crate::filesystem::{
     FallocateArgs, FileOperations, Handle, LseekArgs, NodeId, OpenArgs, Opened, Position, ReadArgs,
     ReplyData, Request, RequestData, Result, WriteArgs,
@@ -25,7 +27,8 @@ impl FileOperations for Passthrough {
         if inode.kind == Kind::Regular && !self.coherent_file(&inode, &request.caller)? {
             self.confine_file(&inode, Otherwise::UnlessOpen)?;
         }
-        let opened = self.open_inode(&inode, args, request.may_wait())?;
+        let permit = self.permit(Purpose::Open)?;
+        let opened = self.open_inode(&inode, args, request.may_wait(), permit)?;
         self.refusals.arrived(request.caller.pid);
         Ok(opened)
     }
@@ -111,8 +114,9 @@ impl FileOperations for Passthrough {
         let open = self.handles.get(request.node, handle)?;
         self.told_by_closing(&open);
         // Only a close makes file systems like NFS tell of failed writes.
-        match self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(open.host(), 0)) {
-            Ok(copy) => sys::close(copy),
+        let copy = || rustix::io::fcntl_dupfd_cloexec(open.host(), 0);
+        match self.hold(Purpose::Work, copy) {
+            Ok(copy) => copy.close(),
             // A close must not fail for want of descriptors, and not keep
             // quiet either: slower, but it tells the same.
             Err(Errno::MFILE | Errno::NFILE) if open.node.may_write() => {
@@ -170,8 +174,8 @@ impl Passthrough {
                     return Err(error);
                 }
                 let descriptor = self.descriptor(&inode)?;
-                let fd = self.with_descriptors(|| self.root.open_directory(&*descriptor))?;
-                durability.sync(&fd)
+                let open = || self.root.open_directory(&*descriptor).map(File::from);
+                durability.sync(&*self.hold(Purpose::Work, open)?)
             }
         }
     }

@@ -9,14 +9,15 @@
 //! afresh.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Descriptor, Inode, Place};
+use super::budget::{Descriptor, Purpose};
+use super::inode::{Inode, Place};
 use super::names::Name;
 use super::stat::Stat;
 use super::sys;
@@ -105,7 +106,7 @@ impl Passthrough {
         let mount = inode.mount.handles().ok_or(Errno::STALE)?;
         let handle = inode.place().handle.clone().ok_or(Errno::STALE)?;
         let fd = self
-            .with_descriptors(|| sys::open_by_handle(mount, &handle))
+            .hold(Purpose::Work, || sys::open_by_handle(mount, &handle))
             .map_err(|error| match error {
                 // The thread has lost the privilege meanwhile: the guest can
                 // still look the path up.
@@ -141,16 +142,17 @@ impl Passthrough {
     /// By a file that the guest has open.
     fn find_open(&self, inode: &Arc<Inode>) -> Result<Arc<Descriptor>> {
         let open = self.handles.of(inode.number).ok_or(Errno::STALE)?;
-        let fd = self.with_descriptors(|| self.root.reopen(open.host(), OFlags::PATH))?;
+        let reopen = || self.root.reopen(open.host(), OFlags::PATH);
+        let fd = self.hold(Purpose::Work, reopen)?;
         self.adopt_verified(inode, fd)
     }
 
-    fn adopt_verified(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Result<Arc<Descriptor>> {
+    fn adopt_verified(&self, inode: &Arc<Inode>, fd: Descriptor) -> Result<Arc<Descriptor>> {
         let stat = Stat::of(&fd)?;
         if inode.mount.identity(&stat) != inode.identity {
             return Err(Errno::STALE);
         }
-        Ok(self.give_descriptor(inode, self.descriptors.count(fd)))
+        Ok(self.give_descriptor(inode, Arc::new(fd)))
     }
 
     /// The names that lead down to the directory `to` from the nearest one
@@ -186,14 +188,14 @@ impl Passthrough {
         base: impl AsFd,
         way: &Way,
         name: Option<&CStr>,
-    ) -> Result<OwnedFd> {
-        let mut at: Option<OwnedFd> = None;
+    ) -> Result<Descriptor> {
+        let mut at: Option<Descriptor> = None;
         let last = name.map(|name| Ok(name.to_owned()));
         for part in way.parts().chain(last) {
             let part = part?;
             let next = match &at {
-                Some(at) => self.with_descriptors(|| self.root.open_below(at, &part)),
-                None => self.with_descriptors(|| self.root.open_below(&base, &part)),
+                Some(at) => self.hold(Purpose::Work, || self.root.open_below(at, &part)),
+                None => self.hold(Purpose::Work, || self.root.open_below(&base, &part)),
             };
             at = Some(next.map_err(astray)?);
         }

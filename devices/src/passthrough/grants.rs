@@ -17,8 +17,9 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::budget::Descriptor;
 use super::credentials::set_thread_apart;
-use super::inode::{Descriptor, Inode};
+use super::inode::Inode;
 use super::root::FdName;
 use super::stat::Stat;
 use crate::filesystem::{NodeId, Request, Result};

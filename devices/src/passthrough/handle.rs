@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::budget::Descriptor;
 use super::cursor::Cursor;
 use super::inode::Inode;
 use crate::filesystem::{Handle, NodeId, Result};
@@ -21,7 +22,7 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(super) struct OpenFile {
     /// The host's file.
-    pub(super) file: File,
+    pub(super) file: Descriptor<File>,
     /// `open(2)` flags it was opened with on the host.
     pub(super) flags: OFlags,
 }
@@ -30,7 +31,7 @@ pub(super) struct OpenFile {
 #[derive(Debug)]
 pub(super) struct OpenDirectory {
     /// The host's directory.
-    pub(super) file: File,
+    pub(super) file: Descriptor<File>,
     /// Where a listing is. Its lock is held while entries are read, because
     /// the position of the descriptor is part of it; two listings through one
     /// handle make no sense at the same time.

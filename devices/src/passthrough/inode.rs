@@ -4,10 +4,10 @@
 //! and otherwise by what one can be had again by: see `finding`.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::budget::Descriptor;
 use super::clock::Moment;
 use super::coherence::Told;
 use super::mount::Mount;
@@ -15,36 +15,6 @@ use super::names::Names;
 use super::stat::{Identity, Kind};
 use super::sys::FileHandle;
 use crate::filesystem::NodeId;
-
-/// An `O_PATH` descriptor that counts against the budget while it is open.
-#[derive(Debug)]
-pub(super) struct Descriptor {
-    fd: OwnedFd,
-    held: Arc<AtomicUsize>,
-}
-
-impl Descriptor {
-    /// Takes `fd` into the count `held`.
-    pub(super) fn new(fd: OwnedFd, held: &Arc<AtomicUsize>) -> Self {
-        held.fetch_add(1, Ordering::Relaxed);
-        Self {
-            fd,
-            held: Arc::clone(held),
-        }
-    }
-}
-
-impl AsFd for Descriptor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Where an inode is at the moment.
 #[derive(Debug)]

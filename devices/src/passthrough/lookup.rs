@@ -2,7 +2,7 @@
 //! every operation which leads to a node.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Descriptor, Inode};
+use super::budget::{Descriptor, Permit, Purpose};
+use super::inode::Inode;
 use super::stat::{Kind, Stat};
 use crate::filesystem::{
     Attributes, Caller, Entry, LookupOperations, NodeId, ROOT, Request, Result,
@@ -118,8 +119,20 @@ impl Passthrough {
         directory: impl AsFd,
         name: &CStr,
     ) -> Result<(Arc<Inode>, Stat)> {
+        let permit = self.permit(Purpose::Work)?;
+        self.child_permitted(parent, directory, name, permit)
+    }
+
+    /// As [`child`](Self::child), with leave to open a descriptor for work.
+    pub(super) fn child_permitted(
+        &self,
+        parent: &Arc<Inode>,
+        directory: impl AsFd,
+        name: &CStr,
+        permit: Permit,
+    ) -> Result<(Arc<Inode>, Stat)> {
         let fd = self.with_descriptors(|| self.root.open_child(&directory, name))?;
-        self.adopt(parent, name, fd)
+        self.adopt(parent, name, Descriptor::new(fd, permit))
     }
 
     /// Takes a reference for the guest to the node open as `fd`, an `O_PATH`
@@ -128,12 +141,12 @@ impl Passthrough {
         &self,
         parent: &Arc<Inode>,
         name: &CStr,
-        fd: OwnedFd,
+        fd: Descriptor,
     ) -> Result<(Arc<Inode>, Stat)> {
         let status = Stat::of(&fd)?;
-        let mount = self.mounts.of(&self.root, &fd, &status);
+        let mount = self.mount_of(&fd, &status);
         let identity = mount.identity(&status);
-        let fd = self.descriptors.count(fd);
+        let fd = Arc::new(fd);
         let (inode, made) = self.inodes.reference_or_insert(&identity, |number| {
             let mount_point = (identity.device, identity.mount)
                 != (parent.identity.device, parent.identity.mount);

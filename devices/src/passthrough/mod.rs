@@ -10,7 +10,8 @@
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
 //! | `names`, `clock` | the names by which the guest knows a node, and when it was told |
-//! | `budget`, `descriptors` | how many nodes may be open at once |
+//! | `budget` | how many descriptors a share may hold of those of the process |
+//! | `descriptors`, `second_chance` | which inodes have one |
 //! | `finding` | how the others are found again |
 //! | `coherence`, `refusals` | whether what the guest has in its cache is true |
 //! | `confinement` | directories that the host moved out of the share |
@@ -87,6 +88,7 @@ mod opening;
 mod refusals;
 mod remove;
 mod root;
+mod second_chance;
 mod stat;
 mod sys;
 #[cfg(test)]
@@ -102,10 +104,11 @@ use rustix::io::Errno;
 
 use crate::filesystem::{self, Agreement, Capabilities, FileSystem, NodeId, Result};
 
+pub use budget::DescriptorPool;
 pub use config::{CachePolicy, Config};
 pub use error::Error;
 
-use budget::Budget;
+use budget::{Descriptor, Part, Purpose};
 use clock::Clock;
 use credentials::Privileges;
 use grants::Grants;
@@ -115,6 +118,7 @@ use inodes::Inodes;
 use mount::Mounts;
 use refusals::Refusals;
 use root::Root;
+use second_chance::SecondChance;
 use stat::{Kind, Stat};
 
 /// A host directory as a file system.
@@ -125,7 +129,8 @@ pub struct Passthrough {
     clock: Clock,
     mounts: Mounts,
     inodes: Inodes,
-    descriptors: Budget,
+    part: Arc<Part>,
+    second_chance: SecondChance,
     handles: Handles,
     refusals: Refusals,
     privileges: Privileges,
@@ -134,19 +139,32 @@ pub struct Passthrough {
 }
 
 impl Passthrough {
-    /// Shares the directory at `root`.
+    /// Shares the directory at `root`, the only share of the process.
     ///
     /// Opens everything the share needs from outside of it. The limit of open
-    /// files (`RLIMIT_NOFILE`) is divided among the shares of the process as it
-    /// is then. A process that may
-    /// change its user does so for what guest users create; for one that may
-    /// not, everything belongs to its own user.
+    /// files (`RLIMIT_NOFILE`) counts as it is then. A process that may change
+    /// its user does so for what guest users create; for one that may not,
+    /// everything belongs to its own user.
     ///
     /// # Errors
     ///
     /// When `root` cannot be opened or is not a directory, when there is no
     /// `/proc`, or when options contradict each other.
     pub fn new(root: &Path, config: Config) -> std::result::Result<Self, Error> {
+        Self::in_pool(root, config, &DescriptorPool::of_one())
+    }
+
+    /// As [`new`](Self::new), for one of several shares of the process, which
+    /// divide `pool` among them.
+    ///
+    /// # Errors
+    ///
+    /// As of [`new`](Self::new), and when there is no part of the pool for it.
+    pub fn in_pool(
+        root: &Path,
+        config: Config,
+        pool: &Arc<DescriptorPool>,
+    ) -> std::result::Result<Self, Error> {
         if config.posix_acl && !config.xattr {
             return Err(Error::AclWithoutXattr);
         }
@@ -157,9 +175,14 @@ impl Passthrough {
             source: error.into(),
         };
         let status = Stat::of(root.fd()).map_err(examine)?;
-        let descriptors = Budget::new(config.fd_budget);
-        let mounts = Mounts::new(&root, &status, config.file_handles);
-        let mount = mounts.of(&root, root.fd(), &status);
+        let part = pool.part(config.fd_budget)?;
+        let permit = |purpose| part.permit(purpose).map_err(|_| Error::Descriptors);
+        let leave = match config.file_handles {
+            true => Some([permit(Purpose::Mount)?, permit(Purpose::Work)?]),
+            false => None,
+        };
+        let mounts = Mounts::new(&root, &status, leave);
+        let mount = mounts.of_root();
         let own = root.fd().try_clone_to_owned();
         let own = own.map_err(|source| Error::Examine {
             path: path.into(),
@@ -171,7 +194,7 @@ impl Passthrough {
             Kind::Directory,
             mount,
             false,
-            descriptors.count(own),
+            Arc::new(Descriptor::new(own, permit(Purpose::Work)?)),
         );
         Ok(Self {
             config,
@@ -179,7 +202,8 @@ impl Passthrough {
             clock: Clock::default(),
             mounts,
             inodes: Inodes::new(Arc::new(node)),
-            descriptors,
+            part,
+            second_chance: SecondChance::default(),
             handles: Handles::default(),
             refusals: Refusals::default(),
             privileges: Privileges::of_process(),
@@ -219,10 +243,10 @@ impl Passthrough {
         self.handles.open()
     }
 
-    /// How many descriptors are held for inodes.
+    /// How many descriptors are held for inodes and by operations.
     #[must_use]
     pub fn descriptor_count(&self) -> usize {
-        self.descriptors.held()
+        self.part.work()
     }
 
     fn agreement(&self) -> Agreement {

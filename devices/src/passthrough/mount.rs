@@ -7,10 +7,12 @@
 //! them.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
+use super::Passthrough;
+use super::budget::{Descriptor, Permit, Purpose};
 use super::host_fs::HostFs;
 use super::root::Root;
 use super::stat::{Identity, Kind, Stat};
@@ -20,14 +22,14 @@ use super::sys;
 #[derive(Debug)]
 pub(super) struct Mount {
     /// A descriptor to open file handles by; `None` when that cannot work.
-    handles: Option<OwnedFd>,
+    handles: Option<Descriptor>,
     /// The file system mounted there.
     pub(super) host_fs: HostFs,
 }
 
 impl Mount {
     /// The descriptor to open file handles by, where they work.
-    pub(super) fn handles(&self) -> Option<&OwnedFd> {
+    pub(super) fn handles(&self) -> Option<&Descriptor> {
         self.handles.as_ref()
     }
 
@@ -36,18 +38,18 @@ impl Mount {
         of.identity(self.host_fs.stable_birth)
     }
 
-    /// Finds out what the mount can do by a descriptor of a node on it. Only
-    /// a directory shows whether handles work: opening anything else could
-    /// have effects.
-    fn probe(root: &Root, fd: impl AsFd, kind: Kind, allow_handles: bool) -> Self {
-        let handles = (allow_handles && kind == Kind::Directory)
-            .then(|| root.open_directory(&fd).ok())
-            .flatten()
-            .filter(|mount| {
-                sys::name_to_handle(&fd)
-                    .and_then(|handle| sys::open_by_handle(mount, &handle))
-                    .is_ok()
-            });
+    /// Finds out what the mount can do by a descriptor of a node on it. That
+    /// handles work shows with a directory only, as opening anything else
+    /// could have effects, and with leave to hold one for good and another
+    /// for the trial.
+    fn probe(root: &Root, fd: impl AsFd, leave: Option<[Permit; 2]>) -> Self {
+        let handles = leave.and_then(|[permit, _trial]| {
+            let mount = Descriptor::new(root.open_directory(&fd).ok()?, permit);
+            let handle = sys::name_to_handle(&fd).ok()?;
+            sys::open_by_handle(&mount, &handle)
+                .is_ok()
+                .then_some(mount)
+        });
         Self {
             handles,
             host_fs: HostFs::of(&fd),
@@ -55,24 +57,25 @@ impl Mount {
     }
 }
 
-/// All mounts met so far, and the numbers given to their devices.
+/// The mounts that the guest knows a node on, and the numbers given to their
+/// devices. They live as long as such a node: what is held for one would keep
+/// the host from unmounting it.
 #[derive(Debug)]
 pub(super) struct Mounts {
     root_id: u64,
     root: Arc<Mount>,
     root_device: u64,
-    others: RwLock<HashMap<u64, Arc<Mount>>>,
+    others: RwLock<HashMap<u64, Weak<Mount>>>,
     /// Devices below the share, in the order they were met.
     devices: RwLock<Vec<u64>>,
-    allow_handles: bool,
     /// One of the mounts met is on a file system that may keep one waiting.
     some_may_stall: AtomicBool,
 }
 
 impl Mounts {
     /// Starts with the mount of the share's root.
-    pub(super) fn new(root: &Root, status: &Stat, allow_handles: bool) -> Self {
-        let mount = Mount::probe(root, root.fd(), Kind::Directory, allow_handles);
+    pub(super) fn new(root: &Root, status: &Stat, leave: Option<[Permit; 2]>) -> Self {
+        let mount = Mount::probe(root, root.fd(), leave);
         Self {
             root_id: status.mount,
             some_may_stall: AtomicBool::new(mount.host_fs.may_stall),
@@ -80,7 +83,6 @@ impl Mounts {
             root_device: status.device,
             others: RwLock::default(),
             devices: RwLock::default(),
-            allow_handles,
         }
     }
 
@@ -89,26 +91,35 @@ impl Mounts {
         self.some_may_stall.load(Ordering::Relaxed)
     }
 
+    /// The mount of the share's root.
+    pub(super) fn of_root(&self) -> Arc<Mount> {
+        Arc::clone(&self.root)
+    }
+
     /// The mount with this ID, if it was met before.
     pub(super) fn known(&self, id: u64) -> Option<Arc<Mount>> {
         if id == self.root_id {
             return Some(Arc::clone(&self.root));
         }
         let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
-        others.get(&id).cloned()
+        others.get(&id).and_then(Weak::upgrade)
     }
 
-    /// The mount that a node with `status`, open as `fd`, is on.
-    pub(super) fn of(&self, root: &Root, fd: impl AsFd, status: &Stat) -> Arc<Mount> {
-        if let Some(mount) = self.known(status.mount) {
+    /// Takes `mount` up as the one with this ID, unless another thread has
+    /// met it in the meantime.
+    fn meet(&self, id: u64, mount: Mount) -> Arc<Mount> {
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mount) = others.get(&id).and_then(Weak::upgrade) {
             return mount;
         }
-        let mount = Arc::new(Mount::probe(root, fd, status.kind, self.allow_handles));
         if mount.host_fs.may_stall {
             self.some_may_stall.store(true, Ordering::Relaxed);
         }
-        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(others.entry(status.mount).or_insert(mount))
+        // What the host mounted and unmounted in the course of time.
+        others.retain(|_, mount| mount.strong_count() > 0);
+        let mount = Arc::new(mount);
+        others.insert(id, Arc::downgrade(&mount));
+        mount
     }
 
     /// The inode number told to the guest for `ino` on `device`.
@@ -135,5 +146,19 @@ impl Mounts {
         }
         let number = index.unwrap_or(0).saturating_add(1) as u64;
         ino ^ (number << 48)
+    }
+}
+
+impl Passthrough {
+    /// The mount that a node with `status`, open as `fd`, is on.
+    pub(super) fn mount_of(&self, fd: impl AsFd, status: &Stat) -> Arc<Mount> {
+        if let Some(mount) = self.mounts.known(status.mount) {
+            return mount;
+        }
+        let permit = |purpose| self.permit(purpose).ok();
+        let leave = (self.config.file_handles && status.kind == Kind::Directory)
+            .then(|| Some([permit(Purpose::Mount)?, permit(Purpose::Work)?]));
+        let mount = Mount::probe(&self.root, fd, leave.flatten());
+        self.mounts.meet(status.mount, mount)
     }
 }

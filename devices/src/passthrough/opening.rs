@@ -10,9 +10,10 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
+use super::budget::{Descriptor, Permit};
 use super::config::CachePolicy;
 use super::handle::{OpenFile, OpenNode};
-use super::inode::{Descriptor, Inode};
+use super::inode::Inode;
 use super::mount::Mount;
 use super::stat::Kind;
 use crate::filesystem::{OpenArgs, Opened, Result, WOULD_WAIT};
@@ -32,12 +33,13 @@ const PASSED_ON: OFlags = OFlags::RDWR
 const ACCESS_MODE: OFlags = OFlags::RDWR.union(OFlags::WRONLY);
 
 impl Passthrough {
-    /// Opens a node that the guest knows.
+    /// Opens a node that the guest knows; `permit` is for an open file.
     pub(super) fn open_inode(
         &self,
         inode: &Arc<Inode>,
         args: OpenArgs,
         may_wait: bool,
+        permit: Permit,
     ) -> Result<Opened> {
         match inode.kind {
             Kind::Regular => {}
@@ -47,7 +49,6 @@ impl Passthrough {
             Kind::Special => return Err(Errno::NXIO),
         }
         let host_flags = self.host_flags(args.flags, &inode.mount)?;
-        self.may_open()?;
         let descriptor = self.descriptor(inode)?;
         let (fd, host_flags) =
             self.open_as_allowed(&descriptor, host_flags, args.flags, may_wait)?;
@@ -57,7 +58,8 @@ impl Passthrough {
         if args.kill_privileges && host_flags.contains(OFlags::TRUNC) {
             clear_set_id(&fd)?;
         }
-        Ok(self.opened(Arc::clone(inode), fd, host_flags))
+        let file = Descriptor::new(File::from(fd), permit);
+        Ok(self.opened(Arc::clone(inode), file, host_flags))
     }
 
     /// Opens a file with `host_flags`, or with what the host wants changed
@@ -149,17 +151,13 @@ impl Passthrough {
         })
     }
 
-    /// `ENFILE` when the guest has as many files open as it may.
-    pub(super) fn may_open(&self) -> Result<()> {
-        if self.descriptors.may_open(self.handles.open()) {
-            Ok(())
-        } else {
-            Err(Errno::NFILE)
-        }
-    }
-
     /// Makes the handle of a file just opened.
-    pub(super) fn opened(&self, inode: Arc<Inode>, fd: OwnedFd, host_flags: OFlags) -> Opened {
+    pub(super) fn opened(
+        &self,
+        inode: Arc<Inode>,
+        file: Descriptor<File>,
+        host_flags: OFlags,
+    ) -> Opened {
         let mut behaviour = if inode.mount.host_fs.synthetic {
             // A guest that went by the size would read nothing.
             CachePolicy::Never.file_behaviour()
@@ -169,7 +167,7 @@ impl Passthrough {
         // Closing what was only read has nothing to tell.
         behaviour.no_flush = host_flags & ACCESS_MODE == OFlags::RDONLY;
         let node = OpenNode::File(OpenFile {
-            file: File::from(fd),
+            file,
             flags: host_flags,
         });
         Opened {

@@ -12,7 +12,8 @@ use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::inode::{Descriptor, Inode};
+use super::budget::Descriptor;
+use super::inode::Inode;
 use super::root::one_component;
 use super::stat::Stat;
 use crate::filesystem::{RemoveOperations, RenameArgs, Request, Result};

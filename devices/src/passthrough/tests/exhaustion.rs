@@ -10,6 +10,7 @@ use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Page, Share, by, name, names};
 use crate::filesystem::ROOT;
 use crate::passthrough::Config;
+use crate::passthrough::descriptors::Eviction;
 
 const INSIDE: &str = "PASSTHROUGH_TEST_LIMITED";
 
@@ -99,7 +100,7 @@ fn starve() {
     loop {
         match std::fs::File::open("/dev/null") {
             Ok(file) => taken.push(file),
-            Err(_) if share.fs.evict_one() => {}
+            Err(_) if share.fs.evict_one().0 == Eviction::Done => {}
             Err(_) => break,
         }
     }

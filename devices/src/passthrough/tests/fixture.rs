@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -14,8 +16,9 @@ use crate::filesystem::{
     OpenArgs, Opened, Position, ROOT, ReadArgs, RenameArgs, ReplyData, Request, RequestData,
     Result, SetXattrArgs, Waiters, WriteArgs,
 };
+use crate::passthrough::descriptors::Eviction;
 use crate::passthrough::sys::calls;
-use crate::passthrough::{Config, Passthrough};
+use crate::passthrough::{Config, DescriptorPool, Error, Passthrough};
 
 /// The traits of the seam, for their methods.
 pub(super) mod operations {
@@ -187,9 +190,21 @@ impl Share {
     }
 
     pub(super) fn with(config: Config) -> Self {
+        Self::of(config, |path| Passthrough::new(path, config))
+    }
+
+    /// One of several shares.
+    pub(super) fn in_pool(config: Config, pool: &Arc<DescriptorPool>) -> Self {
+        Self::of(config, |path| Passthrough::in_pool(path, config, pool))
+    }
+
+    fn of(
+        config: Config,
+        new: impl FnOnce(&Path) -> std::result::Result<Passthrough, Error>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("share")).unwrap();
-        let fs = Passthrough::new(&directory.path().join("share"), config).unwrap();
+        let fs = new(&directory.path().join("share")).unwrap();
         fs.init(Agreement {
             kill_privileges: true,
             writeback_cache: config.writeback,
@@ -209,7 +224,7 @@ impl Share {
 
     /// Lets every inode go that can be.
     pub(super) fn let_all_go(&self) {
-        while self.fs.evict_one() {}
+        while self.fs.evict_one().0 == Eviction::Done {}
     }
 
     /// The shared directory on the host.
@@ -397,15 +412,25 @@ pub(super) fn c(text: &'static [u8]) -> &'static CStr {
 /// Runs `body` in namespaces of its own: here if these are, else by running
 /// the test called `test` again under `unshare(1)` with the option `how`.
 pub(super) fn unshared(how: &str, test: &str, body: impl FnOnce()) {
-    const INSIDE: &str = "PASSTHROUGH_TEST_UNSHARED";
+    let mut command = Command::new("unshare");
+    command.arg(how).arg(std::env::current_exe().unwrap());
+    again(command, test, body);
+}
+
+/// Runs `body` in a process of its own: here if this is one, else by running
+/// the test called `test` again.
+pub(super) fn alone(test: &str, body: impl FnOnce()) {
+    again(Command::new(std::env::current_exe().unwrap()), test, body);
+}
+
+fn again(mut command: Command, test: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "PASSTHROUGH_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
         body();
         println!("went through");
         return;
     }
-    let run = std::process::Command::new("unshare")
-        .arg(how)
-        .arg(std::env::current_exe().unwrap())
+    let run = command
         .args(["--exact", "--nocapture"])
         .arg(format!("passthrough::tests::{test}"))
         .env(INSIDE, "1")

@@ -12,6 +12,7 @@ mod files;
 mod finding;
 mod fixture;
 mod leases;
+mod limits;
 mod listings;
 mod model;
 mod mounts;

@@ -247,3 +247,53 @@ fn files_that_are_made_as_they_are_read_below_a_share_are_told_apart() {
         },
     );
 }
+
+#[test]
+fn a_file_system_can_be_unmounted_when_the_guest_knows_nothing_on_it() {
+    let test = "a_file_system_can_be_unmounted_when_the_guest_knows_nothing_on_it";
+    in_a_namespace(test, || {
+        let unmount = |at: &Path| {
+            let output = Command::new("umount").arg(at).output().unwrap();
+            output.status.success()
+        };
+        for file_handles in [true, false] {
+            let share = Share::cramped(file_handles);
+            let at = share.path("m");
+            std::fs::create_dir(&at).unwrap();
+            // The guest looks about there, and has nothing open any more.
+            let visit = || {
+                mount("tmpfs", "size=1m", &at);
+                std::fs::create_dir(at.join("d")).unwrap();
+                std::fs::write(at.join("d/f"), b"there").unwrap();
+                let known = ["m", "m/d", "m/d/f"].map(|path| share.walk(path).unwrap());
+                assert_eq!(share.contents(known[2]).unwrap(), b"there");
+                known
+            };
+
+            let known = visit();
+            assert!(!unmount(&at), "what the guest knows keeps it busy");
+            for (inode, lookups) in known.into_iter().zip([3, 2, 1]) {
+                share.fs.forget(inode, lookups);
+            }
+            assert_eq!(share.fs.inode_count(), 0);
+            assert!(unmount(&at), "FORGET, with handles: {file_handles}");
+
+            visit();
+            share.fs.destroy();
+            assert!(unmount(&at), "DESTROY, with handles: {file_handles}");
+
+            // As after a reset with a file open: the next INIT ends it.
+            let [.., file] = visit();
+            share.open(file, libc::O_RDWR).unwrap();
+            share.fs.init(Agreement::default());
+            assert!(unmount(&at), "INIT, with handles: {file_handles}");
+
+            // And what is mounted there next is another file system.
+            let [.., file] = visit();
+            share.let_all_go();
+            assert_eq!(share.contents(file).unwrap(), b"there");
+            share.fs.destroy();
+            assert!(unmount(&at));
+        }
+    });
+}

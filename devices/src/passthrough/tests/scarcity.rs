@@ -129,6 +129,7 @@ fn a_let_go_inode_moved_by_the_host_is_found_by_handle_and_stale_by_name() {
         let share = crowded(handles);
         let found = everything(&share);
         let (_, inode) = found.iter().find(|(path, _)| path == "d0/f0").unwrap();
+        share.let_all_go();
         std::fs::rename(share.path("d0/f0"), share.path("d0/other")).unwrap();
 
         share.let_all_go();
@@ -150,6 +151,7 @@ fn a_number_used_again_by_the_host_is_another_inode() {
     let share = crowded(false);
     let found = everything(&share);
     let (_, old) = found.iter().find(|(path, _)| path == "d0/f0").unwrap();
+    share.let_all_go();
     let path = share.path("d0/f0");
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, b"new").unwrap();
