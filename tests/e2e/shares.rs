@@ -26,6 +26,10 @@ pub(crate) fn tests(kernel: Kernel) -> Vec<Test> {
         test("odd_names_are_listed_and_opened", odd_names),
         test("every_cache_policy_serves_the_same_bytes", cache_policies),
         test("a_share_can_be_the_root", root),
+        test(
+            "a_hundred_files_can_be_open_with_a_limit_of_256",
+            small_limit,
+        ),
     ]
 }
 
@@ -45,6 +49,31 @@ fn two_shares(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     );
     ensure!(fs::read(below(&two, "moved"))? == b"one");
     ensure!(fs::read_dir(one.path())?.count() == 0);
+    Ok(())
+}
+
+fn small_limit(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    let share = tempfile::tempdir()?;
+    for n in 0..400 {
+        fs::write(share.path().join(n.to_string()), n.to_string())?;
+    }
+    let run = Vm::booting(fixtures, kernel)?
+        .limit_files(256)
+        .share(share.path(), "tag=t")
+        .script(
+            "cd /mnt/t; ls -l | wc -l; tail -f $(seq 100) >/dev/null & tail=$!;
+             for i in $(seq 50); do
+                 open=$(ls -l /proc/$tail/fd | grep -c /mnt/t); [ $open = 100 ] && break; sleep 0.1;
+             done;
+             echo $open; ls | wc -l; cat 399; echo; read line; echo $line; kill $tail",
+        )
+        .run_with_input(b"input\n".to_vec())?
+        .expect_success()?;
+    ensure!(
+        run.text()? == "401\n100\n400\n399\ninput\n",
+        "{}",
+        run.account()
+    );
     Ok(())
 }
 

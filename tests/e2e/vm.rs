@@ -81,6 +81,19 @@ impl Vm {
         self
     }
 
+    /// Lets `vmm` have at most `count` descriptors.
+    pub(crate) fn limit_files(mut self, count: u32) -> Self {
+        let mut limited = Command::new("sh");
+        limited.arg("-c");
+        limited.arg(format!("ulimit -n {count}; exec \"$0\" \"$@\""));
+        limited.arg(self.command.get_program());
+        for (name, value) in self.command.get_envs() {
+            limited.env(name, value.unwrap_or_default());
+        }
+        self.command = limited;
+        self
+    }
+
     /// Shares `directory`, with further options as `--share` takes them.
     pub(crate) fn share(self, directory: &Path, options: &str) -> Self {
         let mut value = directory.as_os_str().to_owned();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use devices::filesystem::FileSystem;
 use devices::fuse::Server;
-use devices::passthrough::{self, Passthrough};
+use devices::passthrough::{self, DescriptorPool, Passthrough};
 use devices::virtio::VirtioDevice;
 use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
 use guest_init::protocol::{Plan, SESSION_TAG};
@@ -30,14 +30,35 @@ pub(super) enum Error {
     Streams(#[source] std::io::Error),
 }
 
+/// Descriptors of a run that are for no share: some forty, and one for each
+/// request of the session that can wait at once, which are the 64 threads of
+/// its pool and those of its two queues.
+const RESERVE: usize = 112;
+/// Descriptors of a share but for the files in it: the doorbell of its hiprio
+/// queue, its interrupt, its root and `/proc`.
+const RESERVE_PER_SHARE: usize = 4;
+
 /// Devices in the order in which the guest finds them, and their counters.
-#[derive(Default)]
 pub(super) struct Exports {
+    /// What the shares divide among themselves.
+    descriptors: Arc<DescriptorPool>,
     pub(super) devices: Vec<Box<dyn VirtioDevice>>,
     pub(super) counted: Vec<Counted>,
 }
 
 impl Exports {
+    /// None yet, of a machine with `cpus` processors and `shares`.
+    pub(super) fn new(cpus: u8, shares: &[Share]) -> Self {
+        let queues = |share: &Share| usize::from(share.settings.queues.requests);
+        let of_shares = shares.iter().map(|share| RESERVE_PER_SHARE + queues(share));
+        let reserve = RESERVE + usize::from(cpus) + of_shares.sum::<usize>();
+        Self {
+            descriptors: DescriptorPool::of_process(shares.len(), reserve),
+            devices: Vec::new(),
+            counted: Vec::new(),
+        }
+    }
+
     /// Exports the session for `plan`; `reported` is called once the guest has
     /// said how its command ended.
     pub(super) fn add_session(
@@ -58,7 +79,8 @@ impl Exports {
 
     /// Exports a directory of the host.
     pub(super) fn add_share(&mut self, share: &Share) -> Result<(), Error> {
-        let passthrough = Passthrough::new(&share.directory, share.settings.server)
+        let settings = share.settings.server;
+        let passthrough = Passthrough::in_pool(&share.directory, settings, &self.descriptors)
             .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
         let queues = share.settings.queues;
         self.add(&share.tag, Arc::new(passthrough), queues)

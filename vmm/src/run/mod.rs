@@ -139,7 +139,7 @@ fn execute(
         _ => Ok(Keys::Console),
     }
     .map_err(Error::Keys)?;
-    let mut exports = Exports::default();
+    let mut exports = Exports::new(configuration.cpus, &configuration.shares);
     if let Some(plan) = &configuration.plan {
         let told = EventFd::new(EFD_CLOEXEC).map_err(Error::EventFd)?;
         let one_shot = OneShot::new(&told, Event::Reported, events.queue());
