@@ -184,8 +184,14 @@ impl Passthrough {
         let Ok(way) = self.way(name.parent, asked_for) else {
             return Ok(Leads::Nowhere);
         };
-        let base = self.descriptor(&way.base)?;
-        self.confine(&way.base, &*base)?;
+        // No LOOKUP succeeds there any more, so the guest does not come by this
+        // name; another may be true.
+        let base = self.descriptor(&way.base);
+        let base = base.and_then(|base| self.confine(&way.base, &*base).map(|()| base));
+        let base = match base {
+            Err(Errno::STALE) => return Ok(Leads::Nowhere),
+            outcome => outcome?,
+        };
         let status = if way.is_empty() {
             Stat::of_child(&*base, &name.name)
         } else {
@@ -197,6 +203,8 @@ impl Passthrough {
                 Ok(Leads::Here(status))
             }
             Ok(_) | Err(Errno::STALE) => Ok(Leads::Elsewhere),
+            // A directory that this side may not search says nothing.
+            Err(Errno::ACCESS) => Ok(Leads::Nowhere),
             Err(error) => Err(error),
         }
     }

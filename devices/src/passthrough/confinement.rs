@@ -86,7 +86,8 @@ impl Passthrough {
         handle: Option<Handle>,
     ) -> Result<(Arc<Inode>, Arc<Descriptor>)> {
         let (inode, descriptor) = self.node(number)?;
-        if inode.kind != Kind::Directory && handle.is_none() {
+        let open = handle.is_some_and(|handle| self.handles.get(number, handle).is_ok());
+        if inode.kind != Kind::Directory && !open {
             self.confine_file(&inode, Otherwise::UnlessOpen)?;
         }
         Ok((inode, descriptor))

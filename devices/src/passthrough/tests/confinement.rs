@@ -82,6 +82,13 @@ fn a_file_moved_out_is_not_opened_changed_or_linked_back_in() {
         std::fs::rename(share.path("d/f"), &outside).unwrap();
 
         assert_eq!(changes(&share, file), [Err(Errno::STALE); 4]);
+        // A handle that is none makes it no better.
+        let mode = SetAttributes {
+            mode: Some(0o700),
+            ..SetAttributes::default()
+        };
+        let invented = share.fs.setattr(&by(&GUEST_ROOT, file), Some(4711), &mode);
+        assert_eq!(invented.map(drop), Err(Errno::STALE));
         // The second attempt is no better.
         for _ in 0..2 {
             assert_eq!(share.open(file, 0).map(drop), Err(Errno::STALE));
