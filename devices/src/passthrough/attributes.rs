@@ -67,7 +67,7 @@ impl AttributeOperations for Passthrough {
         }
         let new_owner = changes.uid.is_some() || changes.gid.is_some();
         let granted = match new_owner && changes.mode.is_none() && changes.size.is_none() {
-            true => self.granted(request, &descriptor)?,
+            true => self.granted(request, &inode, &descriptor)?,
             false => None,
         };
         if changes.kill_privileges && changes.mode.is_none() && granted.is_none() {

@@ -7,7 +7,7 @@
 //! for that, which overlayfs does not. In FUSE the two cannot be told apart:
 //! Linux asks for it with every change of an owner (`fuse_do_setattr`), and
 //! the host's `chown(2)` does it unasked. What tells is that the same task of
-//! root gave them a moment before: it wants both.
+//! root gave them a moment before, and what the file is called meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,7 @@ use super::Passthrough;
 use super::budget::Descriptor;
 use super::credentials::set_thread_apart;
 use super::inode::Inode;
+use super::names::Name;
 use super::root::FdName;
 use super::stat::Stat;
 use crate::filesystem::{NodeId, Request, Result};
@@ -92,9 +93,12 @@ impl Passthrough {
     pub(super) fn granted(
         &self,
         request: &Request<'_>,
+        inode: &Inode,
         descriptor: &Descriptor,
     ) -> Result<Option<Privileged>> {
-        if !self.grants.take(request) {
+        // `ovl_create_temp`: `#` and a number, until the copy is complete.
+        let is_copy = |name: &Name| name.name.to_bytes().starts_with(b"#");
+        if !self.grants.take(request) || !inode.place().names.iter().any(is_copy) {
             return Ok(None);
         }
         let mode = u32::from(Stat::of(descriptor)?.raw.stx_mode) & 0o7777;

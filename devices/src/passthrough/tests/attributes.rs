@@ -206,16 +206,20 @@ fn the_mode_of_a_file_with_set_id_bits_is_never_kept() {
     }
 }
 
+/// What overlayfs calls a file while it copies it up.
+const COPY: &str = "#1f";
+
 /// The mode after SETATTR of the mode by one caller and of the owner by
 /// another, and whether a capability that the first set is still there.
 fn after_a_new_owner(
+    file: &str,
     giver: Caller,
     chowner: Caller,
     between: impl Fn(&Share, NodeId),
 ) -> (u32, bool) {
     let share = Share::new();
-    std::fs::write(share.path("f"), b"x").unwrap();
-    let node = share.walk("f").unwrap();
+    std::fs::write(share.path(file), b"x").unwrap();
+    let node = share.walk(file).unwrap();
     // Version 2, CAP_NET_RAW permitted.
     let capability = [0, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let set = SetXattrArgs {
@@ -258,14 +262,22 @@ fn an_owner_given_together_with_set_id_bits_leaves_them() {
         ..GUEST_ROOT
     };
     assert_eq!(
-        after_a_new_owner(GUEST_ROOT, GUEST_ROOT, nothing),
+        after_a_new_owner(COPY, GUEST_ROOT, GUEST_ROOT, nothing),
         (0o6755, true)
     );
+    // Nothing that is copied up.
+    assert_eq!(
+        after_a_new_owner("f", GUEST_ROOT, GUEST_ROOT, nothing).0,
+        0o755
+    );
     // Another task, as in `chmod; chown`.
-    assert_eq!(after_a_new_owner(GUEST_ROOT, other(2, 0), nothing).0, 0o755);
+    assert_eq!(
+        after_a_new_owner(COPY, GUEST_ROOT, other(2, 0), nothing).0,
+        0o755
+    );
     // Not by root.
     assert_eq!(
-        after_a_new_owner(other(1, 7), other(1, 7), nothing).0,
+        after_a_new_owner(COPY, other(1, 7), other(1, 7), nothing).0,
         0o755
     );
     // Once only.
@@ -280,7 +292,10 @@ fn an_owner_given_together_with_set_id_bits_leaves_them() {
             .setattr(&by(&GUEST_ROOT, node), None, &owner)
             .unwrap();
     };
-    assert_eq!(after_a_new_owner(GUEST_ROOT, GUEST_ROOT, twice).0, 0o755);
+    assert_eq!(
+        after_a_new_owner(COPY, GUEST_ROOT, GUEST_ROOT, twice).0,
+        0o755
+    );
     // What was taken away in between stays away.
     let written = |share: &Share, node| {
         let opened = share.open(node, libc::O_WRONLY).unwrap();
@@ -290,7 +305,10 @@ fn an_owner_given_together_with_set_id_bits_leaves_them() {
         };
         share.write_with(node, b"y", &args).unwrap();
     };
-    assert_eq!(after_a_new_owner(GUEST_ROOT, GUEST_ROOT, written).0, 0o755);
+    assert_eq!(
+        after_a_new_owner(COPY, GUEST_ROOT, GUEST_ROOT, written).0,
+        0o755
+    );
 }
 
 #[test]
