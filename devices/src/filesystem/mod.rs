@@ -33,7 +33,7 @@ pub use lookup::{Entry, LookupOperations};
 pub use negotiation::{Agreement, Capabilities};
 pub use remove::{RemoveOperations, RenameArgs};
 pub use request::{Caller, Handle, NodeId, ROOT, Request, Result, WOULD_WAIT};
-pub use waiters::{Waiter, Waiters};
+pub use waiters::{Admission, Waiter, Waiters};
 pub use xattrs::{SetXattrArgs, XattrOperations};
 
 /// A file system that a FUSE server serves.

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::waiters::{Waiter, Waiters};
+use super::waiters::{Admission, Waiter};
 
 /// What a file system answers: a value, or the errno the guest sees.
 pub type Result<T> = std::result::Result<T, Errno>;
@@ -41,7 +41,7 @@ pub struct Request<'s> {
     pub node: NodeId,
     /// Who asks.
     pub caller: Caller,
-    waiters: &'s Waiters,
+    admission: Admission<'s>,
     may_wait: bool,
 }
 
@@ -51,14 +51,19 @@ pub struct Request<'s> {
 pub const WOULD_WAIT: Errno = Errno::from_raw_os_error(512);
 
 impl<'s> Request<'s> {
-    /// A request that is woken by way of `waiters` if it waits.
+    /// A request that waits with this `admission`, if it does.
     #[must_use]
-    pub fn new(unique: u64, node: NodeId, caller: Caller, waiters: &'s Waiters) -> Self {
+    pub fn new(
+        unique: u64,
+        node: NodeId,
+        caller: Caller,
+        admission: impl Into<Admission<'s>>,
+    ) -> Self {
         Self {
             unique,
             node,
             caller,
-            waiters,
+            admission: admission.into(),
             may_wait: true,
         }
     }
@@ -82,6 +87,6 @@ impl<'s> Request<'s> {
     /// Lets the request be interrupted, which an operation asks for before it
     /// waits for anything but its own work.
     pub fn waiter(&self) -> Result<Waiter<'s>> {
-        self.waiters.enter(self.unique)
+        self.admission.enter(self.unique)
     }
 }

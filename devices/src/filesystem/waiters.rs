@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
@@ -15,7 +15,54 @@ use rustix::io::{Errno, Result};
 
 /// The requests that wait at the moment, by their `unique`.
 #[derive(Debug, Default)]
-pub struct Waiters(Mutex<BTreeMap<u64, Arc<Bell>>>);
+pub struct Waiters {
+    bells: Mutex<BTreeMap<u64, Arc<Bell>>>,
+    /// How often all were interrupted. Changed under the lock of `bells`.
+    ended: AtomicU64,
+}
+
+/// Leave to wait, until all are interrupted the next time. A request gets it
+/// before it is looked up whether there is a session at all: so none that began
+/// before the end of its session starts to wait after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission<'s> {
+    waiters: &'s Waiters,
+    ended: u64,
+}
+
+impl<'s> From<&'s Waiters> for Admission<'s> {
+    fn from(waiters: &'s Waiters) -> Self {
+        Self {
+            waiters,
+            ended: waiters.ended.load(Ordering::Acquire),
+        }
+    }
+}
+
+impl<'s> Admission<'s> {
+    /// The request `unique` may wait from now on; `EINTR` when its session is
+    /// over.
+    pub(super) fn enter(self, unique: u64) -> Result<Waiter<'s>> {
+        let flags = EventfdFlags::CLOEXEC.union(EventfdFlags::NONBLOCK);
+        let bell = Arc::new(Bell {
+            event: rustix::event::eventfd(0, flags)?,
+            interrupted: AtomicBool::new(false),
+        });
+        let mut bells = self.waiters.lock();
+        if self.waiters.ended.load(Ordering::Acquire) != self.ended {
+            return Err(Errno::INTR);
+        }
+        // A hostile guest may use one number twice. Its INTERRUPT then finds
+        // the later request only, which is its own loss.
+        bells.insert(unique, Arc::clone(&bell));
+        drop(bells);
+        Ok(Waiter {
+            waiters: self.waiters,
+            unique,
+            bell,
+        })
+    }
+}
 
 /// What wakes one request.
 #[derive(Debug)]
@@ -36,24 +83,10 @@ impl Waiters {
     /// None that wait.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
-    }
-
-    /// The request `unique` may wait from now on.
-    pub(super) fn enter(&self, unique: u64) -> Result<Waiter<'_>> {
-        let flags = EventfdFlags::CLOEXEC.union(EventfdFlags::NONBLOCK);
-        let bell = Arc::new(Bell {
-            event: rustix::event::eventfd(0, flags)?,
-            interrupted: AtomicBool::new(false),
-        });
-        // A hostile guest may use one number twice. Its INTERRUPT then finds
-        // the later request only, which is its own loss.
-        self.lock().insert(unique, Arc::clone(&bell));
-        Ok(Waiter {
-            waiters: self,
-            unique,
-            bell,
-        })
+        Self {
+            bells: Mutex::new(BTreeMap::new()),
+            ended: AtomicU64::new(0),
+        }
     }
 
     /// Interrupts the request `unique`; says whether it waits.
@@ -65,15 +98,17 @@ impl Waiters {
         bell.is_some()
     }
 
-    /// Interrupts every request.
+    /// Interrupts every request, those that have not begun to wait included.
     pub fn interrupt_all(&self) {
-        for bell in self.lock().values() {
+        let bells = self.lock();
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        for bell in bells.values() {
             bell.interrupt();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Bell>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,5 +156,20 @@ impl Drop for Waiter<'_> {
         {
             waiters.remove(&self.unique);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_from_before_the_end_of_its_session_does_not_start_to_wait() {
+        let waiters = Waiters::new();
+        let early = Admission::from(&waiters);
+        waiters.interrupt_all();
+        assert_eq!(early.enter(1).map(drop), Err(Errno::INTR));
+        assert!(Admission::from(&waiters).enter(2).is_ok());
     }
 }

@@ -52,7 +52,7 @@ pub use self::opcode::Opcode;
 use self::opcode::Wait;
 use self::reply::Reply;
 use self::request::{Body, Call, Header, RawRequest};
-use crate::filesystem::{Caller, FileSystem, Request, Result, WOULD_WAIT, Waiters};
+use crate::filesystem::{Admission, Caller, FileSystem, Request, Result, WOULD_WAIT, Waiters};
 use crate::virtio::fs::RequestServer;
 
 /// Serves one file system to one guest.
@@ -110,6 +110,7 @@ impl Server {
         if !reply.has_room() && !opcode.needs_no_reply() {
             return Err(Errno::IO);
         }
+        let admission = Admission::from(&self.waiters);
         let session = match (opcode, self.session.load(Ordering::Acquire)) {
             (Opcode::INIT, _) => return self.init(&mut body, reply),
             (Opcode::DESTROY, _) => {
@@ -127,7 +128,7 @@ impl Server {
             return self.interrupt(&mut body);
         }
         let operation = opcode.operation().ok_or(Errno::NOSYS)?;
-        let request = Request::new(header.unique, header.node, caller, &self.waiters);
+        let request = Request::new(header.unique, header.node, caller, admission);
         operation(&mut Call {
             fs: &*self.fs,
             request: match may_wait {
