@@ -270,7 +270,10 @@ impl Passthrough {
     /// The guest closes a file. If it wrote to it, it now has what the host
     /// has.
     pub(super) fn told_by_closing(&self, open: &Open) {
-        if open.inode.told.is_none()
+        // Elsewhere nothing goes by what was told.
+        if self.trust().is_some()
+            && !self.agreement().writeback_cache
+            && open.inode.told.is_none()
             && let Ok(status) = Stat::of(open.host())
         {
             self.told_attributes(&open.inode, &status);

@@ -96,7 +96,7 @@ impl Passthrough {
     /// Makes sure that a name which the guest was told of leads to the file.
     pub(super) fn confine_file(&self, inode: &Inode, otherwise: Otherwise) -> Result<()> {
         let place = inode.place();
-        if place.names.is_empty() {
+        if place.names.is_empty() && otherwise == Otherwise::UnlessOpen {
             return Ok(());
         }
         let names: Vec<Name> = place.names.iter().cloned().collect();

@@ -28,10 +28,11 @@ const REMOTE: [i64; 18] = [
 
 /// Those in memory, which may have no number of blocks and yet files like
 /// everybody else's.
-const MEMORY: [i64; 3] = [
-    0x0102_1994, // tmpfs
-    0x8584_58f6, // ramfs
-    0x9584_58f6, // hugetlbfs
+const MEMORY: [i64; 4] = [
+    0x0102_1994,                 // tmpfs
+    0x8584_58f6,                 // ramfs
+    0x9584_58f6,                 // hugetlbfs
+    libc::OVERLAYFS_SUPER_MAGIC, // says what its upper layer says
 ];
 
 /// What a file system is like.

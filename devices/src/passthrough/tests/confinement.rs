@@ -130,6 +130,20 @@ fn what_is_open_is_used_and_opened_again_but_not_linked_back_in() {
 }
 
 #[test]
+fn a_file_without_a_name_in_the_share_gets_none_by_its_links_outside() {
+    for share in policies() {
+        std::fs::write(share.path("f"), b"f").unwrap();
+        std::fs::hard_link(share.path("f"), share.outside().join("g")).unwrap();
+        let file = share.walk("f").unwrap();
+        share.fs.unlink(&by(&GUEST_ROOT, ROOT), c"f").unwrap();
+
+        let linked = share.fs.link(&by(&GUEST_ROOT, ROOT), c"link", file);
+        assert_eq!(linked.map(drop), Err(Errno::STALE));
+        assert!(!share.path("link").exists());
+    }
+}
+
+#[test]
 fn a_file_in_a_directory_moved_out_is_moved_out() {
     for share in policies() {
         std::fs::create_dir_all(share.path("a/b")).unwrap();
