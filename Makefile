@@ -102,6 +102,7 @@ compare: build
 	$(BIN)/compare
 
 check: setup
+	resources/setup/check-dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p tests --test e2e --test lab -- -D warnings
