@@ -33,6 +33,7 @@ use super::finding::{DEEPEST, astray};
 use super::handle::Open;
 use super::inode::{Inode, Place};
 use super::names::{Name, Names};
+use super::refusals::Refused;
 use super::stat::{Kind, Stat};
 use crate::filesystem::{Caller, ROOT, Result};
 
@@ -122,12 +123,12 @@ impl Passthrough {
         for name in &names {
             match self.leads(name, inode, now, trust)? {
                 Leads::Here(status) => seen = Some(status),
-                Leads::Elsewhere => self.blame(name, inode, caller, now, trust)?,
+                Leads::Elsewhere => self.blame(name, inode, caller, Refused::Use, now, trust)?,
                 Leads::Nowhere => {}
             }
         }
         if dropped.is_some_and(|told| told.age(now) <= trust) {
-            self.refuse_once(inode, caller, now)?;
+            self.refuse_once(inode, caller, Refused::Use, now)?;
         }
         Ok(seen)
     }
@@ -141,15 +142,14 @@ impl Passthrough {
         if let Some(trust) = self.trust()
             && inode.told.contradicts(&status, now, trust)
         {
-            self.refuse_once(inode, caller, now)?;
+            self.refuse_once(inode, caller, Refused::Use, now)?;
         }
         Ok(true)
     }
 
     /// Makes sure that `name`, which is not in `directory`, is not in what the
-    /// guest takes the directory for either. Only then: Linux does not look
-    /// again for the `ESTALE` of a LOOKUP that comes before MKDIR, but for the
-    /// one of MKDIR itself.
+    /// guest takes the directory for either. Only then: what is to be made under
+    /// a name that is nowhere is better refused by itself (see `refusals`).
     pub(super) fn coherently_missing(
         &self,
         directory: &Arc<Inode>,
@@ -172,7 +172,7 @@ impl Passthrough {
         let way = self.way(directory.number, asked_for)?;
         let base = self.descriptor(&way.base)?;
         match self.follow(&*base, &way, Some(name)) {
-            Ok(_) => self.blame(&own, directory, caller, now, trust),
+            Ok(_) => self.blame(&own, directory, caller, Refused::Lookup, now, trust),
             Err(Errno::STALE) => Ok(()),
             Err(error) => Err(error),
         }
@@ -216,6 +216,7 @@ impl Passthrough {
         name: &Name,
         inode: &Arc<Inode>,
         caller: &Caller,
+        what: Refused,
         now: Moment,
         trust: Duration,
     ) -> Result<()> {
@@ -232,20 +233,26 @@ impl Passthrough {
             let directory = self.descriptor(&at)?;
             let status = Stat::of_child(&*directory, &name.name);
             if !status.is_ok_and(|s| node.mount.identity(&s) == node.identity) {
-                self.refuse_once(&node, caller, now)?;
+                self.refuse_once(&node, caller, what, now)?;
             }
             at = node;
         }
         Ok(())
     }
 
-    fn refuse_once(&self, inode: &Inode, caller: &Caller, now: Moment) -> Result<()> {
-        if self.refusals.excuse(caller.pid, inode.number, now) {
+    fn refuse_once(
+        &self,
+        inode: &Inode,
+        caller: &Caller,
+        what: Refused,
+        now: Moment,
+    ) -> Result<()> {
+        if self.refusals.excuse(caller.pid, inode.number, what, now) {
             return Ok(());
         }
         let directory = inode.kind == Kind::Directory;
         let refusals = &self.refusals;
-        refusals.refuse(caller.pid, inode.number, directory, now);
+        refusals.refuse(caller.pid, inode.number, directory, what, now);
         Err(Errno::STALE)
     }
 

@@ -269,6 +269,44 @@ fn a_directory_that_was_replaced_is_not_used_for_the_new_one() {
     }
 }
 
+/// A LOOKUP may have been for `stat`, and comes before MKDIR, too.
+#[test]
+fn a_refused_lookup_does_not_excuse_what_is_made_next() {
+    let share = Share::new();
+    std::fs::create_dir(share.path("d")).unwrap();
+    std::fs::write(share.path("d/f"), b"f").unwrap();
+    let old = share.walk("d").unwrap();
+    let file = share.walk("d/f").unwrap();
+    std::fs::rename(share.path("d"), share.path("d.old")).unwrap();
+    std::fs::create_dir_all(share.path("d/x")).unwrap();
+    let fs = &share.fs;
+    type Maker<'m> = &'m dyn Fn(&Caller) -> Result<()>;
+    let makers: [Maker<'_>; 6] = [
+        &|who| fs.mkdir(&by(who, old), c"x", &node(0o755)).map(drop),
+        &|who| fs.mknod(&by(who, old), c"x", &node(0o644)).map(drop),
+        &|who| fs.symlink(&by(who, old), c"x", c"to").map(drop),
+        &|who| fs.link(&by(who, old), c"x", file).map(drop),
+        &|who| {
+            let args = opening(libc::O_RDWR.cast_unsigned(), false);
+            let created = fs.create(&by(who, old), c"x", &node(0o644), args);
+            created.map(drop)
+        },
+        &|who| fs.rename(&by(who, ROOT), c"aside", moved_to(old, c"x", 0)),
+    ];
+    std::fs::write(share.path("aside"), b"").unwrap();
+
+    for (make, pid) in makers.iter().zip(10..) {
+        assert_eq!(look(&share, pid, old, "x"), Err(Errno::STALE), "{pid}");
+        assert_eq!(look(&share, pid, old, "x"), Err(Errno::NOENT), "{pid}");
+        assert_eq!(make(&task(pid)), Err(Errno::STALE), "{pid}");
+        assert!(!share.path("d.old/x").exists(), "{pid}");
+    }
+    // Linux looks again, and the name is there.
+    let new = look(&share, 10, ROOT, "d").unwrap();
+    let made = fs.mkdir(&by(&task(10), new), c"x", &node(0o755));
+    assert_eq!(made.map(drop), Err(Errno::EXIST));
+}
+
 #[test]
 fn a_task_that_works_in_a_directory_moved_meanwhile_goes_on_there() {
     let share = Share::new();
