@@ -6,7 +6,8 @@
 //! Before a *directory* is used for anything, it is therefore checked that the
 //! share's root is still above it. How far above is remembered, which makes the
 //! check one system call, or one for every 1365 levels; after a move it is
-//! found out anew, up to the nearest directory that knows it. This is the only
+//! found out anew, up to the nearest directory that knows it, or for 16 384
+//! levels: a directory deeper than that has to be looked up. This is the only
 //! place where the host is ever handed `..`, and nothing found that way is
 //! shown to the guest.
 //!
@@ -29,6 +30,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::budget::{Descriptor, Purpose};
+use super::finding::DEEPEST;
 use super::inode::Inode;
 use super::names::Name;
 use super::stat::{Identity, Kind, Stat};
@@ -188,9 +190,12 @@ impl Passthrough {
                 }
                 return Ok(levels);
             }
+            if levels >= DEEPEST {
+                return Err(Errno::STALE);
+            }
             before = here;
             at = self.open_above(at, 1)?;
-            levels = levels.saturating_add(1);
+            levels += 1;
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Other file systems under the share, and shares of other file systems.
 //! Mounting needs a mount namespace, so each test runs itself again in one.
 
+use std::ffi::CStr;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +10,7 @@ use std::process::Command;
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, c, moved_to, name, opening, unshared};
+use super::fixture::{GUEST_ROOT, Share, by, c, host_calls, moved_to, name, opening, unshared};
 use crate::filesystem::{Agreement, FallocateArgs, ROOT, WriteArgs};
 use crate::passthrough::{CachePolicy, Config, Passthrough};
 
@@ -296,4 +298,44 @@ fn a_file_system_can_be_unmounted_when_the_guest_knows_nothing_on_it() {
             assert!(unmount(&at));
         }
     });
+}
+
+/// On a file system of its own, because removing such a tree takes long.
+#[test]
+fn how_far_up_a_directory_is_looked_for_after_a_move_is_bounded() {
+    in_a_namespace(
+        "how_far_up_a_directory_is_looked_for_after_a_move_is_bounded",
+        || {
+            const DEEPEST: usize = crate::passthrough::finding::DEEPEST;
+            let share = Share::new();
+            let mounted = share.path("m");
+            std::fs::create_dir(&mounted).unwrap();
+            mount("tmpfs", "mode=755", &mounted);
+            std::fs::create_dir(mounted.join("moved")).unwrap();
+            let moved = share.walk("m/moved").unwrap();
+            // Directories of the host that the guest knows nothing of.
+            let open = |at: &File, child: &CStr| {
+                rustix::fs::mkdirat(at, child, 0o755.into()).unwrap();
+                let flags = rustix::fs::OFlags::RDONLY;
+                File::from(rustix::fs::openat(at, child, flags, 0.into()).unwrap())
+            };
+            let root = File::open(&mounted).unwrap();
+            let mut at = open(&root, c"deep");
+            // `m` is known, and as far as is looked.
+            for _ in 2..DEEPEST {
+                at = open(&at, c"d");
+            }
+
+            rustix::fs::renameat(&root, c"moved", &at, c"moved").unwrap();
+            let (cost, deepest) = host_calls(|| share.attributes(moved).map(drop));
+            let deeper = open(&at, c"d");
+            rustix::fs::renameat(&at, c"moved", &deeper, c"moved").unwrap();
+            let too_deep = share.attributes(moved).map(drop);
+
+            let mut umount = Command::new("umount");
+            assert!(umount.arg("-l").arg(&mounted).status().unwrap().success());
+            assert_eq!((deepest, too_deep), (Ok(()), Err(Errno::STALE)));
+            assert!((DEEPEST..3 * DEEPEST).contains(&cost), "{cost}");
+        },
+    );
 }
