@@ -112,10 +112,9 @@ impl FileOperations for Passthrough {
 
     fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
         let open = self.handles.get(request.node, handle)?;
-        self.told_by_closing(&open);
         // Only a close makes file systems like NFS tell of failed writes.
         let copy = || rustix::io::fcntl_dupfd_cloexec(open.host(), 0);
-        match self.hold(Purpose::Work, copy) {
+        let outcome = match self.hold(Purpose::Work, copy) {
             Ok(copy) => copy.close(),
             // A close must not fail for want of descriptors, and not keep
             // quiet either: slower, but it tells the same.
@@ -124,7 +123,10 @@ impl FileOperations for Passthrough {
             }
             Err(Errno::MFILE | Errno::NFILE) => Ok(()),
             Err(error) => Err(error),
-        }
+        };
+        // After it: what is written back by then may change the times.
+        self.told_by_closing(&open);
+        outcome
     }
 
     fn release(&self, request: &Request<'_>, handle: Handle) -> Result<()> {

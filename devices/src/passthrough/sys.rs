@@ -22,6 +22,18 @@ pub(super) fn count_call() {
     CALLS.set(CALLS.get() + 1);
 }
 
+#[cfg(test)]
+std::thread_local! {
+    static CLOSED: std::cell::Cell<Option<Box<dyn FnOnce()>>> = const { std::cell::Cell::new(None) };
+}
+
+/// Has `act` done at the next close of the calling thread that reports what it
+/// did, as a file system might.
+#[cfg(test)]
+pub(super) fn at_next_close(act: impl FnOnce() + 'static) {
+    CLOSED.set(Some(Box::new(act)));
+}
+
 /// How often the calling thread has asked the host for a node.
 #[cfg(test)]
 pub(super) fn calls() -> usize {
@@ -146,6 +158,10 @@ pub(super) fn getdents(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
 /// Closes a descriptor and reports what `close(2)` says: file systems that
 /// write back when a descriptor is closed tell of their errors there.
 pub(super) fn close(fd: OwnedFd) -> Result<()> {
+    #[cfg(test)]
+    if let Some(act) = CLOSED.take() {
+        act();
+    }
     let fd = fd.into_raw_fd();
     // SAFETY: the descriptor was owned by the argument and is given up here;
     // Linux closes it whatever `close` returns, so it is not used again.
