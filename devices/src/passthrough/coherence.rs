@@ -14,6 +14,10 @@
 //!   the guest was told last, unless it changed the file itself since: then it
 //!   asks by itself, or has what the host had when it closed the file.
 //!
+//! For a LOOKUP that finds nothing, and a compiler makes many in one directory,
+//! the directory is taken to be where it was found until the coarse clock goes
+//! on, a few milliseconds later. What is opened or changed is always checked.
+//!
 //! A task is refused once (see `refusals`). What this cannot do is left to the
 //! timeout: `stat` may be a second late, and so may the time of last change and
 //! the number of links of an open file.
@@ -160,6 +164,9 @@ impl Passthrough {
             return Ok(());
         };
         let now = self.clock.now();
+        if directory.is_verified(self.clock.tick(now)) {
+            return Ok(());
+        }
         let own = trusted(&directory.place().names, now, trust)
             .next()
             .cloned();
@@ -200,6 +207,9 @@ impl Passthrough {
         };
         match status.map_err(astray) {
             Ok(status) if inode.mount.identity(&status) == inode.identity => {
+                if inode.kind == Kind::Directory {
+                    inode.verify(self.clock.tick(now));
+                }
                 Ok(Leads::Here(status))
             }
             Ok(_) | Err(Errno::STALE) => Ok(Leads::Elsewhere),

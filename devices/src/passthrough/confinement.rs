@@ -23,7 +23,6 @@
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -121,12 +120,12 @@ impl Passthrough {
             return Ok(());
         }
         let root = self.inodes.get(ROOT)?;
-        let levels = inode.depth.load(Ordering::Relaxed);
+        let levels = inode.depth();
         if levels > 0 && self.above(&fd, levels, &root)? == root.identity {
             return Ok(());
         }
         let levels = self.climb(fd, &root)?;
-        inode.depth.store(levels, Ordering::Relaxed);
+        inode.set_depth(levels);
         Ok(())
     }
 
@@ -176,7 +175,7 @@ impl Passthrough {
             if top.is_none()
                 && let Some(known) = self.inodes.find(&here)
             {
-                let depth = known.depth.load(Ordering::Relaxed);
+                let depth = known.depth();
                 if depth > 0 && self.above(&at, depth, root)? == root.identity {
                     top = Some(depth);
                 } else {
@@ -186,7 +185,7 @@ impl Passthrough {
             if let Some(depth) = top {
                 let levels = levels.saturating_add(depth);
                 for (inode, at) in passed {
-                    inode.depth.store(levels - at, Ordering::Relaxed);
+                    inode.set_depth(levels - at);
                 }
                 return Ok(levels);
             }

@@ -4,11 +4,11 @@
 //! and otherwise by what one can be had again by: see `finding`.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Descriptor;
-use super::clock::Moment;
+use super::clock::{Moment, Tick};
 use super::coherence::Told;
 use super::mount::Mount;
 use super::names::Names;
@@ -37,9 +37,10 @@ pub(super) struct Inode {
     pub(super) mount: Arc<Mount>,
     /// The root of another file system mounted under the share.
     pub(super) mount_point: bool,
-    /// How many levels under the root a directory was seen last; 0 for a
-    /// node of which that is not known.
-    pub(super) depth: AtomicUsize,
+    /// See [`depth`](Self::depth).
+    depth: AtomicU32,
+    /// See [`verify`](Self::verify).
+    verified: AtomicU32,
     /// How many references the guest holds. Changed under the lock of the
     /// table, atomic because a read lock is enough to add one.
     pub(super) references: AtomicU64,
@@ -68,7 +69,8 @@ impl Inode {
             kind,
             mount,
             mount_point,
-            depth: AtomicUsize::new(0),
+            depth: AtomicU32::new(0),
+            verified: AtomicU32::new(0),
             references: AtomicU64::new(1),
             told: Told::default(),
             writers: AtomicU32::new(0),
@@ -95,6 +97,26 @@ impl Inode {
             self.recently_used.store(true, Ordering::Relaxed);
         }
         place.descriptor.clone()
+    }
+
+    /// How many levels under the root it was seen last; 0 when not known.
+    pub(super) fn depth(&self) -> usize {
+        self.depth.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn set_depth(&self, levels: usize) {
+        // What does not fit is not known.
+        let levels = u32::try_from(levels).unwrap_or(0);
+        self.depth.store(levels, Ordering::Relaxed);
+    }
+
+    /// A directory was seen in `tick` where the guest takes it to be.
+    pub(super) fn verify(&self, tick: Tick) {
+        self.verified.store(tick.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_verified(&self, tick: Tick) -> bool {
+        self.verified.load(Ordering::Relaxed) == tick.0
     }
 
     /// The guest is told at `now` that an entry leads here.

@@ -4,7 +4,6 @@
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -155,11 +154,9 @@ impl Passthrough {
         });
         self.told_name(&inode, parent, name);
         if inode.kind == Kind::Directory {
-            let above = parent.depth.load(Ordering::Relaxed);
+            let above = parent.depth();
             let known = above > 0 || parent.number == ROOT;
-            inode
-                .depth
-                .store(if known { above + 1 } else { 0 }, Ordering::Relaxed);
+            inode.set_depth(if known { above + 1 } else { 0 });
         }
         if made {
             self.took_descriptor(&inode);
