@@ -240,12 +240,19 @@ impl RequestServer for Server {
     /// The guest can change a request after it was looked at here. Only its own
     /// queue then waits for it.
     fn may_block(&self, request: &Reader<'_>) -> bool {
-        request::peek_header(request).is_some_and(|header| match Opcode(header.opcode).wait() {
+        let Some(header) = request::peek_header(request) else {
+            return false;
+        };
+        match Opcode(header.opcode).wait() {
             Wait::No => false,
             Wait::Yes => true,
             Wait::ByNode => self.fs.is_stream(header.node) || self.fs.may_stall(header.node),
             Wait::ByHost => self.fs.may_stall(header.node),
-        })
+            Wait::ByHosts => {
+                let other = request::peek_other_node(request);
+                self.fs.may_stall(header.node) || other.is_some_and(|node| self.fs.may_stall(node))
+            }
+        }
     }
 
     fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {

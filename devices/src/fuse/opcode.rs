@@ -14,7 +14,7 @@ use fuse_backend_rs::abi::fuse_abi::{
 };
 
 use self::Answer::{Always, Never, Perhaps};
-use self::Wait::{ByHost, ByNode, No, Yes};
+use self::Wait::{ByHost, ByHosts, ByNode, No, Yes};
 use super::dispatch::{attributes, create, directories, files, lookup, remove, xattrs};
 use super::request::Operation;
 
@@ -45,6 +45,8 @@ pub(super) enum Wait {
     /// If the node is on a file system of the host that may wait for somebody
     /// else whatever it is asked.
     ByHost,
+    /// If it is, or the other node, which the body begins with.
+    ByHosts,
 }
 
 /// A line of the table.
@@ -103,8 +105,8 @@ opcodes! {
     MKDIR           9  Always  ByHost size_of::<MkdirIn>() + NAME, Some(create::mkdir);
     UNLINK          10 Always  ByHost NAME, Some(remove::unlink);
     RMDIR           11 Always  ByHost NAME, Some(remove::rmdir);
-    RENAME          12 Always  ByHost size_of::<RenameIn>() + 2 * NAME, Some(remove::rename);
-    LINK            13 Always  ByHost size_of::<LinkIn>() + NAME, Some(create::link);
+    RENAME          12 Always  ByHosts size_of::<RenameIn>() + 2 * NAME, Some(remove::rename);
+    LINK            13 Always  ByHosts size_of::<LinkIn>() + NAME, Some(create::link);
     OPEN            14 Always  ByHost size_of::<OpenIn>(), Some(files::open);
     READ            15 Always  ByNode size_of::<ReadIn>(), Some(files::read);
     WRITE           16 Always  ByNode size_of::<WriteIn>(), Some(files::write);
@@ -135,7 +137,7 @@ opcodes! {
     BATCH_FORGET    42 Never   No     size_of::<BatchForgetIn>(), Some(lookup::batch_forget);
     FALLOCATE       43 Always  Yes    size_of::<FallocateIn>(), Some(files::fallocate);
     READDIRPLUS     44 Always  ByHost size_of::<ReadIn>(), Some(directories::readdirplus);
-    RENAME2         45 Always  ByHost size_of::<Rename2In>() + 2 * NAME, Some(remove::rename2);
+    RENAME2         45 Always  ByHosts size_of::<Rename2In>() + 2 * NAME, Some(remove::rename2);
     LSEEK           46 Always  ByHost size_of::<LseekIn>(), Some(files::lseek);
     COPY_FILE_RANGE 47 Always  No     0, None;
     SETUPMAPPING    48 Always  No     0, None;

@@ -107,6 +107,16 @@ pub(super) fn peek_header(reader: &Reader<'_>) -> Option<Header> {
     (known == size_of::<InHeader>()).then_some(header)
 }
 
+/// The node that the body of the request in `reader` begins with; `None` when
+/// it is too short.
+pub(super) fn peek_other_node(reader: &Reader<'_>) -> Option<NodeId> {
+    let mut reader = reader.clone();
+    let mut start = [0; size_of::<InHeader>() + size_of::<NodeId>()];
+    reader.read_exact(&mut start).ok()?;
+    let node = start.get(size_of::<InHeader>()..)?;
+    Some(NodeId::from_ne_bytes(node.try_into().ok()?))
+}
+
 /// Reads as much of the header as there is, and says how much that was. A
 /// field that is not all there is 0.
 fn read_header(reader: &mut Reader<'_>, length: usize) -> (Header, usize) {

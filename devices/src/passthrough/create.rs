@@ -78,7 +78,7 @@ impl CreateOperations for Passthrough {
             name,
             AtFlags::SYMLINK_FOLLOW,
         )?;
-        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit)?;
+        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit, true)?;
         Ok(self.entry(&inode, &status))
     }
 
@@ -114,7 +114,7 @@ impl CreateOperations for Passthrough {
                 Err(Errno::EXIST) if !exclusive => {}
                 Err(error) => return Err(error),
             }
-            match self.child_permitted(&parent, &*directory, name, permit) {
+            match self.child_permitted(&parent, &*directory, name, permit, request.may_wait()) {
                 Ok((inode, status)) => {
                     let opened = self.open_inode(&inode, open, request.may_wait(), open_permit);
                     return match opened {
@@ -150,7 +150,7 @@ impl Passthrough {
         host_flags: OFlags,
     ) -> Result<(Entry, Opened)> {
         let path = self.with_descriptors(|| self.root.reopen(&file, OFlags::PATH))?;
-        let (inode, status) = self.adopt(parent, name, Descriptor::new(path, permit))?;
+        let (inode, status) = self.adopt(parent, name, Descriptor::new(path, permit), true)?;
         let opened = self.opened(Arc::clone(&inode), file, host_flags);
         Ok((self.entry(&inode, &status), opened))
     }
@@ -176,7 +176,7 @@ impl Passthrough {
         // Nothing may be made that there is no descriptor for.
         let permit = self.permit(Purpose::Work)?;
         self.as_caller(request, umask, || act(&directory))?;
-        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit)?;
+        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit, true)?;
         Ok(self.entry(&inode, &status))
     }
 

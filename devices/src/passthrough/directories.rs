@@ -65,7 +65,13 @@ impl DirectoryOperations for Passthrough {
             }
             let unread = cursor.batch.get(cursor.unread.clone());
             let record = unread.and_then(Record::first_of).ok_or(Errno::IO)?;
-            if !self.tell(&open.inode, &directory.file, &record, listing) {
+            if !self.tell(
+                &open.inode,
+                &directory.file,
+                &record,
+                request.may_wait(),
+                listing,
+            ) {
                 // Nothing fits at all: an empty reply would mean the end.
                 return if told { Ok(()) } else { Err(Errno::INVAL) };
             }
@@ -91,6 +97,7 @@ impl Passthrough {
         directory: &Arc<Inode>,
         file: &File,
         record: &Record<'_>,
+        may_wait: bool,
         listing: &mut dyn Listing,
     ) -> bool {
         let name = record.name.to_bytes();
@@ -114,8 +121,9 @@ impl Passthrough {
             return listing.push(entry, None);
         }
         // A name that cannot be looked up now (gone, or the host is short of
-        // something) is still told: leaving it out would make files vanish.
-        match self.child(directory, file, record.name) {
+        // something, or it would have to be waited for) is still told: leaving
+        // it out would make files vanish.
+        match self.child(directory, file, record.name, may_wait) {
             Ok((inode, status)) => {
                 let node = self.entry(&inode, &status);
                 let fitted = listing.push(entry, Some(&node));

@@ -35,6 +35,9 @@ const MEMORY: [i64; 4] = [
     libc::OVERLAYFS_SUPER_MAGIC, // says what its upper layer says
 ];
 
+/// Those that ask another one for what they say.
+const LAYERED: [i64; 2] = [libc::OVERLAYFS_SUPER_MAGIC, libc::ECRYPTFS_SUPER_MAGIC];
+
 /// What a file system is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostFs {
@@ -46,6 +49,8 @@ pub(super) struct HostFs {
     pub(super) synthetic: bool,
     /// Whatever is asked of it may wait for somebody else.
     pub(super) may_stall: bool,
+    /// What it has at hand of a node's attributes is how they are.
+    pub(super) up_to_date: bool,
 }
 
 impl HostFs {
@@ -57,6 +62,7 @@ impl HostFs {
                 stable_birth: false,
                 synthetic: false,
                 may_stall: true,
+                up_to_date: false,
             },
         }
     }
@@ -66,12 +72,14 @@ impl HostFs {
     /// (`simple_statfs`), whatever its name.
     fn judge(kind: i64, blocks: u64) -> Self {
         let synthetic = blocks == 0 && !MEMORY.contains(&kind);
+        let may_stall = synthetic || REMOTE.contains(&kind);
         Self {
             // Overlayfs answers with the creation time of the layer a file is
             // in, which changes when the file is copied up.
             stable_birth: kind != libc::OVERLAYFS_SUPER_MAGIC,
             synthetic,
-            may_stall: synthetic || REMOTE.contains(&kind),
+            may_stall,
+            up_to_date: !may_stall && !LAYERED.contains(&kind),
         }
     }
 }
@@ -107,6 +115,12 @@ mod tests {
         for remote in REMOTE {
             let fs = HostFs::judge(remote, 1000);
             assert!(fs.may_stall && !fs.synthetic, "{remote:#x}");
+            assert!(!fs.up_to_date, "{remote:#x}");
         }
+        for layered in LAYERED {
+            let fs = HostFs::judge(layered, 1000);
+            assert!(!fs.up_to_date && !fs.may_stall, "{layered:#x}");
+        }
+        assert!(HostFs::judge(unknown, 1).up_to_date);
     }
 }

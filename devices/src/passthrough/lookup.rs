@@ -11,15 +11,15 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::budget::{Descriptor, Permit, Purpose};
 use super::inode::Inode;
-use super::stat::{Kind, Stat};
+use super::stat::{Kind, Source, Stat};
 use crate::filesystem::{
-    Attributes, Caller, Entry, LookupOperations, NodeId, ROOT, Request, Result,
+    Attributes, Caller, Entry, LookupOperations, NodeId, ROOT, Request, Result, WOULD_WAIT,
 };
 
 impl LookupOperations for Passthrough {
     fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
         let (parent, directory) = self.directory(request.node)?;
-        match self.known_or_new_child(&parent, &directory, name) {
+        match self.known_or_new_child(&parent, &directory, name, request.may_wait()) {
             Ok((inode, status)) => Ok(self.entry(&inode, &status)),
             Err(Errno::NOENT) => {
                 self.coherently_missing(&parent, name, &request.caller)?;
@@ -59,8 +59,11 @@ impl Passthrough {
         parent: &Arc<Inode>,
         directory: &Descriptor,
         name: &CStr,
+        may_wait: bool,
     ) -> Result<(Arc<Inode>, Stat)> {
-        let status = Stat::of_child(directory, name)?;
+        let status = self.status_below(parent, may_wait, |source| {
+            Stat::of_child_from(source, directory, name)
+        })?;
         let known = self
             .mounts
             .known(status.mount)
@@ -75,7 +78,7 @@ impl Passthrough {
                 self.told_name(&inode, parent, name);
                 Ok((inode, status))
             }
-            None => self.child(parent, directory, name),
+            None => self.child(parent, directory, name, may_wait),
         }
     }
 
@@ -117,9 +120,10 @@ impl Passthrough {
         parent: &Arc<Inode>,
         directory: impl AsFd,
         name: &CStr,
+        may_wait: bool,
     ) -> Result<(Arc<Inode>, Stat)> {
         let permit = self.permit(Purpose::Work)?;
-        self.child_permitted(parent, directory, name, permit)
+        self.child_permitted(parent, directory, name, permit, may_wait)
     }
 
     /// As [`child`](Self::child), with leave to open a descriptor for work.
@@ -129,9 +133,10 @@ impl Passthrough {
         directory: impl AsFd,
         name: &CStr,
         permit: Permit,
+        may_wait: bool,
     ) -> Result<(Arc<Inode>, Stat)> {
         let fd = self.with_descriptors(|| self.root.open_child(&directory, name))?;
-        self.adopt(parent, name, Descriptor::new(fd, permit))
+        self.adopt(parent, name, Descriptor::new(fd, permit), may_wait)
     }
 
     /// Takes a reference for the guest to the node open as `fd`, an `O_PATH`
@@ -141,9 +146,10 @@ impl Passthrough {
         parent: &Arc<Inode>,
         name: &CStr,
         fd: Descriptor,
+        may_wait: bool,
     ) -> Result<(Arc<Inode>, Stat)> {
-        let status = Stat::of(&fd)?;
-        let mount = self.mount_of(&fd, &status);
+        let status = self.status_below(parent, may_wait, |source| Stat::of_from(source, &fd))?;
+        let mount = self.mount_of(&fd, &status, &parent.mount);
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);
         let (inode, made) = self.inodes.reference_or_insert(&identity, |number| {
@@ -164,6 +170,31 @@ impl Passthrough {
             self.give_descriptor(&inode, fd);
         }
         Ok((inode, status))
+    }
+
+    /// The status that `ask` gets of an entry of `parent`. An entry can be the
+    /// root of another file system, whose server may be gone; that this is so
+    /// is seen without asking it. `WOULD_WAIT` when it would have to be asked
+    /// by somebody who must not wait.
+    fn status_below(
+        &self,
+        parent: &Inode,
+        may_wait: bool,
+        ask: impl Fn(Source) -> Result<Stat>,
+    ) -> Result<Stat> {
+        if !parent.mount.host_fs.up_to_date {
+            return ask(Source::Server);
+        }
+        let status = ask(Source::Kernel)?;
+        if status.mount == parent.identity.mount {
+            return Ok(status);
+        }
+        let known = self.mounts.known(status.mount);
+        let may_stall = known.is_none_or(|mount| mount.host_fs.may_stall);
+        if may_stall && !may_wait {
+            return Err(WOULD_WAIT);
+        }
+        ask(Source::Server)
     }
 
     /// What the guest is told of a node.

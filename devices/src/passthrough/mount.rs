@@ -150,15 +150,17 @@ impl Mounts {
 }
 
 impl Passthrough {
-    /// The mount that a node with `status`, open as `fd`, is on.
-    pub(super) fn mount_of(&self, fd: impl AsFd, status: &Stat) -> Arc<Mount> {
+    /// The mount that a node with `status`, open as `fd`, is on. The way there
+    /// leads over the one `above`.
+    pub(super) fn mount_of(&self, fd: impl AsFd, status: &Stat, above: &Mount) -> Arc<Mount> {
         if let Some(mount) = self.mounts.known(status.mount) {
             return mount;
         }
         let permit = |purpose| self.permit(purpose).ok();
         let leave = (self.config.file_handles && status.kind == Kind::Directory)
             .then(|| Some([permit(Purpose::Mount)?, permit(Purpose::Work)?]));
-        let mount = Mount::probe(&self.root, fd, leave.flatten());
+        let mut mount = Mount::probe(&self.root, fd, leave.flatten());
+        mount.host_fs.may_stall |= above.host_fs.may_stall;
         self.mounts.meet(status.mount, mount)
     }
 }

@@ -15,7 +15,7 @@ use super::Passthrough;
 use super::budget::Descriptor;
 use super::inode::Inode;
 use super::root::one_component;
-use super::stat::Stat;
+use super::stat::{Source, Stat};
 use crate::filesystem::{RemoveOperations, RenameArgs, Request, Result};
 
 /// An inode known to the guest that a name leads to, kept open while the name
@@ -109,7 +109,12 @@ impl Passthrough {
     /// is found again by what it is called, or by a file handle that is good
     /// for as long as the file has a name or is open.
     fn affected(&self, parent: &Inode, directory: &Descriptor, name: &CStr) -> Option<Affected> {
-        let status = Stat::of_child(directory, name).ok()?;
+        // Another file system's root stays where it is: nobody is asked for it.
+        let source = match parent.mount.host_fs.up_to_date {
+            true => Source::Kernel,
+            false => Source::Server,
+        };
+        let status = Stat::of_child_from(source, directory, name).ok()?;
         let inode = self.inodes.find(&parent.mount.identity(&status))?;
         let descriptor = self.descriptor(&inode).ok()?;
         Some(Affected {

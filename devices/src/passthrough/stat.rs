@@ -20,6 +20,24 @@ pub(super) enum Kind {
     Special,
 }
 
+/// Who is asked for a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Whoever has the file, be it a server that does not answer any more.
+    Server,
+    /// The host's kernel, which waits for nobody and may say what was once.
+    Kernel,
+}
+
+impl Source {
+    fn flags(self) -> AtFlags {
+        match self {
+            Self::Server => AtFlags::STATX_SYNC_AS_STAT,
+            Self::Kernel => AtFlags::STATX_DONT_SYNC,
+        }
+    }
+}
+
 /// What `statx(2)` said about a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stat {
@@ -36,13 +54,23 @@ pub(super) struct Stat {
 impl Stat {
     /// Of the open node itself.
     pub(super) fn of(fd: impl AsFd) -> Result<Self> {
-        Self::at(fd, c"", AtFlags::EMPTY_PATH)
+        Self::of_from(Source::Server, fd)
+    }
+
+    /// As [`of`](Self::of), from `source`.
+    pub(super) fn of_from(source: Source, fd: impl AsFd) -> Result<Self> {
+        Self::at(fd, c"", AtFlags::EMPTY_PATH | source.flags())
     }
 
     /// Of the entry `name` of a directory, following nothing.
     pub(super) fn of_child(directory: impl AsFd, name: &CStr) -> Result<Self> {
+        Self::of_child_from(Source::Server, directory, name)
+    }
+
+    /// As [`of_child`](Self::of_child), from `source`.
+    pub(super) fn of_child_from(source: Source, directory: impl AsFd, name: &CStr) -> Result<Self> {
         one_component(name)?;
-        Self::at(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+        Self::at(directory, name, AtFlags::SYMLINK_NOFOLLOW | source.flags())
     }
 
     /// Of the directory that `path`, which only goes up, leads to. For

@@ -336,6 +336,37 @@ fn requests_that_wait_for_the_disk_are_named() {
 }
 
 #[test]
+fn what_is_about_two_nodes_waits_for_either() {
+    const DEAD: u64 = 7;
+    struct Stalls;
+    impl FileSystem for Stalls {
+        fn may_stall(&self, node: u64) -> bool {
+            node == DEAD
+        }
+    }
+    impl LookupOperations for Stalls {}
+    impl CreateOperations for Stalls {}
+    impl RemoveOperations for Stalls {}
+    impl AttributeOperations for Stalls {}
+    impl FileOperations for Stalls {}
+    impl DirectoryOperations for Stalls {}
+    impl XattrOperations for Stalls {}
+    let server = Server::new(Arc::new(Stalls));
+    let waits = |opcode, node, other: u64| {
+        let body = [other.to_ne_bytes(), [0; 8]].concat();
+        let request = Message::new(opcode, node).bytes(&body).finish();
+        may_block(&server, &request)
+    };
+    for opcode in [Opcode::RENAME, Opcode::RENAME2, Opcode::LINK] {
+        assert!(waits(opcode, 5, DEAD) && waits(opcode, DEAD, 5));
+        assert!(!waits(opcode, 5, 5));
+    }
+    assert!(waits(Opcode::GETATTR, DEAD, 5) && !waits(Opcode::GETATTR, 5, DEAD));
+    let short = Message::new(Opcode::LINK, 5).bytes(&[7; 7]).finish();
+    assert!(!may_block(&server, &short));
+}
+
+#[test]
 fn what_has_no_whole_header_does_not_wait() {
     let (server, _) = in_session(EVERYTHING);
     let request = Message::new(Opcode::FSYNC, 5).bytes(&[0; 16]).finish();

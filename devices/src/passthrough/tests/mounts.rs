@@ -6,12 +6,17 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, c, host_calls, moved_to, name, opening, unshared};
-use crate::filesystem::{Agreement, FallocateArgs, ROOT, WriteArgs};
+use super::fixture::{
+    GUEST_ROOT, Page, Share, by, c, host_calls, moved_to, name, node, opening, unshared,
+};
+use crate::filesystem::{Agreement, FallocateArgs, ROOT, WOULD_WAIT, WriteArgs};
 use crate::passthrough::{CachePolicy, Config, Passthrough};
 
 /// Runs `body` with mounts of its own.
@@ -246,6 +251,9 @@ fn files_that_are_made_as_they_are_read_below_a_share_are_told_apart() {
             let status = at(at(ROOT, c"below"), c"uptime");
             assert!(fs.may_stall(status) && direct(status));
             assert!(!fs.may_stall(file) && !fs.may_stall(ROOT));
+            // The way to what is mounted there leads over it.
+            mount("tmpfs", "size=1m", &place.path().join("below/fs"));
+            assert!(fs.may_stall(at(at(ROOT, c"below"), c"fs")));
         },
     );
 }
@@ -338,4 +346,70 @@ fn how_far_up_a_directory_is_looked_for_after_a_move_is_bounded() {
             assert!((DEEPEST..3 * DEEPEST).contains(&cost), "{cost}");
         },
     );
+}
+
+/// A file system whose server says nothing, until it is dropped.
+fn mount_dead(at: &Path) -> File {
+    let flags = rustix::fs::OFlags::RDWR;
+    let device = rustix::fs::open("/dev/fuse", flags, 0.into()).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&device);
+    let options = format!("fd={fd},rootmode=40000,user_id=0,group_id=0");
+    let mut mount = Command::new("mount");
+    let status = mount.args(["-i", "-t", "fuse", "none", "-o", &options]);
+    assert!(status.arg(at).status().unwrap().success());
+    device.into()
+}
+
+#[test]
+fn nobody_who_must_not_wait_waits_for_a_file_system_below() {
+    let test = "nobody_who_must_not_wait_waits_for_a_file_system_below";
+    in_a_namespace(test, || {
+        let share = Share::new();
+        for child in ["dead", "live", "plain"] {
+            std::fs::create_dir(share.path(child)).unwrap();
+        }
+        mount("tmpfs", "mode=755", &share.path("live"));
+        let device = mount_dead(&share.path("dead"));
+        let fs = &share.fs;
+        let request = || by(&GUEST_ROOT, ROOT).in_a_hurry();
+        let look = |child: &str| fs.lookup(&request(), &name(child)).map(|entry| entry.inode);
+        let work = || {
+            assert_eq!(look("dead"), Err(WOULD_WAIT));
+            // Not known yet, and known.
+            assert_eq!(look("live"), Err(WOULD_WAIT));
+            let live = share.walk("live").unwrap();
+            assert_eq!(look("live"), Ok(live));
+            assert!(look("plain").is_ok() && look("missing") == Err(Errno::NOENT));
+            let opened = fs.opendir(&request()).unwrap();
+            let mut page = Page::new(true, 4096);
+            fs.readdir(&request(), opened.handle, 0, &mut page).unwrap();
+            let told = |child: &str| page.entries.iter().find(|e| e.name == child).cloned();
+            assert!(told("dead").unwrap().entry.is_none());
+            assert!(told("live").unwrap().entry.is_some());
+            assert!(told("plain").unwrap().entry.is_some());
+            assert_eq!(fs.rmdir(&request(), c"dead"), Err(Errno::BUSY));
+            let to = moved_to(ROOT, c"other", 0);
+            assert_eq!(fs.rename(&request(), c"dead", to), Err(Errno::BUSY));
+            assert_eq!(
+                fs.mkdir(&request(), c"dead", &node(0o755)).map(drop),
+                Err(Errno::EXIST)
+            );
+        };
+        // Whoever does wait does so until the server is gone.
+        let (done, finished) = mpsc::channel();
+        let outcome = thread::scope(|scope| {
+            let worker = scope.spawn(move || {
+                work();
+                done.send(()).unwrap();
+            });
+            let outcome = finished.recv_timeout(Duration::from_secs(60));
+            drop(device);
+            (worker.join(), outcome).1
+        });
+        assert_eq!(outcome, Ok(()));
+        assert_eq!(share.walk("dead"), Err(Errno::NOTCONN));
+        let mut umount = Command::new("umount");
+        let paths = [share.path("dead"), share.path("live")];
+        assert!(umount.arg("-l").args(paths).status().unwrap().success());
+    });
 }
