@@ -100,9 +100,11 @@ impl Waiters {
 
     /// Interrupts every request, those that have not begun to wait included.
     pub fn interrupt_all(&self) {
-        let bells = self.lock();
+        let mut bells = self.lock();
         self.ended.fetch_add(1, Ordering::AcqRel);
-        for bell in bells.values() {
+        let all = std::mem::take(&mut *bells);
+        drop(bells);
+        for bell in all.values() {
             bell.interrupt();
         }
     }
