@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -69,6 +69,7 @@ impl CreateOperations for Passthrough {
         }
         let descriptor = self.descriptor(&inode)?;
         let permit = self.permit(Purpose::Work)?;
+        let spare = self.spare()?;
         // Through /proc, because linking an empty path needs a capability.
         // The link followed is the one in /proc; the node is linked itself.
         rustix::fs::linkat(
@@ -78,6 +79,7 @@ impl CreateOperations for Passthrough {
             name,
             AtFlags::SYMLINK_FOLLOW,
         )?;
+        drop(spare);
         let (inode, status) = self.child_permitted(&parent, &*directory, name, permit, true)?;
         Ok(self.entry(&inode, &status))
     }
@@ -175,9 +177,17 @@ impl Passthrough {
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
         // Nothing may be made that there is no descriptor for.
         let permit = self.permit(Purpose::Work)?;
+        let spare = self.spare()?;
         self.as_caller(request, umask, || act(&directory))?;
+        drop(spare);
         let (inode, status) = self.child_permitted(&parent, &*directory, name, permit, true)?;
         Ok(self.entry(&inode, &status))
+    }
+
+    /// A descriptor to give up for the one of what is about to be made: the
+    /// host may have none left where a permit says that one may be had.
+    fn spare(&self) -> Result<OwnedFd> {
+        self.with_descriptors(|| rustix::io::fcntl_dupfd_cloexec(self.root.proc(), 0))
     }
 
     /// Does `act` with the caller's user, group and umask.

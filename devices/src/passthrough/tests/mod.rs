@@ -11,6 +11,7 @@ mod exhaustion;
 mod files;
 mod finding;
 mod fixture;
+mod host_failures;
 mod leases;
 mod limits;
 mod listings;
