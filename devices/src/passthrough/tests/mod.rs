@@ -22,5 +22,6 @@ mod owners;
 mod readonly;
 mod scarcity;
 mod stress;
+mod unprivileged;
 mod writes;
 mod xattrs;

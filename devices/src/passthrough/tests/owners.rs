@@ -4,14 +4,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
-use rustix::thread::{capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::capabilities;
 
 use super::fixture::operations::*;
-use super::fixture::{
-    Data, GUEST_ROOT, Share, attribute, by, name, node, opening, unshared, writing,
-};
-use crate::filesystem::{Agreement, Caller, ROOT, SetAttributes};
-use crate::passthrough::{Config, Passthrough};
+use super::fixture::{GUEST_ROOT, Share, by, name, node, opening, unshared};
+use super::unprivileged::give_everything_up;
+use crate::filesystem::{Caller, ROOT, SetAttributes};
 
 const ALICE: Caller = Caller {
     uid: 1234,
@@ -19,8 +17,6 @@ const ALICE: Caller = Caller {
     pid: 7,
     supplementary_gid: None,
 };
-
-const NOBODY: u32 = 65_534;
 
 /// The credentials of the calling thread.
 fn itself() -> (Uid, Gid, Vec<Gid>, rustix::thread::CapabilitySets, u32) {
@@ -150,102 +146,6 @@ fn owners_are_changed_as_far_as_the_host_allows() {
     }
 }
 
-/// Makes the calling thread nobody's, if it is root's. Credentials are per
-/// thread to the kernel, so the other tests keep theirs.
-fn give_everything_up() {
-    if rustix::process::geteuid().is_root() {
-        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        set_thread_groups(&[]).unwrap();
-        set_thread_res_gid(gid, gid, gid).unwrap();
-        set_thread_res_uid(uid, uid, uid).unwrap();
-    }
-    assert!(capabilities(None).unwrap().effective.is_empty());
-}
-
-#[test]
-fn an_unprivileged_process_serves_every_guest_user() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let path = directory.path().to_path_buf();
-    let served = std::thread::spawn(move || {
-        give_everything_up();
-        let fs = Passthrough::new(&path, Config::default()).unwrap();
-        fs.init(Agreement::default());
-        assert!(!fs.keeps_owners());
-        let who = Caller { uid: 0, ..ALICE };
-        for (caller, child) in [(&who, "root"), (&ALICE, "alice")] {
-            let flags = libc::O_RDWR.cast_unsigned();
-            let child = name(child);
-            let directory = fs.mkdir(&by(caller, ROOT), &child, &node(0o755)).unwrap();
-            let (file, _) = fs
-                .create(
-                    &by(caller, directory.inode),
-                    &child,
-                    &node(0o644),
-                    opening(flags, false),
-                )
-                .unwrap();
-            fs.symlink(&by(caller, directory.inode), &name("l"), &child)
-                .unwrap();
-            fs.link(
-                &by(caller, ROOT),
-                &name(&format!("{}2", caller.uid)),
-                file.inode,
-            )
-            .unwrap();
-            fs.setxattr(
-                &by(caller, file.inode),
-                c"user.v",
-                &attribute(b"1", 0, false),
-            )
-            .unwrap();
-            assert_eq!(
-                fs.getxattr(&by(caller, file.inode), c"user.v", 9).unwrap(),
-                b"1"
-            );
-            assert_eq!(fs.access(&by(caller, file.inode), 6), Ok(()));
-        }
-    });
-
-    served.join().unwrap();
-
-    let own = rustix::process::geteuid();
-    let expected = if own.is_root() { NOBODY } else { own.as_raw() };
-    for child in ["root/root", "alice/alice", "alice/l", "02", "12342"] {
-        let host = directory.path().join(child).symlink_metadata().unwrap();
-        assert_eq!(host.uid(), expected, "of {child}");
-    }
-}
-
-#[test]
-fn an_unprivileged_process_survives_more_files_than_descriptors() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let path = directory.path().to_path_buf();
-    for n in 0..500 {
-        std::fs::write(path.join(n.to_string()), n.to_string()).unwrap();
-    }
-    let served = std::thread::spawn(move || {
-        give_everything_up();
-        let config = Config {
-            fd_budget: Some(32),
-            ..Config::default()
-        };
-        let fs = Passthrough::new(&path, config).unwrap();
-        fs.init(Agreement::default());
-        let inodes: Vec<_> = (0..500)
-            .map(|n: u32| fs.lookup(&by(&ALICE, ROOT), &name(&n.to_string())).unwrap())
-            .collect();
-        assert!(fs.descriptor_count() < 40);
-        for (n, entry) in inodes.iter().enumerate() {
-            let told = fs.getattr(&by(&ALICE, entry.inode), None).unwrap().0;
-            assert_eq!(told.size, n.to_string().len() as u64);
-        }
-    });
-
-    served.join().unwrap();
-}
-
 #[test]
 fn users_that_our_namespace_lacks_are_squashed() {
     // Only root is mapped, and setgroups(2) is forbidden: what rootless
@@ -304,41 +204,4 @@ fn a_thread_that_lost_the_privilege_finds_inodes_by_name() {
     });
 
     assert_eq!(served, ([Ok(()), Err(Errno::STALE)], Ok(true), Ok(())));
-}
-
-#[test]
-fn an_unprivileged_process_appends_to_what_it_may_not_open_again() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let path = directory.path().to_path_buf();
-    let served = std::thread::spawn(move || {
-        give_everything_up();
-        let fs = Passthrough::new(&path, Config::default()).unwrap();
-        fs.init(Agreement::default());
-        for (child, opened, changed) in [("on", 0, libc::O_APPEND), ("off", libc::O_APPEND, 0)] {
-            let flags = (libc::O_RDWR | opened).cast_unsigned();
-            let (file, open) = fs
-                .create(
-                    &by(&ALICE, ROOT),
-                    &name(child),
-                    &node(0o444),
-                    opening(flags, false),
-                )
-                .unwrap();
-            let write = |text: &'static [u8], flags| {
-                let args = writing(open.handle, 0, text, flags);
-                fs.write(&by(&ALICE, file.inode), &args, &mut Data(text))
-            };
-            assert_eq!(write(b"0123", opened), Ok(4));
-            assert_eq!(write(b"ab", changed), Ok(2));
-            assert_eq!(write(b"cd", opened), Ok(2));
-            let expected = match changed {
-                0 => &b"ab23cd"[..],
-                _ => b"cd23ab",
-            };
-            assert_eq!(std::fs::read(path.join(child)).unwrap(), expected);
-        }
-    });
-
-    served.join().unwrap();
 }
