@@ -185,7 +185,7 @@ fn chain(share: &Share, levels: usize) -> Vec<NodeId> {
 
 #[test]
 fn what_a_check_costs_is_bounded_at_any_depth() {
-    let share = Share::with(Config {
+    let share = Share::large(Config {
         cache: CachePolicy::Never,
         ..Config::default()
     });

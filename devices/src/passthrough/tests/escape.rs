@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, attribute, by, c, moved_to, name, names, node, opening};
 use crate::filesystem::ROOT;
+use crate::passthrough::{CachePolicy, Config};
 
 /// A share with a secret beside it.
 fn beside_a_secret() -> Share {
@@ -223,7 +224,10 @@ fn a_directory_moved_out_is_stale_with_all_below_it() {
 
 #[test]
 fn directories_are_found_inside_at_any_depth() {
-    let share = Share::new();
+    let share = Share::large(Config {
+        cache: CachePolicy::Never,
+        ..Config::default()
+    });
     let mut at = ROOT;
     // More levels than one path can go up.
     for _ in 0..1500 {

@@ -56,7 +56,7 @@ fn nothing_vanishes_when_the_host_is_out_of_descriptors() {
 fn links_made_and_removed_do_not_use_descriptors_up() {
     alone("links_made_and_removed_do_not_use_descriptors_up", || {
         limit_descriptors(190);
-        let share = Share::with(Config {
+        let share = Share::large(Config {
             file_handles: false,
             ..Config::default()
         });

@@ -3,8 +3,9 @@
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, host_calls, moved_to, name};
+use super::fixture::{GUEST_ROOT, Share, by, few_descriptors, host_calls, moved_to, name};
 use crate::filesystem::{NodeId, ROOT, SetAttributes};
+use crate::passthrough::{CachePolicy, Config};
 
 const BUDGET: usize = 32;
 
@@ -20,7 +21,7 @@ fn unlink(share: &Share, parent: NodeId, old: &str) {
 
 #[test]
 fn links_made_and_removed_hold_nothing_back() {
-    let share = Share::cramped(false);
+    let share = Share::large(few_descriptors(false));
     let from = share.mkdir(ROOT, "from").unwrap().inode;
     let to = share.mkdir(ROOT, "to").unwrap().inode;
     let mut costs = Vec::new();
@@ -132,7 +133,10 @@ fn an_unlinked_file_that_is_not_open_is_not_let_go() {
 
 #[test]
 fn a_deep_way_is_one_call_however_deep() {
-    let share = Share::cramped(false);
+    let share = Share::large(Config {
+        cache: CachePolicy::Never,
+        ..few_descriptors(false)
+    });
     let mut at = ROOT;
     let mut costs = Vec::new();
     for level in 1..=2000 {

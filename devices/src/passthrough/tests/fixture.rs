@@ -171,6 +171,22 @@ pub(super) struct Share {
     directory: TempDir,
 }
 
+/// A directory in memory where the host has any for everybody, else one like
+/// all others.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+/// The options of a share that holds as few descriptors as possible, and finds
+/// its inodes again by file handles or by names alone.
+pub(super) fn few_descriptors(file_handles: bool) -> Config {
+    Config {
+        fd_budget: Some(32),
+        file_handles,
+        ..Config::default()
+    }
+}
+
 pub(super) fn name(text: &str) -> CString {
     CString::new(text).unwrap()
 }
@@ -190,19 +206,27 @@ impl Share {
     }
 
     pub(super) fn with(config: Config) -> Self {
-        Self::of(config, |path| Passthrough::new(path, config))
+        let new = |path: &Path| Passthrough::new(path, config);
+        Self::of(tempfile::tempdir().unwrap(), config, new)
+    }
+
+    /// One for more files or levels than a slow disk makes in no time.
+    pub(super) fn large(config: Config) -> Self {
+        let new = |path: &Path| Passthrough::new(path, config);
+        Self::of(in_memory(), config, new)
     }
 
     /// One of several shares.
     pub(super) fn in_pool(config: Config, pool: &Arc<DescriptorPool>) -> Self {
-        Self::of(config, |path| Passthrough::in_pool(path, config, pool))
+        let new = |path: &Path| Passthrough::in_pool(path, config, pool);
+        Self::of(in_memory(), config, new)
     }
 
     fn of(
+        directory: TempDir,
         config: Config,
         new: impl FnOnce(&Path) -> std::result::Result<Passthrough, Error>,
     ) -> Self {
-        let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("share")).unwrap();
         let fs = new(&directory.path().join("share")).unwrap();
         fs.init(Agreement {
@@ -213,13 +237,9 @@ impl Share {
         Self { fs, directory }
     }
 
-    /// A share that finds inodes by name only and holds as few as possible.
+    /// A share that holds as few descriptors as possible.
     pub(super) fn cramped(file_handles: bool) -> Self {
-        Self::with(Config {
-            fd_budget: Some(32),
-            file_handles,
-            ..Config::default()
-        })
+        Self::with(few_descriptors(file_handles))
     }
 
     /// Lets every inode go that can be.

@@ -3,11 +3,11 @@
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, moved_to, name, names};
+use super::fixture::{GUEST_ROOT, Share, by, few_descriptors, moved_to, name, names};
 use crate::filesystem::{NodeId, ROOT};
 
 const BUDGET: usize = 32;
-const FILES: usize = 1500;
+const FILES: usize = 500;
 
 /// A share with few descriptors and a tree of `FILES` files in ten
 /// directories, each holding its own path.
@@ -166,7 +166,7 @@ fn a_number_used_again_by_the_host_is_another_inode() {
 
 #[test]
 fn deep_paths_come_back() {
-    let share = Share::cramped(false);
+    let share = Share::large(few_descriptors(false));
     let mut at = ROOT;
     let mut chain = Vec::new();
     for _ in 0..500 {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, moved_to, name, opening};
+use super::fixture::{GUEST_ROOT, Share, by, few_descriptors, moved_to, name, opening};
 use crate::filesystem::{Entry, NodeId, ROOT, Result};
 
 const THREADS: u64 = 6;
@@ -204,7 +204,7 @@ fn a_close_never_races_a_read() {
 #[test]
 fn an_inode_that_is_unlinked_while_descriptors_are_let_go_stays() {
     for handles in [true, false] {
-        let share = Share::cramped(handles);
+        let share = Share::large(few_descriptors(handles));
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
