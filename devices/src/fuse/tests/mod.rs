@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod data;
+mod flags;
 mod guest;
 mod interrupts;
 mod layout;

@@ -2,8 +2,10 @@
 //! server calls it.
 
 mod attributes;
+mod callers;
 mod coherence;
 mod confinement;
+mod costs;
 mod dirty;
 mod durability;
 mod escape;
@@ -18,6 +20,7 @@ mod listings;
 mod model;
 mod mounts;
 mod names;
+mod opening;
 mod owners;
 mod readonly;
 mod scarcity;

@@ -86,6 +86,53 @@ fn a_file_system_below_the_share_is_served_and_told_apart() {
 }
 
 #[test]
+fn only_the_root_of_another_file_system_is_a_submount() {
+    let test = "only_the_root_of_another_file_system_is_a_submount";
+    in_a_namespace(test, || {
+        for agreed in [false, true] {
+            let share = Share::new();
+            share.fs.init(Agreement {
+                submounts: agreed,
+                ..Agreement::default()
+            });
+            for directory in ["ordinary", "ordinary/below", "mounted"] {
+                std::fs::create_dir(share.path(directory)).unwrap();
+            }
+            mount("tmpfs", "size=1m", &share.path("mounted"));
+            std::fs::create_dir(share.path("mounted/below")).unwrap();
+            std::fs::write(share.path("file"), b"").unwrap();
+            std::fs::write(share.path("over"), b"").unwrap();
+            let bound = Command::new("mount")
+                .args(["--bind", "/dev/null"])
+                .arg(share.path("over"))
+                .status();
+            assert!(bound.unwrap().success());
+
+            for (path, expected) in [
+                ("ordinary", false),
+                ("ordinary/below", false),
+                ("mounted", agreed),
+                ("mounted/below", false),
+                ("file", false),
+                // Mounted, but no directory.
+                ("over", false),
+            ] {
+                let node = share.walk(path).unwrap();
+                let told = share.attributes(node).unwrap().submount;
+                assert_eq!(told, expected, "{path}");
+            }
+            let made = share.mkdir(ROOT, "made").unwrap();
+            assert!(!made.attributes.submount);
+            assert!(!share.attributes(ROOT).unwrap().submount);
+            for listed in share.list(ROOT, true, 1 << 16).unwrap() {
+                let told = listed.entry.is_some_and(|entry| entry.attributes.submount);
+                assert_eq!(told, agreed && listed.name == "mounted");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_file_copied_up_in_an_overlay_stays_the_same_inode() {
     in_a_namespace(
         "a_file_copied_up_in_an_overlay_stays_the_same_inode",

@@ -19,6 +19,7 @@ use crate::virtio::mmio::MmioTransport;
 mod detached;
 mod interrupts;
 mod reset;
+mod threads;
 
 /// Answers with the request's bytes in capitals. A request that begins with
 /// `w` waits for the gate; whether it says so beforehand is its second byte.

@@ -1,0 +1,109 @@
+//! Which way was taken: behind each fast one is a slow one with the same
+//! answer, so the calls of the host are counted.
+
+use super::fixture::operations::*;
+use super::fixture::{GUEST_ROOT, Share, by, host_calls};
+use crate::filesystem::{NodeId, ROOT};
+use crate::passthrough::{CachePolicy, Config};
+
+/// A share on which nothing is asked for coherence's sake.
+fn plain(file_handles: bool) -> Share {
+    Share::with(Config {
+        cache: CachePolicy::Never,
+        file_handles,
+        ..Config::default()
+    })
+}
+
+/// `count` files below the directory `d`, and their directory.
+fn files(share: &Share, count: usize) -> (NodeId, Vec<NodeId>) {
+    std::fs::create_dir(share.path("d")).unwrap();
+    for n in 0..count {
+        std::fs::write(share.path(&format!("d/{n}")), b"").unwrap();
+    }
+    let directory = share.walk("d").unwrap();
+    let node = |n: usize| share.lookup(directory, &n.to_string()).unwrap().inode;
+    (directory, (0..count).map(node).collect())
+}
+
+fn cost<T>(act: impl FnOnce() -> T) -> usize {
+    host_calls(act).0
+}
+
+#[test]
+fn what_is_known_is_looked_up_by_one_call_and_one_for_where_it_is() {
+    let share = plain(true);
+    std::fs::write(share.path("f"), b"").unwrap();
+    let (directory, _) = files(&share, 1);
+    let at = |parent, child| cost(|| share.lookup(parent, child).unwrap());
+
+    // Seen, opened and examined; then only seen.
+    assert_eq!([at(ROOT, "f"), at(ROOT, "f"), at(ROOT, "f")], [3, 1, 1]);
+    assert_eq!(at(directory, "0"), 2);
+    assert_eq!(cost(|| share.lookup(ROOT, "none").unwrap_err()), 1);
+    assert_eq!(cost(|| share.lookup(directory, "none").unwrap_err()), 2);
+}
+
+#[test]
+fn a_descriptor_is_kept_for_the_next_operation() {
+    for file_handles in [false, true] {
+        let share = plain(file_handles);
+        let (directory, nodes) = files(&share, 300);
+        for node in &nodes {
+            assert_eq!(cost(|| share.attributes(*node).unwrap()), 1);
+        }
+        assert_eq!(cost(|| share.attributes(directory).unwrap()), 2);
+        assert_eq!(cost(|| share.attributes(ROOT).unwrap()), 1);
+        // Let go, it is found and examined once, and kept again. By its name it
+        // is below a directory that has to be found first.
+        share.let_all_go();
+        let first = cost(|| share.attributes(nodes[0]).unwrap());
+        assert_eq!(
+            first,
+            4 - usize::from(file_handles),
+            "with handles: {file_handles}"
+        );
+        assert_eq!(cost(|| share.attributes(nodes[0]).unwrap()), 1);
+    }
+}
+
+#[test]
+fn reading_and_writing_ask_for_no_node() {
+    let share = plain(true);
+    let (entry, opened) = share.create(ROOT, "f").unwrap();
+    let (node, handle) = (entry.inode, opened.handle);
+    assert_eq!(cost(|| share.write(node, handle, 0, b"text").unwrap()), 0);
+    assert_eq!(cost(|| share.read(node, handle, 0, 9).unwrap()), 0);
+    let file = by(&GUEST_ROOT, node);
+    assert_eq!(cost(|| share.fs.flush(&file, handle).unwrap()), 0);
+    assert_eq!(cost(|| share.fs.fsync(&file, handle, true).unwrap()), 0);
+}
+
+#[test]
+fn a_listing_with_attributes_opens_each_file_once_for_all() {
+    let share = plain(true);
+    let (directory, nodes) = files(&share, 100);
+    let list = |plus| cost(|| share.list(directory, plus, 1 << 20).unwrap());
+    let names = list(false);
+    assert!(names < 10, "{names}");
+    // Each is opened and examined, known or not.
+    assert_eq!(list(true), names + 2 * nodes.len());
+}
+
+#[test]
+fn nodes_and_handles_are_spread_over_all_shards() {
+    let share = plain(true);
+    let (_, nodes) = files(&share, 300);
+    let mut shards = [0; 16];
+    for node in &nodes {
+        // The lowest bits of a number are its shard's.
+        shards[usize::try_from(node % 16).unwrap()] += 1;
+    }
+    assert!(shards.iter().all(|count| *count > 0), "{shards:?}");
+    let open: Vec<_> = (nodes.iter())
+        .map(|node| share.open(*node, libc::O_RDONLY).unwrap())
+        .collect();
+    for (node, opened) in nodes.iter().zip(&open) {
+        assert_eq!(share.read(*node, opened.handle, 0, 1), Ok(vec![]));
+    }
+}
