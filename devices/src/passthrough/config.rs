@@ -110,9 +110,27 @@ pub struct Config {
     /// How many descriptors may be held for inodes that the guest knows but
     /// has not opened; `None` takes a share of `RLIMIT_NOFILE`.
     pub fd_budget: Option<usize>,
+    /// How many inodes the guest may hold that are not the root, names of them
+    /// beyond the first included; `ENOMEM` for whoever wants more. See
+    /// [`inodes_for`](Self::inodes_for).
+    pub max_inodes: usize,
     /// Inodes without a descriptor may be found again by file handle where
     /// the process and the file system allow it; otherwise only by name.
     pub file_handles: bool,
+}
+
+/// As many as a checkout of a large project has files.
+const FEWEST_INODES: usize = 65_536;
+
+impl Config {
+    /// How many inodes suit a guest with `memory` bytes: more than it could hold,
+    /// because Linux takes over a thousand bytes for one itself, and at least
+    /// 65 536.
+    #[must_use]
+    pub fn inodes_for(memory: u64) -> usize {
+        let fit = usize::try_from(memory / 512).unwrap_or(usize::MAX);
+        fit.max(FEWEST_INODES)
+    }
 }
 
 impl Default for Config {
@@ -125,6 +143,8 @@ impl Default for Config {
             posix_acl: false,
             announce_submounts: false,
             fd_budget: None,
+            // Of a guest with 512 MiB.
+            max_inodes: 1 << 20,
             file_handles: true,
         }
     }

@@ -9,10 +9,11 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::budget::{Descriptor, Permit, Purpose};
+use super::budget::{Descriptor, Purpose};
 use super::confinement::Otherwise;
 use super::credentials::{Power, Umask, set_thread_apart};
 use super::inode::Inode;
+use super::lookup::Leave;
 use super::root::{FdName, one_component};
 use super::stat::{Kind, Stat};
 use crate::filesystem::{
@@ -68,7 +69,12 @@ impl CreateOperations for Passthrough {
             self.confine_file(&inode, Otherwise::Stale)?;
         }
         let descriptor = self.descriptor(&inode)?;
-        let permit = self.permit(Purpose::Work)?;
+        let leave = Leave {
+            permit: self.permit(Purpose::Work)?,
+            // It is remembered already.
+            room: None,
+            may_wait: true,
+        };
         let spare = self.spare()?;
         // Through /proc, because linking an empty path needs a capability.
         // The link followed is the one in /proc; the node is linked itself.
@@ -80,7 +86,7 @@ impl CreateOperations for Passthrough {
             AtFlags::SYMLINK_FOLLOW,
         )?;
         drop(spare);
-        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit, true)?;
+        let (inode, status) = self.child_permitted(&parent, &*directory, name, leave)?;
         Ok(self.entry(&inode, &status))
     }
 
@@ -101,8 +107,7 @@ impl CreateOperations for Passthrough {
         let exclusive = OFlags::from_bits_retain(open.flags).contains(OFlags::EXCL);
         for _ in 0..RACES {
             let host_flags = self.host_flags(open.flags, &parent.mount)?;
-            // Nothing may be made that there is no descriptor for.
-            let (open_permit, permit) = (self.permit(Purpose::Open)?, self.permit(Purpose::Work)?);
+            let (open_permit, mut leave) = (self.permit(Purpose::Open)?, self.leave_to_make()?);
             let made = self.as_caller(request, new.umask, || {
                 let flags =
                     host_flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -111,12 +116,13 @@ impl CreateOperations for Passthrough {
             match made {
                 Ok(fd) => {
                     let file = Descriptor::new(File::from(fd), open_permit);
-                    return self.created(&parent, name, file, permit, host_flags);
+                    return self.created(&parent, name, file, leave, host_flags);
                 }
                 Err(Errno::EXIST) if !exclusive => {}
                 Err(error) => return Err(error),
             }
-            match self.child_permitted(&parent, &*directory, name, permit, request.may_wait()) {
+            leave.may_wait = request.may_wait();
+            match self.child_permitted(&parent, &*directory, name, leave) {
                 Ok((inode, status)) => {
                     let opened = self.open_inode(&inode, open, request.may_wait(), open_permit);
                     return match opened {
@@ -148,11 +154,11 @@ impl Passthrough {
         parent: &Arc<Inode>,
         name: &CStr,
         file: Descriptor<File>,
-        permit: Permit,
+        leave: Leave<'_>,
         host_flags: OFlags,
     ) -> Result<(Entry, Opened)> {
         let path = self.with_descriptors(|| self.root.reopen(&file, OFlags::PATH))?;
-        let (inode, status) = self.adopt(parent, name, Descriptor::new(path, permit), true)?;
+        let (inode, status) = self.adopt(parent, name, path, leave)?;
         let opened = self.opened(Arc::clone(&inode), file, host_flags);
         Ok((self.entry(&inode, &status), opened))
     }
@@ -175,12 +181,11 @@ impl Passthrough {
         self.writable()?;
         one_component(name)?;
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
-        // Nothing may be made that there is no descriptor for.
-        let permit = self.permit(Purpose::Work)?;
+        let leave = self.leave_to_make()?;
         let spare = self.spare()?;
         self.as_caller(request, umask, || act(&directory))?;
         drop(spare);
-        let (inode, status) = self.child_permitted(&parent, &*directory, name, permit, true)?;
+        let (inode, status) = self.child_permitted(&parent, &*directory, name, leave)?;
         Ok(self.entry(&inode, &status))
     }
 

@@ -14,7 +14,7 @@ use super::mount::Mount;
 use super::names::Names;
 use super::stat::{Identity, Kind};
 use super::sys::FileHandle;
-use crate::filesystem::NodeId;
+use crate::filesystem::{NodeId, ROOT};
 
 /// Where an inode is at the moment.
 #[derive(Debug)]
@@ -54,7 +54,8 @@ pub(super) struct Inode {
 }
 
 impl Inode {
-    /// A node with one reference, open as `descriptor`.
+    /// A node with one reference, open as `descriptor`, in a place of its mount's
+    /// capacity, unless it is the root.
     pub(super) fn new(
         number: NodeId,
         identity: Identity,
@@ -122,11 +123,23 @@ impl Inode {
     /// The guest is told at `now` that an entry leads here.
     pub(super) fn told_name(&self, parent: NodeId, name: &CStr, now: Moment) {
         let only = self.kind == Kind::Directory;
-        self.place().names.told(parent, name, now, only);
+        let capacity = &self.mount.capacity;
+        self.place().names.told(parent, name, now, only, capacity);
     }
 
     /// The guest knows that an entry no longer leads here.
     pub(super) fn forget_name(&self, parent: NodeId, name: &CStr) {
-        self.place().names.forget(parent, name);
+        let gone = self.place().names.forget(parent, name);
+        self.mount.capacity.give_back(gone);
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let own = usize::from(self.number != ROOT);
+        self.mount
+            .capacity
+            .give_back(own + place.names.beyond_first());
     }
 }

@@ -145,22 +145,22 @@ impl Inodes {
     pub(super) fn reference_or_insert(
         &self,
         identity: &Identity,
-        make: impl FnOnce(NodeId) -> Inode,
-    ) -> (Arc<Inode>, bool) {
+        make: impl FnOnce(NodeId) -> Result<Inode>,
+    ) -> Result<(Arc<Inode>, bool)> {
         if let Some(inode) = self.reference(identity) {
-            return (inode, false);
+            return Ok((inode, false));
         }
         let bucket = self.bucket(identity);
         let mut shard = Self::write(self.shard_of_number(bucket));
         if let Some(ByIdentity(inode)) = shard.by_identity.get(identity) {
             inode.references.fetch_add(1, Ordering::Relaxed);
-            return (Arc::clone(inode), false);
+            return Ok((Arc::clone(inode), false));
         }
         let number = (self.next.fetch_add(1, Ordering::Relaxed) << SHARD_BITS) | bucket;
-        let inode = Arc::new(make(number));
+        let inode = Arc::new(make(number)?);
         shard.by_number.insert(ByNumber(Arc::clone(&inode)));
         shard.by_identity.insert(ByIdentity(Arc::clone(&inode)));
-        (inode, true)
+        Ok((inode, true))
     }
 
     /// Drops `count` references; more than there are drop all of them. The

@@ -2,7 +2,7 @@
 //! every operation which leads to a node.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,22 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::budget::{Descriptor, Permit, Purpose};
+use super::capacity::Room;
 use super::inode::Inode;
 use super::stat::{Kind, Source, Stat};
 use crate::filesystem::{
     Attributes, Caller, Entry, LookupOperations, NodeId, ROOT, Request, Result, WOULD_WAIT,
 };
+
+/// What may be done to get at a node.
+pub(super) struct Leave<'c> {
+    /// To hold a descriptor.
+    pub(super) permit: Permit,
+    /// To remember the node, where that must not fail any more.
+    pub(super) room: Option<Room<'c>>,
+    /// To wait for somebody else.
+    pub(super) may_wait: bool,
+}
 
 impl LookupOperations for Passthrough {
     fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
@@ -122,21 +133,34 @@ impl Passthrough {
         name: &CStr,
         may_wait: bool,
     ) -> Result<(Arc<Inode>, Stat)> {
-        let permit = self.permit(Purpose::Work)?;
-        self.child_permitted(parent, directory, name, permit, may_wait)
+        let leave = Leave {
+            permit: self.permit(Purpose::Work)?,
+            room: None,
+            may_wait,
+        };
+        self.child_permitted(parent, directory, name, leave)
     }
 
-    /// As [`child`](Self::child), with leave to open a descriptor for work.
+    /// Leave for what is to be made: nothing may be, unless it can be answered
+    /// with.
+    pub(super) fn leave_to_make(&self) -> Result<Leave<'_>> {
+        Ok(Leave {
+            permit: self.permit(Purpose::Work)?,
+            room: Some(self.capacity.room()?),
+            may_wait: true,
+        })
+    }
+
+    /// As [`child`](Self::child), with leave that was got before.
     pub(super) fn child_permitted(
         &self,
         parent: &Arc<Inode>,
         directory: impl AsFd,
         name: &CStr,
-        permit: Permit,
-        may_wait: bool,
+        leave: Leave<'_>,
     ) -> Result<(Arc<Inode>, Stat)> {
         let fd = self.with_descriptors(|| self.root.open_child(&directory, name))?;
-        self.adopt(parent, name, Descriptor::new(fd, permit), may_wait)
+        self.adopt(parent, name, fd, leave)
     }
 
     /// Takes a reference for the guest to the node open as `fd`, an `O_PATH`
@@ -145,19 +169,27 @@ impl Passthrough {
         &self,
         parent: &Arc<Inode>,
         name: &CStr,
-        fd: Descriptor,
-        may_wait: bool,
+        fd: OwnedFd,
+        leave: Leave<'_>,
     ) -> Result<(Arc<Inode>, Stat)> {
+        let Leave {
+            permit,
+            room,
+            may_wait,
+        } = leave;
+        let fd = Descriptor::new(fd, permit);
         let status = self.status_below(parent, may_wait, |source| Stat::of_from(source, &fd))?;
         let mount = self.mount_of(&fd, &status, &parent.mount);
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);
         let (inode, made) = self.inodes.reference_or_insert(&identity, |number| {
+            room.map_or_else(|| self.capacity.room(), Ok)?.keep();
             let mount_point = (identity.device, identity.mount)
                 != (parent.identity.device, parent.identity.mount);
             let fd = Arc::clone(&fd);
-            Inode::new(number, identity, status.kind, mount, mount_point, fd)
-        });
+            let kind = status.kind;
+            Ok(Inode::new(number, identity, kind, mount, mount_point, fd))
+        })?;
         self.told_name(&inode, parent, name);
         if inode.kind == Kind::Directory {
             let above = parent.depth();

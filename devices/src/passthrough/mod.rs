@@ -11,6 +11,7 @@
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
 //! | `names`, `clock` | the names by which the guest knows a node, and when it was told |
 //! | `budget` | how many descriptors a share may hold of those of the process |
+//! | `capacity` | how many nodes and names a guest can make it remember |
 //! | `descriptors`, `second_chance` | which inodes have one |
 //! | `finding` | how the others are found again |
 //! | `coherence`, `refusals` | whether what the guest has in its cache is true |
@@ -62,6 +63,7 @@
 
 mod attributes;
 mod budget;
+mod capacity;
 mod clock;
 mod coherence;
 mod config;
@@ -109,6 +111,7 @@ pub use config::{CachePolicy, Config};
 pub use error::Error;
 
 use budget::{Descriptor, Part, Purpose};
+use capacity::Capacity;
 use clock::Clock;
 use credentials::Privileges;
 use grants::Grants;
@@ -130,6 +133,7 @@ pub struct Passthrough {
     mounts: Mounts,
     inodes: Inodes,
     part: Arc<Part>,
+    capacity: Arc<Capacity>,
     second_chance: SecondChance,
     handles: Handles,
     refusals: Refusals,
@@ -181,7 +185,8 @@ impl Passthrough {
             true => Some([permit(Purpose::Mount)?, permit(Purpose::Work)?]),
             false => None,
         };
-        let mounts = Mounts::new(&root, &status, leave);
+        let capacity = Capacity::new(config.max_inodes);
+        let mounts = Mounts::new(&root, &status, leave, &capacity);
         let mount = mounts.of_root();
         let own = root.fd().try_clone_to_owned();
         let own = own.map_err(|source| Error::Examine {
@@ -203,6 +208,7 @@ impl Passthrough {
             mounts,
             inodes: Inodes::new(Arc::new(node)),
             part,
+            capacity,
             second_chance: SecondChance::default(),
             handles: Handles::default(),
             refusals: Refusals::default(),

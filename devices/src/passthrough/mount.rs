@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use super::Passthrough;
 use super::budget::{Descriptor, Permit, Purpose};
+use super::capacity::Capacity;
 use super::host_fs::HostFs;
 use super::root::Root;
 use super::stat::{Identity, Kind, Stat};
@@ -25,6 +26,8 @@ pub(super) struct Mount {
     handles: Option<Descriptor>,
     /// The file system mounted there.
     pub(super) host_fs: HostFs,
+    /// Where the inodes on it take their places.
+    pub(super) capacity: Arc<Capacity>,
 }
 
 impl Mount {
@@ -42,7 +45,12 @@ impl Mount {
     /// handles work shows with a directory only, as opening anything else
     /// could have effects, and with leave to hold one for good and another
     /// for the trial.
-    fn probe(root: &Root, fd: impl AsFd, leave: Option<[Permit; 2]>) -> Self {
+    fn probe(
+        root: &Root,
+        fd: impl AsFd,
+        leave: Option<[Permit; 2]>,
+        capacity: &Arc<Capacity>,
+    ) -> Self {
         let handles = leave.and_then(|[permit, _trial]| {
             let mount = Descriptor::new(root.open_directory(&fd).ok()?, permit);
             let handle = sys::name_to_handle(&fd).ok()?;
@@ -53,6 +61,7 @@ impl Mount {
         Self {
             handles,
             host_fs: HostFs::of(&fd),
+            capacity: Arc::clone(capacity),
         }
     }
 }
@@ -74,8 +83,13 @@ pub(super) struct Mounts {
 
 impl Mounts {
     /// Starts with the mount of the share's root.
-    pub(super) fn new(root: &Root, status: &Stat, leave: Option<[Permit; 2]>) -> Self {
-        let mount = Mount::probe(root, root.fd(), leave);
+    pub(super) fn new(
+        root: &Root,
+        status: &Stat,
+        leave: Option<[Permit; 2]>,
+        capacity: &Arc<Capacity>,
+    ) -> Self {
+        let mount = Mount::probe(root, root.fd(), leave, capacity);
         Self {
             root_id: status.mount,
             some_may_stall: AtomicBool::new(mount.host_fs.may_stall),
@@ -159,7 +173,7 @@ impl Passthrough {
         let permit = |purpose| self.permit(purpose).ok();
         let leave = (self.config.file_handles && status.kind == Kind::Directory)
             .then(|| Some([permit(Purpose::Mount)?, permit(Purpose::Work)?]));
-        let mut mount = Mount::probe(&self.root, fd, leave.flatten());
+        let mut mount = Mount::probe(&self.root, fd, leave.flatten(), &self.capacity);
         mount.host_fs.may_stall |= above.host_fs.may_stall;
         self.mounts.meet(status.mount, mount)
     }

@@ -7,6 +7,7 @@
 
 use std::ffi::CStr;
 
+use super::capacity::Capacity;
 use super::clock::Moment;
 use crate::filesystem::NodeId;
 
@@ -48,7 +49,14 @@ pub(super) struct Names {
 impl Names {
     /// The guest is told at `now` that `name` in `parent` leads here; for a
     /// directory it is the `only` name then.
-    pub(super) fn told(&mut self, parent: NodeId, name: &CStr, now: Moment, only: bool) {
+    pub(super) fn told(
+        &mut self,
+        parent: NodeId,
+        name: &CStr,
+        now: Moment,
+        only: bool,
+        capacity: &Capacity,
+    ) {
         if let Some(known) = self.iter_mut().find(|known| known.is(parent, name)) {
             known.told = now;
             return;
@@ -63,7 +71,10 @@ impl Names {
             return;
         }
         let more = self.more.get_or_insert_default();
-        if more.names.len() + 1 < MOST {
+        if more.names.len() + 1 < MOST
+            && let Ok(room) = capacity.room()
+        {
+            room.keep();
             more.names.push(name);
             return;
         }
@@ -74,8 +85,10 @@ impl Names {
         }
     }
 
-    /// The guest knows that the name is gone.
-    pub(super) fn forget(&mut self, parent: NodeId, name: &CStr) {
+    /// The guest knows that the name is gone. Says how many places are free now.
+    #[must_use]
+    pub(super) fn forget(&mut self, parent: NodeId, name: &CStr) -> usize {
+        let before = self.beyond_first();
         let gone = |known: &Name| known.is(parent, name);
         let more = self.more.as_mut();
         if self.first.as_ref().is_some_and(gone) {
@@ -90,6 +103,12 @@ impl Names {
         {
             self.more = None;
         }
+        before - self.beyond_first()
+    }
+
+    /// How many names take a place of the capacity.
+    pub(super) fn beyond_first(&self) -> usize {
+        self.more.as_ref().map_or(0, |more| more.names.len())
     }
 
     /// The names, in no order.
@@ -134,20 +153,20 @@ mod tests {
 
     #[test]
     fn a_name_told_again_is_one_name_told_later() {
-        let mut names = Names::default();
-        names.told(1, c"a", at(5), false);
-        names.told(1, c"b", at(6), false);
-        names.told(1, c"a", at(7), false);
-        names.told(2, c"a", at(8), false);
+        let (mut names, capacity) = (Names::default(), Capacity::new(100));
+        names.told(1, c"a", at(5), false, &capacity);
+        names.told(1, c"b", at(6), false, &capacity);
+        names.told(1, c"a", at(7), false, &capacity);
+        names.told(2, c"a", at(8), false, &capacity);
 
         assert_eq!(listed(&names), [(1, "a", 7), (1, "b", 6), (2, "a", 8)]);
     }
 
     #[test]
     fn a_directory_has_the_name_it_was_told_of_last() {
-        let mut names = Names::default();
-        names.told(1, c"a", at(5), true);
-        names.told(2, c"b", at(6), true);
+        let (mut names, capacity) = (Names::default(), Capacity::new(100));
+        names.told(1, c"a", at(5), true, &capacity);
+        names.told(2, c"b", at(6), true, &capacity);
 
         assert_eq!(listed(&names), [(2, "b", 6)]);
     }
@@ -155,18 +174,18 @@ mod tests {
     #[test]
     fn any_name_can_be_forgotten_and_the_others_stay() {
         for gone in [c"a", c"b", c"c"] {
-            let mut names = Names::default();
+            let (mut names, capacity) = (Names::default(), Capacity::new(100));
             for name in [c"a", c"b", c"c"] {
-                names.told(1, name, at(1), false);
+                names.told(1, name, at(1), false, &capacity);
             }
-            names.forget(2, gone);
+            let _ = names.forget(2, gone);
             assert_eq!(listed(&names).len(), 3);
-            names.forget(1, gone);
+            let _ = names.forget(1, gone);
 
             let left: Vec<_> = names.iter().map(|n| &*n.name).collect();
             assert!(left.len() == 2 && !left.contains(&gone), "{left:?}");
             for name in [c"a", c"b", c"c"] {
-                names.forget(1, name);
+                let _ = names.forget(1, name);
             }
             assert!(names.is_empty() && names.more.is_none());
         }
@@ -174,16 +193,16 @@ mod tests {
 
     #[test]
     fn names_are_bounded_and_what_had_no_room_is_not_passed_over() {
-        let mut names = Names::default();
+        let (mut names, capacity) = (Names::default(), Capacity::new(100));
         for n in 0..100_u64 {
             let name = std::ffi::CString::new(n.to_string()).unwrap();
-            names.told(1, &name, at(n), false);
+            names.told(1, &name, at(n), false, &capacity);
         }
         assert_eq!(names.iter().count(), MOST);
         assert_eq!(names.dropped(), Some(at(99 - MOST as u64)));
         for n in 0..100_u64 {
             let name = std::ffi::CString::new(n.to_string()).unwrap();
-            names.forget(1, &name);
+            let _ = names.forget(1, &name);
         }
 
         assert_eq!(names.iter().count(), 0);

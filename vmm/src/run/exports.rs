@@ -77,9 +77,12 @@ impl Exports {
         Ok(session)
     }
 
-    /// Exports a directory of the host.
-    pub(super) fn add_share(&mut self, share: &Share) -> Result<(), Error> {
-        let settings = share.settings.server;
+    /// Exports a directory of the host to a guest with `memory` bytes.
+    pub(super) fn add_share(&mut self, share: &Share, memory: u64) -> Result<(), Error> {
+        let settings = passthrough::Config {
+            max_inodes: passthrough::Config::inodes_for(memory),
+            ..share.settings.server
+        };
         let passthrough = Passthrough::in_pool(&share.directory, settings, &self.descriptors)
             .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
         let queues = share.settings.queues;

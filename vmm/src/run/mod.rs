@@ -154,7 +154,7 @@ fn execute(
         observed.session = Some(exports.add_session(plan, &keys, reported)?);
     }
     for share in &configuration.shares {
-        exports.add_share(share)?;
+        exports.add_share(share, configuration.memory.bytes())?;
     }
     observed.devices = exports.counted;
 

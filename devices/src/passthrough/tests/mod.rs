@@ -3,6 +3,7 @@
 
 mod attributes;
 mod callers;
+mod capacity;
 mod coherence;
 mod confinement;
 mod costs;
