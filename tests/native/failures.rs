@@ -6,7 +6,7 @@ use crate::fixture::{MODES, Place, text};
 
 /// Runs `script` on a share whose server's calls fail as `rules` say, and
 /// sees to it that every rule did something.
-fn failing(options: &str, rules: &str, script: &str) -> Output {
+pub(crate) fn failing(options: &str, rules: &str, script: &str) -> Output {
     let place = Place::new();
     let output = place.failing_shell(options, rules, script);
     let said = text(&output);

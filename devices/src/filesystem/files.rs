@@ -4,9 +4,10 @@ use std::fs::File;
 
 use rustix::io::Errno;
 
-use super::request::{Handle, Request, Result};
+use super::request::{Handle, NodeId, Request, Result};
 
-/// OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE and LSEEK.
+/// OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK and
+/// COPY_FILE_RANGE.
 #[allow(unused_variables)]
 pub trait FileOperations {
     /// Opens a file.
@@ -57,6 +58,12 @@ pub trait FileOperations {
 
     /// The position of the next data or hole.
     fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Copies up to `args.length` bytes of the request's node to another, and
+    /// says how many.
+    fn copy_file_range(&self, request: &Request<'_>, args: &CopyFileRangeArgs) -> Result<u64> {
         Err(Errno::NOSYS)
     }
 }
@@ -125,6 +132,25 @@ pub struct LseekArgs {
     pub offset: u64,
     /// `SEEK_DATA` or `SEEK_HOLE`, as with `lseek(2)`.
     pub whence: u32,
+}
+
+/// What COPY_FILE_RANGE asks for, as `copy_file_range(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyFileRangeArgs {
+    /// The open file to read.
+    pub handle: Handle,
+    /// Where the part begins there, in bytes.
+    pub offset: u64,
+    /// The node to write to.
+    pub to_node: NodeId,
+    /// The open file to write to.
+    pub to_handle: Handle,
+    /// Where the part goes there, in bytes.
+    pub to_offset: u64,
+    /// Length of the part in bytes.
+    pub length: u64,
+    /// None are defined.
+    pub flags: u64,
 }
 
 /// How the guest's kernel shall treat a file it opened (`FOPEN_*`).

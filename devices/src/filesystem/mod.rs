@@ -26,8 +26,8 @@ pub use attributes::{
 pub use create::{CreateOperations, NewNode};
 pub use directories::{DirectoryEntry, DirectoryOperations, Listing};
 pub use files::{
-    FallocateArgs, FileOperations, LseekArgs, OpenArgs, OpenBehaviour, Opened, Position, ReadArgs,
-    ReplyData, RequestData, WriteArgs,
+    CopyFileRangeArgs, FallocateArgs, FileOperations, LseekArgs, OpenArgs, OpenBehaviour, Opened,
+    Position, ReadArgs, ReplyData, RequestData, WriteArgs,
 };
 pub use lookup::{Entry, LookupOperations};
 pub use negotiation::{Agreement, Capabilities};

@@ -69,6 +69,9 @@ const NAME: usize = 2;
 /// of an extended attribute, which is `ERANGE`.
 const STRING: usize = 1;
 
+/// `sizeof(struct fuse_copy_file_range_in)`.
+const COPY_FILE_RANGE_IN: usize = 56;
+
 macro_rules! opcodes {
     ($($name:ident $number:literal $answer:ident $wait:ident $body:expr, $operation:expr;)*) => {
         #[allow(missing_docs)]
@@ -139,13 +142,13 @@ opcodes! {
     READDIRPLUS     44 Always  ByHost size_of::<ReadIn>(), Some(directories::readdirplus);
     RENAME2         45 Always  ByHosts size_of::<Rename2In>() + 2 * NAME, Some(remove::rename2);
     LSEEK           46 Always  ByHost size_of::<LseekIn>(), Some(files::lseek);
-    COPY_FILE_RANGE 47 Always  No     0, None;
+    COPY_FILE_RANGE 47 Always  Yes    COPY_FILE_RANGE_IN, Some(files::copy_file_range);
     SETUPMAPPING    48 Always  No     0, None;
     REMOVEMAPPING   49 Always  No     0, None;
     SYNCFS          50 Always  Yes    0, None;
     TMPFILE         51 Always  No     0, None;
     STATX           52 Always  No     0, None;
-    COPY_FILE_RANGE_64 53 Always No   0, None;
+    COPY_FILE_RANGE_64 53 Always Yes  COPY_FILE_RANGE_IN, Some(files::copy_file_range_64);
 }
 
 impl Opcode {

@@ -1,5 +1,5 @@
 //! Open files and their contents: OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC,
-//! FALLOCATE, LSEEK.
+//! FALLOCATE, LSEEK, COPY_FILE_RANGE.
 //!
 //! Data moves between the host's file and the guest's pages in one system
 //! call, at the position given, with no lock held and nothing allocated.
@@ -17,8 +17,8 @@ use super::durability::Durability;
 use super::handle::OpenFile;
 use super::stat::Kind;
 use crate::filesystem::{
-    FallocateArgs, FileOperations, Handle, LseekArgs, NodeId, OpenArgs, Opened, Position, ReadArgs,
-    ReplyData, Request, RequestData, Result, WriteArgs,
+    CopyFileRangeArgs, FallocateArgs, FileOperations, Handle, LseekArgs, NodeId, OpenArgs, Opened,
+    Position, ReadArgs, ReplyData, Request, RequestData, Result, WriteArgs,
 };
 
 impl FileOperations for Passthrough {
@@ -156,6 +156,10 @@ impl FileOperations for Passthrough {
     fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
         let open = self.handles.get(request.node, args.handle)?;
         self.seek(&open, args)
+    }
+
+    fn copy_file_range(&self, request: &Request<'_>, args: &CopyFileRangeArgs) -> Result<u64> {
+        self.copy(request, args)
     }
 }
 

@@ -7,6 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs` | the operations |
+//! | `copying` | data that goes from file to file without the guest |
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
 //! | `names`, `clock` | the names by which the guest knows a node, and when it was told |
@@ -68,6 +69,7 @@ mod clock;
 mod coherence;
 mod config;
 mod confinement;
+mod copying;
 mod create;
 mod credentials;
 mod cursor;

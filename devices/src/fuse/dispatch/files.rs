@@ -1,4 +1,5 @@
-//! OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK.
+//! OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK, and
+//! COPY_FILE_RANGE in its two forms.
 
 use std::mem::size_of;
 
@@ -8,7 +9,9 @@ use fuse_backend_rs::abi::fuse_abi::{
 };
 use rustix::io::Errno;
 
-use crate::filesystem::{FallocateArgs, LseekArgs, OpenArgs, ReadArgs, Result, WriteArgs};
+use crate::filesystem::{
+    CopyFileRangeArgs, FallocateArgs, LseekArgs, OpenArgs, ReadArgs, Result, WriteArgs,
+};
 use crate::fuse::encoding::open_out;
 use crate::fuse::flags::{FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_CACHE, WRITE_KILL_SUIDGID};
 use crate::fuse::limits::{MAX_READ, MAX_WRITE};
@@ -99,4 +102,40 @@ pub(in crate::fuse) fn lseek(call: &mut Call<'_, '_>) -> Result<()> {
     };
     let offset = call.fs.lseek(&call.request, &args)?;
     call.reply.put(&LseekOut { offset })
+}
+
+/// Answers with a `struct fuse_write_out`, whose size has 32 bits.
+pub(in crate::fuse) fn copy_file_range(call: &mut Call<'_, '_>) -> Result<()> {
+    let args = copy_file_range_in(call)?;
+    call.reply.ensure(size_of::<WriteOut>())?;
+    let args = CopyFileRangeArgs {
+        length: args.length.min(u32::MAX.into()),
+        ..args
+    };
+    let copied = call.fs.copy_file_range(&call.request, &args)?;
+    let size = u32::try_from(copied.min(args.length)).map_err(|_| Errno::IO)?;
+    call.reply.put(&WriteOut { size, padding: 0 })
+}
+
+/// Answers with a `struct fuse_copy_file_range_out`, which is a `u64` (7.45).
+pub(in crate::fuse) fn copy_file_range_64(call: &mut Call<'_, '_>) -> Result<()> {
+    let args = copy_file_range_in(call)?;
+    call.reply.ensure(size_of::<u64>())?;
+    let copied = call.fs.copy_file_range(&call.request, &args)?;
+    call.reply.put(&copied.min(args.length))
+}
+
+/// `struct fuse_copy_file_range_in`.
+fn copy_file_range_in(call: &mut Call<'_, '_>) -> Result<CopyFileRangeArgs> {
+    let [handle, offset, to_node, to_handle, to_offset, length, flags] =
+        call.body.object::<[u64; 7]>()?;
+    Ok(CopyFileRangeArgs {
+        handle,
+        offset,
+        to_node,
+        to_handle,
+        to_offset,
+        length,
+        flags,
+    })
 }

@@ -7,7 +7,7 @@ use fuse_backend_rs::abi::fuse_abi as abi;
 
 use super::guest::{Message, UNIQUE, exchange, exchange_scattered};
 use super::recorder::{EVERYTHING, in_session};
-use super::requests::{every_request, readdir};
+use super::requests::{copy_file_range, every_request, readdir};
 use crate::filesystem::{Caller, Capabilities};
 use crate::fuse::Opcode;
 use crate::fuse::listing::PackedEntries;
@@ -213,6 +213,18 @@ fn statfs_has_its_fields_where_the_kernel_looks() {
     let words: Vec<u32> = (0..3).map(|index| answer.u32(56 + 4 * index)).collect();
     assert_eq!(words, [56, 57, 58]);
     assert_eq!(answer.memory[68..96], [0; 28]);
+}
+
+#[test]
+fn a_copy_answers_with_its_length_and_never_more_than_was_asked_for() {
+    let (server, _) = in_session(EVERYTHING);
+    for opcode in [Opcode::COPY_FILE_RANGE, Opcode::COPY_FILE_RANGE_64] {
+        for (length, answered) in [(1 << 33, 62), (62, 62), (61, 61)] {
+            let request = copy_file_range(opcode, length).finish();
+            let answer = exchange(&server, &request, 24);
+            assert_eq!(answer.u64(16), answered, "{}", opcode.name());
+        }
+    }
 }
 
 #[test]

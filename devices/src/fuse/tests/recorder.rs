@@ -318,6 +318,10 @@ impl FileOperations for Recorder {
     fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
         self.call(request, "lseek", &format!("{args:?}"), 61)
     }
+
+    fn copy_file_range(&self, request: &Request<'_>, args: &CopyFileRangeArgs) -> Result<u64> {
+        self.call(request, "copy_file_range", &format!("{args:?}"), 62)
+    }
 }
 
 impl DirectoryOperations for Recorder {

@@ -60,6 +60,13 @@ pub(super) fn readdir(opcode: Opcode, size: u32) -> Message {
         .u32(0)
 }
 
+/// COPY_FILE_RANGE of `length` bytes, in one of its forms.
+pub(super) fn copy_file_range(opcode: Opcode, length: u64) -> Message {
+    [6, 7, 8, 9, 10, length, 11]
+        .into_iter()
+        .fold(Message::new(opcode, 5), Message::u64)
+}
+
 /// A request for each operation of the file system, laid out as `linux/fuse.h` says for a guest
 /// that agreed on everything.
 pub(super) fn every_request() -> Vec<Sound> {
@@ -223,6 +230,18 @@ pub(super) fn every_request() -> Vec<Sound> {
         sound(
             new(Opcode::LSEEK).u64(6).u64(7).u32(4).u32(0),
             "lseek 5 LseekArgs { handle: 6, offset: 7, whence: 4 }",
+            8,
+        ),
+        sound(
+            copy_file_range(Opcode::COPY_FILE_RANGE, 1 << 40),
+            "copy_file_range 5 CopyFileRangeArgs { handle: 6, offset: 7, to_node: 8, to_handle: 9, \
+             to_offset: 10, length: 4294967295, flags: 11 }",
+            8,
+        ),
+        sound(
+            copy_file_range(Opcode::COPY_FILE_RANGE_64, 1 << 40),
+            "copy_file_range 5 CopyFileRangeArgs { handle: 6, offset: 7, to_node: 8, to_handle: 9, \
+             to_offset: 10, length: 1099511627776, flags: 11 }",
             8,
         ),
     ]

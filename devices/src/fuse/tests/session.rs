@@ -327,11 +327,12 @@ fn requests_that_wait_for_the_disk_are_named() {
             })
             .collect()
     };
-    // FSYNC, FSYNCDIR, SETLKW, FALLOCATE, SYNCFS.
-    assert_eq!(waits(5), [20, 30, 33, 43, 50]);
+    // FSYNC, FSYNCDIR, SETLKW, FALLOCATE, COPY_FILE_RANGE, SYNCFS,
+    // COPY_FILE_RANGE_64.
+    assert_eq!(waits(5), [20, 30, 33, 43, 47, 50, 53]);
     recorder.calls();
     // READ and WRITE as well.
-    assert_eq!(waits(STREAM), [15, 16, 20, 30, 33, 43, 50]);
+    assert_eq!(waits(STREAM), [15, 16, 20, 30, 33, 43, 47, 50, 53]);
     assert_eq!(recorder.calls(), ["is_stream 9"; 2]);
 }
 

@@ -6,6 +6,7 @@ mod callers;
 mod capacity;
 mod coherence;
 mod confinement;
+mod copying;
 mod costs;
 mod dirty;
 mod durability;
