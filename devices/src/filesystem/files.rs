@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::request::{Handle, NodeId, Request, Result};
 
-/// OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK and
+/// OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, SYNCFS, FALLOCATE, LSEEK and
 /// COPY_FILE_RANGE.
 #[allow(unused_variables)]
 pub trait FileOperations {
@@ -48,6 +48,11 @@ pub trait FileOperations {
 
     /// `data_only` as with `fdatasync(2)`.
     fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        Err(Errno::NOSYS)
+    }
+
+    /// All that was written to the file system which the node is on.
+    fn syncfs(&self, request: &Request<'_>) -> Result<()> {
         Err(Errno::NOSYS)
     }
 

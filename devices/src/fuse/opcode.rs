@@ -145,7 +145,7 @@ opcodes! {
     COPY_FILE_RANGE 47 Always  Yes    COPY_FILE_RANGE_IN, Some(files::copy_file_range);
     SETUPMAPPING    48 Always  No     0, None;
     REMOVEMAPPING   49 Always  No     0, None;
-    SYNCFS          50 Always  Yes    0, None;
+    SYNCFS          50 Always  Yes    size_of::<u64>(), Some(files::syncfs);
     TMPFILE         51 Always  No     0, None;
     STATX           52 Always  No     0, None;
     COPY_FILE_RANGE_64 53 Always Yes  COPY_FILE_RANGE_IN, Some(files::copy_file_range_64);

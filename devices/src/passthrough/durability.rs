@@ -2,11 +2,16 @@
 //! of a share is made here.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::retry_on_intr;
 
-use crate::filesystem::Result;
+use super::Passthrough;
+use super::budget::Purpose;
+use super::inode::Inode;
+use super::stat::Kind;
+use crate::filesystem::{NodeId, Result};
 
 /// What is put on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +20,8 @@ pub(super) enum Durability {
     Data,
     /// Every attribute as well (`O_SYNC`).
     All,
+    /// All of the file system that the file is on.
+    FileSystem,
 }
 
 impl Durability {
@@ -47,7 +54,77 @@ impl Durability {
         retry_on_intr(|| match self {
             Self::Data => rustix::fs::fdatasync(&file),
             Self::All => rustix::fs::fsync(&file),
+            Self::FileSystem => rustix::fs::syncfs(&file),
         })
+    }
+}
+
+impl Passthrough {
+    /// SYNCFS: the file system of a node. To a guest without submounts a share
+    /// is one file system, so every one is meant that it knows a node of. The
+    /// first that fails is told, but all are tried.
+    pub(super) fn sync_file_systems(&self, number: NodeId) -> Result<()> {
+        let (inode, _) = self.node(number)?;
+        if self.config.read_only {
+            // Nothing to sync is the guest's.
+            return Ok(());
+        }
+        let mut outcome = self.sync_file_system(&inode);
+        if !self.agreement().submounts {
+            for other in self.on_other_mounts(&inode) {
+                outcome = outcome.and(self.sync_file_system(&other));
+            }
+        }
+        outcome
+    }
+
+    /// A node of each mount but that of `inode`; a directory if there is one,
+    /// which can be opened more often than a file.
+    fn on_other_mounts(&self, inode: &Arc<Inode>) -> Vec<Arc<Inode>> {
+        let mut found = vec![self.inodes.root()];
+        let directory = |inode: &Inode| inode.kind == Kind::Directory;
+        if self.mounts.has_others() {
+            self.inodes.for_each(|node| {
+                let as_good = |one: &Arc<Inode>| directory(one) || !directory(node);
+                let same = |one: &Arc<Inode>| Arc::ptr_eq(&one.mount, &node.mount);
+                if !found.iter().any(|one| same(one) && as_good(one)) {
+                    found.push(Arc::clone(node));
+                }
+            });
+        }
+        found.sort_by_key(|node| !directory(node));
+        let mut one_of_each = vec![Arc::clone(inode)];
+        for node in found {
+            let same = |one: &Arc<Inode>| Arc::ptr_eq(&one.mount, &node.mount);
+            if !one_of_each.iter().any(same) {
+                one_of_each.push(node);
+            }
+        }
+        one_of_each.split_off(1)
+    }
+
+    /// By what is open on the mount, if anything: the host tells of failed
+    /// writes whoever had a file open when they failed.
+    fn sync_file_system(&self, inode: &Arc<Inode>) -> Result<()> {
+        let durability = Durability::FileSystem;
+        if inode.mount.host_fs.synthetic {
+            return Ok(());
+        }
+        if let Some(directory) = inode.mount.handles() {
+            return durability.sync(directory);
+        }
+        if let Some(open) = self.handles.on(&inode.mount) {
+            return durability.sync(open.host());
+        }
+        let flags = match inode.kind {
+            Kind::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
+            Kind::Regular => OFlags::RDONLY | OFlags::NONBLOCK,
+            // Mounted alone, and never written to.
+            Kind::Symlink | Kind::Special => return Ok(()),
+        };
+        let descriptor = self.descriptor(inode)?;
+        let open = || self.root.reopen(&*descriptor, flags);
+        durability.sync(&self.hold(Purpose::Work, open)?)
     }
 }
 

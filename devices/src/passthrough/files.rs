@@ -1,5 +1,5 @@
 //! Open files and their contents: OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC,
-//! FALLOCATE, LSEEK, COPY_FILE_RANGE.
+//! SYNCFS, FALLOCATE, LSEEK, COPY_FILE_RANGE.
 //!
 //! Data moves between the host's file and the guest's pages in one system
 //! call, at the position given, with no lock held and nothing allocated.
@@ -135,6 +135,10 @@ impl FileOperations for Passthrough {
 
     fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
         self.sync(request.node, handle, data_only)
+    }
+
+    fn syncfs(&self, request: &Request<'_>) -> Result<()> {
+        self.sync_file_systems(request.node)
     }
 
     fn fallocate(&self, request: &Request<'_>, args: &FallocateArgs) -> Result<()> {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::budget::Descriptor;
 use super::cursor::Cursor;
 use super::inode::Inode;
+use super::mount::Mount;
 use crate::filesystem::{Handle, NodeId, Result};
 
 const SHARDS: usize = 16;
@@ -163,13 +164,22 @@ impl Handles {
             .ok_or(Errno::BADF)
     }
 
+    /// Any handle of a node on this mount.
+    pub(super) fn on(&self, mount: &Arc<Mount>) -> Option<Arc<Open>> {
+        self.any(|open| Arc::ptr_eq(&open.inode.mount, mount))
+    }
+
     /// Any handle of this inode. Looks at all there are, so it is for those
     /// that have nothing else to find the inode by.
     pub(super) fn of(&self, inode: NodeId) -> Option<Arc<Open>> {
+        self.any(|open| open.inode.number == inode)
+    }
+
+    fn any(&self, which: impl Fn(&Open) -> bool) -> Option<Arc<Open>> {
         self.shards.iter().find_map(|shard| {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             let mut open = shard.values();
-            open.find(|open| open.inode.number == inode).cloned()
+            open.find(|open| which(open)).cloned()
         })
     }
 

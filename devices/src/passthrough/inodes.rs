@@ -190,6 +190,21 @@ impl Inodes {
         drop(removed);
     }
 
+    /// The share's root.
+    pub(super) fn root(&self) -> Arc<Inode> {
+        Arc::clone(&self.root)
+    }
+
+    /// Hands `each` every inode but the root, while nobody can be added to or
+    /// taken from some of them.
+    pub(super) fn for_each(&self, mut each: impl FnMut(&Arc<Inode>)) {
+        for shard in &self.shards {
+            for ByNumber(inode) in &Self::read(shard).by_number {
+                each(inode);
+            }
+        }
+    }
+
     /// Forgets everything but the root.
     pub(super) fn clear(&self) {
         for shard in &self.shards {

@@ -105,6 +105,12 @@ impl Mounts {
         self.some_may_stall.load(Ordering::Relaxed)
     }
 
+    /// Whether the guest knows a node that is not on the root's mount.
+    pub(super) fn has_others(&self) -> bool {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.values().any(|mount| mount.strong_count() > 0)
+    }
+
     /// The mount of the share's root.
     pub(super) fn of_root(&self) -> Arc<Mount> {
         Arc::clone(&self.root)

@@ -1,4 +1,4 @@
-//! OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, FALLOCATE, LSEEK, and
+//! OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, SYNCFS, FALLOCATE, LSEEK, and
 //! COPY_FILE_RANGE in its two forms.
 
 use std::mem::size_of;
@@ -79,6 +79,11 @@ pub(in crate::fuse) fn fsync(call: &mut Call<'_, '_>) -> Result<()> {
     let input: FsyncIn = call.body.object()?;
     let data_only = input.fsync_flags & FSYNC_FDATASYNC != 0;
     call.fs.fsync(&call.request, input.fh, data_only)
+}
+
+/// The body is padding.
+pub(in crate::fuse) fn syncfs(call: &mut Call<'_, '_>) -> Result<()> {
+    call.fs.syncfs(&call.request)
 }
 
 pub(in crate::fuse) fn fallocate(call: &mut Call<'_, '_>) -> Result<()> {

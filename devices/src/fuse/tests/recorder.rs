@@ -311,6 +311,10 @@ impl FileOperations for Recorder {
         self.call(request, "fsync", &format!("{handle} {data_only}"), ())
     }
 
+    fn syncfs(&self, request: &Request<'_>) -> Result<()> {
+        self.call(request, "syncfs", "", ())
+    }
+
     fn fallocate(&self, request: &Request<'_>, args: &FallocateArgs) -> Result<()> {
         self.call(request, "fallocate", &format!("{args:?}"), ())
     }

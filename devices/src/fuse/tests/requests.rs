@@ -183,6 +183,7 @@ pub(super) fn every_request() -> Vec<Sound> {
             0,
         ),
         sound(new(Opcode::FSYNC).u64(6).u32(1).u32(0), "fsync 5 6 true", 0),
+        sound(new(Opcode::SYNCFS).u64(0), "syncfs 5", 0),
         sound(new(Opcode::OPENDIR).u32(3).u32(0), "opendir 5", 16),
         sound(readdir(Opcode::READDIR, 4096), "readdir 5 6 7 false", 64),
         sound(

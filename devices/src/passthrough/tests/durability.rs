@@ -5,7 +5,8 @@ use rustix::io::Errno;
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by, opening, writing};
 use crate::filesystem::{ROOT, WriteArgs};
-use crate::passthrough::durability::Durability::{self, All, Data};
+use crate::passthrough::Config;
+use crate::passthrough::durability::Durability::{self, All, Data, FileSystem};
 use crate::passthrough::durability::recorded;
 
 #[test]
@@ -91,4 +92,36 @@ fn a_file_opened_to_be_synchronous_is_so_on_the_host() {
         let host = rustix::fs::fcntl_getfl(open.host()).unwrap().bits();
         assert_eq!(host & flag.cast_unsigned(), flag.cast_unsigned());
     }
+}
+
+#[test]
+fn the_guest_can_sync_all_of_the_share() {
+    for file_handles in [true, false] {
+        let share = Share::with(Config {
+            file_handles,
+            ..Config::default()
+        });
+        let directory = share.mkdir(ROOT, "d").unwrap().inode;
+        recorded::syncs();
+
+        for node in [ROOT, directory] {
+            assert_eq!(share.fs.syncfs(&by(&GUEST_ROOT, node)), Ok(()));
+            assert_eq!(recorded::syncs(), [FileSystem]);
+        }
+        recorded::fail(Errno::IO);
+        assert_eq!(share.fs.syncfs(&by(&GUEST_ROOT, ROOT)), Err(Errno::IO));
+        assert_eq!(share.fs.syncfs(&by(&GUEST_ROOT, 77)), Err(Errno::STALE));
+    }
+}
+
+#[test]
+fn on_a_read_only_share_nothing_is_synced() {
+    let share = Share::with(Config {
+        read_only: true,
+        ..Config::default()
+    });
+    recorded::syncs();
+
+    assert_eq!(share.fs.syncfs(&by(&GUEST_ROOT, ROOT)), Ok(()));
+    assert_eq!(recorded::syncs(), []);
 }

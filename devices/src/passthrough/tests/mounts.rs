@@ -17,6 +17,7 @@ use super::fixture::{
     GUEST_ROOT, Page, Share, by, c, host_calls, moved_to, name, node, opening, unshared,
 };
 use crate::filesystem::{Agreement, FallocateArgs, ROOT, WOULD_WAIT, WriteArgs};
+use crate::passthrough::durability::recorded;
 use crate::passthrough::{CachePolicy, Config, Passthrough};
 
 /// Runs `body` with mounts of its own.
@@ -130,6 +131,43 @@ fn only_the_root_of_another_file_system_is_a_submount() {
             }
         }
     });
+}
+
+#[test]
+fn a_sync_of_the_share_is_one_of_every_file_system_that_the_guest_knows() {
+    in_a_namespace(
+        "a_sync_of_the_share_is_one_of_every_file_system_that_the_guest_knows",
+        || {
+            for file_handles in [true, false] {
+                let share = Share::with(Config {
+                    file_handles,
+                    ..Config::default()
+                });
+                for at in ["one", "two", "unknown"] {
+                    std::fs::create_dir(share.path(at)).unwrap();
+                    mount("tmpfs", "size=1m", &share.path(at));
+                }
+                std::fs::write(share.path("one/f"), "text").unwrap();
+                let syncs = |node| {
+                    recorded::syncs();
+                    share.fs.syncfs(&by(&GUEST_ROOT, node)).unwrap();
+                    recorded::syncs().len()
+                };
+                assert_eq!(syncs(ROOT), 1);
+                let file = share.walk("one/f").unwrap();
+                let two = share.walk("two").unwrap();
+                assert_eq!([syncs(ROOT), syncs(file), syncs(two)], [3; 3]);
+
+                share.fs.init(Agreement {
+                    submounts: true,
+                    ..Agreement::default()
+                });
+                let two = share.walk("two").unwrap();
+                share.walk("one/f").unwrap();
+                assert_eq!([syncs(ROOT), syncs(two)], [1; 2]);
+            }
+        },
+    );
 }
 
 #[test]
