@@ -8,8 +8,8 @@ use super::files::{OpenArgs, Opened};
 use super::lookup::Entry;
 use super::request::{NodeId, Request, Result};
 
-/// SYMLINK, MKNOD, MKDIR, LINK and CREATE. Each gives the guest a reference to
-/// the node in its answer.
+/// SYMLINK, MKNOD, MKDIR, LINK, CREATE and TMPFILE. Each gives the guest a
+/// reference to the node in its answer.
 #[allow(unused_variables)]
 pub trait CreateOperations {
     /// Makes a symbolic link to `target`, any string.
@@ -38,6 +38,18 @@ pub trait CreateOperations {
         &self,
         request: &Request<'_>,
         name: &CStr,
+        new: &NewNode,
+        open: OpenArgs,
+    ) -> Result<(Entry, Opened)> {
+        Err(Errno::NOSYS)
+    }
+
+    /// Makes a file without a name in the file system of a directory, and
+    /// opens it. It may be given a name ([`link`](Self::link)) unless `O_EXCL`
+    /// is among the flags.
+    fn tmpfile(
+        &self,
+        request: &Request<'_>,
         new: &NewNode,
         open: OpenArgs,
     ) -> Result<(Entry, Opened)> {

@@ -146,7 +146,7 @@ opcodes! {
     SETUPMAPPING    48 Always  No     0, None;
     REMOVEMAPPING   49 Always  No     0, None;
     SYNCFS          50 Always  Yes    size_of::<u64>(), Some(files::syncfs);
-    TMPFILE         51 Always  No     0, None;
+    TMPFILE         51 Always  ByHost size_of::<CreateIn>() + NAME, Some(create::tmpfile);
     STATX           52 Always  No     0, None;
     COPY_FILE_RANGE_64 53 Always Yes  COPY_FILE_RANGE_IN, Some(files::copy_file_range_64);
 }

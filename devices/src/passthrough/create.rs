@@ -1,9 +1,10 @@
-//! New nodes: MKDIR, MKNOD, SYMLINK, LINK, CREATE.
+//! New nodes: MKDIR, MKNOD, SYMLINK, LINK, CREATE, TMPFILE.
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -65,7 +66,9 @@ impl CreateOperations for Passthrough {
         }
         let known = self.coherent(&inode, &request.caller);
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
-        if known?.is_none() {
+        // What was made without a name may have its first.
+        let unnamed = inode.unnamed.load(Ordering::Relaxed);
+        if known?.is_none() && !unnamed {
             self.confine_file(&inode, Otherwise::Stale)?;
         }
         let descriptor = self.descriptor(&inode)?;
@@ -86,6 +89,7 @@ impl CreateOperations for Passthrough {
             AtFlags::SYMLINK_FOLLOW,
         )?;
         drop(spare);
+        inode.unnamed.store(false, Ordering::Relaxed);
         let (inode, status) = self.child_permitted(&parent, &*directory, name, leave)?;
         Ok(self.entry(&inode, &status))
     }
@@ -142,6 +146,35 @@ impl CreateOperations for Passthrough {
             }
         }
         Err(Errno::STALE)
+    }
+
+    fn tmpfile(
+        &self,
+        request: &Request<'_>,
+        new: &NewNode,
+        open: OpenArgs,
+    ) -> Result<(Entry, Opened)> {
+        self.writable()?;
+        let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
+        let mode = Mode::from_raw_mode(new.mode & 0o7777);
+        let host_flags = self.host_flags(open.flags, &parent.mount)? - OFlags::TRUNC;
+        let (open_permit, leave) = (self.permit(Purpose::Open)?, self.leave_to_make()?);
+        // With O_EXCL the host gives it no name either.
+        let exclusive = OFlags::from_bits_retain(open.flags) & OFlags::EXCL;
+        let flags = host_flags | exclusive | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let fd = self.as_caller(request, new.umask, || {
+            self.with_descriptors(|| rustix::fs::openat(&*directory, c".", flags, mode))
+        });
+        let fd = fd.map_err(|error| match error {
+            // Linux would never ask again, on no file system of the share.
+            Errno::NOSYS => Errno::OPNOTSUPP,
+            other => other,
+        })?;
+        let file = Descriptor::new(File::from(fd), open_permit);
+        let path = self.with_descriptors(|| self.root.reopen(&file, OFlags::PATH))?;
+        let (inode, status) = self.adopt_unnamed(&parent, path, leave)?;
+        let opened = self.opened(Arc::clone(&inode), file, host_flags);
+        Ok((self.entry(&inode, &status), opened))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -172,6 +173,30 @@ impl Passthrough {
         fd: OwnedFd,
         leave: Leave<'_>,
     ) -> Result<(Arc<Inode>, Stat)> {
+        let note = |inode: &Inode| self.told_name(inode, parent, name);
+        self.adopt_noted(parent, note, fd, leave)
+    }
+
+    /// As [`adopt`](Self::adopt), for a file that was made without a name.
+    pub(super) fn adopt_unnamed(
+        &self,
+        parent: &Arc<Inode>,
+        fd: OwnedFd,
+        leave: Leave<'_>,
+    ) -> Result<(Arc<Inode>, Stat)> {
+        let note = |inode: &Inode| inode.unnamed.store(true, Ordering::Relaxed);
+        self.adopt_noted(parent, note, fd, leave)
+    }
+
+    /// Adopts a node, of which `note` notes how it was come by before it can be
+    /// let go.
+    fn adopt_noted(
+        &self,
+        parent: &Arc<Inode>,
+        note: impl FnOnce(&Inode),
+        fd: OwnedFd,
+        leave: Leave<'_>,
+    ) -> Result<(Arc<Inode>, Stat)> {
         let Leave {
             permit,
             room,
@@ -190,7 +215,7 @@ impl Passthrough {
             let kind = status.kind;
             Ok(Inode::new(number, identity, kind, mount, mount_point, fd))
         })?;
-        self.told_name(&inode, parent, name);
+        note(&inode);
         if inode.kind == Kind::Directory {
             let above = parent.depth();
             let known = above > 0 || parent.number == ROOT;

@@ -1,11 +1,11 @@
-//! SYMLINK, MKNOD, MKDIR, LINK, CREATE.
+//! SYMLINK, MKNOD, MKDIR, LINK, CREATE, TMPFILE.
 
 use std::ffi::CStr;
 use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{CreateIn, EntryOut, LinkIn, MkdirIn, MknodIn, OpenOut};
 
-use crate::filesystem::{Entry, NewNode, OpenArgs, Result};
+use crate::filesystem::{Entry, NewNode, OpenArgs, Opened, Result};
 use crate::fuse::encoding::open_out;
 use crate::fuse::flags::OPEN_KILL_SUIDGID;
 use crate::fuse::name;
@@ -52,6 +52,25 @@ pub(in crate::fuse) fn create(call: &mut Call<'_, '_>) -> Result<()> {
     let input: CreateIn = call.body.object()?;
     let mut space = name::SPACE;
     let name = name::component(&mut call.body, &mut space)?;
+    make_open(call, &input, |call, new, open| {
+        call.fs.create(&call.request, name, new, open)
+    })
+}
+
+/// What follows is a name that Linux has no use for (`/`), and neither have we.
+pub(in crate::fuse) fn tmpfile(call: &mut Call<'_, '_>) -> Result<()> {
+    let input: CreateIn = call.body.object()?;
+    make_open(call, &input, |call, new, open| {
+        call.fs.tmpfile(&call.request, new, open)
+    })
+}
+
+/// Has a file made and opened by `operation`.
+fn make_open(
+    call: &mut Call<'_, '_>,
+    input: &CreateIn,
+    operation: impl FnOnce(&Call<'_, '_>, &NewNode, OpenArgs) -> Result<(Entry, Opened)>,
+) -> Result<()> {
     call.reply
         .ensure(size_of::<EntryOut>() + size_of::<OpenOut>())?;
     let new = NewNode {
@@ -63,7 +82,7 @@ pub(in crate::fuse) fn create(call: &mut Call<'_, '_>) -> Result<()> {
         flags: input.flags,
         kill_privileges: input.fuse_flags & OPEN_KILL_SUIDGID != 0,
     };
-    let (entry, opened) = call.fs.create(&call.request, name, &new, open)?;
+    let (entry, opened) = operation(call, &new, open)?;
     call.put_entry(&entry)?;
     call.reply.put(&open_out(&opened))
 }

@@ -187,12 +187,14 @@ fn submounts_are_announced_only_when_agreed_on() {
 #[test]
 fn create_answers_with_the_entry_and_the_open_file() {
     let (server, _) = in_session(EVERYTHING);
-    let message = Message::new(Opcode::CREATE, 1).u64(0).u64(0).bytes(b"a\0");
-    let answer = exchange(&server, &message.finish(), 200);
-    assert_eq!(
-        answer.body(),
-        [expected_entry(), expected_opened()].concat()
-    );
+    for opcode in [Opcode::CREATE, Opcode::TMPFILE] {
+        let message = Message::new(opcode, 1).u64(0).u64(0).bytes(b"a\0");
+        let answer = exchange(&server, &message.finish(), 200);
+        assert_eq!(
+            answer.body(),
+            [expected_entry(), expected_opened()].concat()
+        );
+    }
 }
 
 #[test]

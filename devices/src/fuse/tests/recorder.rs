@@ -209,6 +209,16 @@ impl CreateOperations for Recorder {
         let asked = format!("{name:?} {new:?} {open:?}");
         self.call(request, "create", &asked, (ENTRY, OPENED))
     }
+
+    fn tmpfile(
+        &self,
+        request: &Request<'_>,
+        new: &NewNode,
+        open: OpenArgs,
+    ) -> Result<(Entry, Opened)> {
+        let asked = format!("{new:?} {open:?}");
+        self.call(request, "tmpfile", &asked, (ENTRY, OPENED))
+    }
 }
 
 impl RemoveOperations for Recorder {

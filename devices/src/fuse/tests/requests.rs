@@ -161,6 +161,17 @@ pub(super) fn every_request() -> Vec<Sound> {
             144,
         ),
         sound(
+            new(Opcode::TMPFILE)
+                .u32(0o20_200_002)
+                .u32(0o100_600)
+                .u32(0o77)
+                .u32(0)
+                .bytes(b"/\0"),
+            "tmpfile 5 NewNode { mode: 33152, umask: 63, rdev: 0 } \
+             OpenArgs { flags: 4259842, kill_privileges: false }",
+            144,
+        ),
+        sound(
             read(4, 9),
             "read 5 0x1122334455667788 ReadArgs { handle: 6, size: 4, offset: 9, flags: 2 }",
             4,

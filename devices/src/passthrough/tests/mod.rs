@@ -27,6 +27,7 @@ mod owners;
 mod readonly;
 mod scarcity;
 mod stress;
+mod unnamed;
 mod unprivileged;
 mod writes;
 mod xattrs;

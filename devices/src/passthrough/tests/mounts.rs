@@ -171,6 +171,25 @@ fn a_sync_of_the_share_is_one_of_every_file_system_that_the_guest_knows() {
 }
 
 #[test]
+fn where_the_host_has_no_files_without_names_linux_may_ask_again_elsewhere() {
+    in_a_namespace(
+        "where_the_host_has_no_files_without_names_linux_may_ask_again_elsewhere",
+        || {
+            let share = Share::new();
+            std::fs::create_dir(share.path("m")).unwrap();
+            mount("devpts", "mode=600", &share.path("m"));
+            let made = |directory| {
+                let open = opening(libc::O_RDWR.cast_unsigned(), false);
+                let request = by(&GUEST_ROOT, directory);
+                share.fs.tmpfile(&request, &node(0o600), open).map(drop)
+            };
+            assert_eq!(made(share.walk("m").unwrap()), Err(Errno::OPNOTSUPP));
+            assert_eq!(made(ROOT), Ok(()));
+        },
+    );
+}
+
+#[test]
 fn a_file_copied_up_in_an_overlay_stays_the_same_inode() {
     in_a_namespace(
         "a_file_copied_up_in_an_overlay_stays_the_same_inode",
