@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::thread;
 
 use rustix::io::Errno;
@@ -71,6 +71,31 @@ fn a_rename_replaces_and_a_removal_removes() {
                 assert_eq!(names(directory), ["c", "old"]);
                 assert_eq!(fs::read(directory.join("old")).unwrap(), b"new");
                 assert_eq!(fs::read(directory.join("c/link")).unwrap(), b"old");
+            },
+        );
+    }
+}
+
+#[test]
+fn a_file_is_as_old_as_it_is_on_the_host() {
+    for mode in MODES {
+        on_share(
+            mode,
+            |mount| {
+                let file = File::create(mount.join("file")).unwrap();
+                let created = file.metadata().unwrap().created().unwrap();
+                fs::set_permissions(mount.join("file"), PermissionsExt::from_mode(0o600)).unwrap();
+                let now = fs::metadata(mount.join("file")).unwrap();
+                assert_eq!(now.created().unwrap(), created);
+                fs::write(mount.join("created"), format!("{created:?}")).unwrap();
+            },
+            |directory| {
+                let file = fs::metadata(directory.join("file")).unwrap();
+                let created = format!("{:?}", file.created().unwrap());
+                assert_eq!(
+                    fs::read_to_string(directory.join("created")).unwrap(),
+                    created
+                );
             },
         );
     }

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::request::{Handle, Request, Result};
 
-/// GETATTR, SETATTR, ACCESS and STATFS.
+/// GETATTR and STATX, which ask for the same, SETATTR, ACCESS and STATFS.
 #[allow(unused_variables)]
 pub trait AttributeOperations {
     /// The attributes, and how long the guest may trust them. `handle` is the

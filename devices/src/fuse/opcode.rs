@@ -69,6 +69,9 @@ const NAME: usize = 2;
 /// of an extended attribute, which is `ERANGE`.
 const STRING: usize = 1;
 
+/// `sizeof(struct fuse_statx_in)`.
+const STATX_IN: usize = 24;
+
 /// `sizeof(struct fuse_copy_file_range_in)`.
 const COPY_FILE_RANGE_IN: usize = 56;
 
@@ -147,7 +150,7 @@ opcodes! {
     REMOVEMAPPING   49 Always  No     0, None;
     SYNCFS          50 Always  Yes    size_of::<u64>(), Some(files::syncfs);
     TMPFILE         51 Always  ByHost size_of::<CreateIn>() + NAME, Some(create::tmpfile);
-    STATX           52 Always  No     0, None;
+    STATX           52 Always  ByHost STATX_IN, Some(attributes::statx);
     COPY_FILE_RANGE_64 53 Always Yes  COPY_FILE_RANGE_IN, Some(files::copy_file_range_64);
 }
 

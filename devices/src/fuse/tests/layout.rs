@@ -8,7 +8,7 @@ use fuse_backend_rs::abi::fuse_abi as abi;
 use super::guest::{Message, UNIQUE, exchange, exchange_scattered};
 use super::recorder::{EVERYTHING, in_session};
 use super::requests::{copy_file_range, every_request, readdir};
-use crate::filesystem::{Caller, Capabilities};
+use crate::filesystem::{Caller, Capabilities, Timestamp};
 use crate::fuse::Opcode;
 use crate::fuse::listing::PackedEntries;
 
@@ -174,6 +174,37 @@ fn attributes_have_their_fields_where_the_kernel_looks() {
     let answer = exchange(&server, &request, 200);
     assert_eq!((answer.u64(16), answer.u32(24), answer.u32(28)), (7, 8, 0));
     assert_eq!(answer.body()[16..], expected_attr(1));
+}
+
+#[test]
+fn statx_has_its_fields_where_the_kernel_looks() {
+    let (server, recorder) = in_session(EVERYTHING);
+    let request = Message::new(Opcode::STATX, 5).u32(0).u32(0).u64(6).u64(0);
+    for btime in [None, Some((-26, 27))] {
+        *recorder.btime.lock().unwrap() = btime.map(|(seconds, nanoseconds)| Timestamp {
+            seconds,
+            nanoseconds,
+        });
+        let answer = exchange(&server, &request.clone().finish(), 400);
+        answer.assert_success(288);
+        assert_eq!(recorder.calls(), ["getattr 5 None"]);
+        let long = |at: usize| answer.u64(16 + at);
+        let word = |at: usize| answer.u32(16 + at);
+        // attr_valid, attr_valid_nsec, flags, and then the statx at 32.
+        assert_eq!((long(0), word(8), word(12)), (7, 8, 0));
+        assert_eq!(word(32), if btime.is_some() { 0xfff } else { 0x7ff });
+        assert_eq!((word(36), long(40)), (25, 0));
+        assert_eq!([48, 52, 56, 60].map(word), [21, 22, 23, 20]);
+        assert_eq!([64, 72, 80, 88].map(long), [11, 12, 13, 0]);
+        let time = |at| (long(at).cast_signed(), word(at + 8), word(at + 12));
+        assert_eq!(time(96), (-14, 15, 0));
+        let born = btime.unwrap_or_default();
+        assert_eq!(time(112), (born.0, born.1, 0));
+        assert_eq!((time(128), time(144)), ((18, 19, 0), (16, 17, 0)));
+        // Device 0x18 as `new_encode_dev` has it, and no device of its own.
+        assert_eq!([160, 164, 168, 172].map(word), [0, 24, 0, 0]);
+        assert_eq!(answer.body()[176..], [0; 112]);
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(super) struct Recorder {
     calls: Mutex<Vec<String>>,
     /// The last caller.
     pub(super) caller: Mutex<Option<Caller>>,
+    /// The time of creation that GETATTR answers.
+    pub(super) btime: Mutex<Option<Timestamp>>,
     /// What every operation fails with, if anything.
     pub(super) failure: Mutex<Option<Errno>>,
     /// What READLINK, GETXATTR, LISTXATTR and READ answer.
@@ -241,7 +243,11 @@ impl AttributeOperations for Recorder {
         request: &Request<'_>,
         handle: Option<Handle>,
     ) -> Result<(Attributes, Duration)> {
-        let answer = (ATTRIBUTES, TIMEOUT);
+        let attributes = Attributes {
+            btime: *self.btime.lock().unwrap(),
+            ..ATTRIBUTES
+        };
+        let answer = (attributes, TIMEOUT);
         self.call(request, "getattr", &format!("{handle:?}"), answer)
     }
 

@@ -84,6 +84,11 @@ pub(super) fn every_request() -> Vec<Sound> {
             104,
         ),
         sound(
+            new(Opcode::STATX).u32(1).u32(0).u64(6).u32(0).u32(0xfff),
+            "getattr 5 Some(6)",
+            288,
+        ),
+        sound(
             new(Opcode::SETATTR)
                 .u32(0xfff)
                 .u32(0)

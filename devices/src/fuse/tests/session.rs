@@ -24,7 +24,7 @@ fn init_answers_with_what_is_served() {
     let (server, recorder) = before_session(Capabilities::default());
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
     answer.assert_success(64);
-    assert_eq!((answer.u32(16), answer.u32(20)), (7, 38));
+    assert_eq!((answer.u32(16), answer.u32(20)), (7, 45));
     assert_eq!(answer.u32(24), 0x20000, "max_readahead");
     // ASYNC_READ ATOMIC_O_TRUNC BIG_WRITES ASYNC_DIO PARALLEL_DIROPS
     // MAX_PAGES INIT_EXT
@@ -151,7 +151,7 @@ fn a_guest_with_a_newer_major_version_is_told_ours_and_tries_again() {
     let request = Message::new(Opcode::INIT, 0).u32(8).u32(0).finish();
     let answer = exchange(&server, &request, 80);
     answer.assert_success(8);
-    assert_eq!((answer.u32(16), answer.u32(20)), (7, 38));
+    assert_eq!((answer.u32(16), answer.u32(20)), (7, 45));
     assert!(recorder.calls().is_empty());
     exchange(&server, &statfs(), 96).assert_errno(Errno::IO);
     exchange(&server, &init(7, 45, u64::MAX), 80).assert_success(64);
