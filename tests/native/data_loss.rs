@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::io::Errno;
 
-use crate::fixture::{MODES, Place, on_prepared_share, on_share, pattern, text};
+use crate::fixture::{MODES, Place, mapped_modes, on_prepared_share, on_share, pattern, text};
 use crate::mapping;
 
 const SMALL: &str = "mount -t tmpfs -o size=256k none \"$1\"";
@@ -33,7 +33,7 @@ fn a_file_that_does_not_fit_is_an_error_at_the_latest_by_fsync() {
 
 #[test]
 fn a_mapping_that_does_not_fit_is_an_error_of_msync() {
-    for mode in CACHED {
+    for mode in mapped_modes() {
         on_prepared_share(mode, SMALL, |mount| {
             let file = new(&mount.join("file"));
             file.set_len(MEBIBYTE as u64).unwrap();
@@ -87,7 +87,7 @@ fn a_file_that_is_being_written_is_copied_whole() {
 
 #[test]
 fn a_file_that_is_being_written_through_memory_is_copied_whole() {
-    for mode in CACHED {
+    for mode in mapped_modes() {
         on_share(
             mode,
             |mount| {

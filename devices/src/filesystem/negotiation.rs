@@ -16,6 +16,9 @@ pub struct Agreement {
     pub posix_acl: bool,
     /// Mount points below the share are announced (`FUSE_SUBMOUNTS`).
     pub submounts: bool,
+    /// Files that bypass the page cache can be mapped shared, and have pages
+    /// there for as long (`FUSE_DIRECT_IO_ALLOW_MMAP`).
+    pub direct_mappings: bool,
 }
 
 /// What a file system can do, and wants where the guest can do it too.

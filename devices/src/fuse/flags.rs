@@ -27,6 +27,8 @@ bitflags! {
         /// The group extension of requests that create something. The header
         /// files of Linux before 6.3 lack it.
         const CREATE_SUPP_GROUP = 1 << 34;
+        /// A file that bypasses the page cache can be mapped shared.
+        const DIRECT_IO_ALLOW_MMAP = 1 << 36;
         /// How long the guest waits for an answer is the server's to say.
         const REQUEST_TIMEOUT = 1 << 42;
     }

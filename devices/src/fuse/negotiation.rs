@@ -108,7 +108,8 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
         | InitFlags::WRITEBACK_CACHE.when(agreement.writeback_cache)
         | InitFlags::HANDLE_KILLPRIV_V2.when(agreement.kill_privileges)
         | InitFlags::DONT_MASK.when(agreement.dont_mask)
-        | InitFlags::SUBMOUNTS.when(agreement.submounts);
+        | InitFlags::SUBMOUNTS.when(agreement.submounts)
+        | InitFlags::DIRECT_IO_ALLOW_MMAP.when(agreement.direct_mappings);
     // With ACLs the umask yields to a default ACL, which only the server can
     // see, and setting an ACL may have to clear the set-group-ID bit, which
     // only the guest can tell: one without the others would be wrong.
@@ -131,6 +132,7 @@ pub(super) fn agreement(agreed: InitFlags) -> Agreement {
         dont_mask: agreed.contains(InitFlags::DONT_MASK),
         posix_acl: agreed.contains(InitFlags::POSIX_ACL),
         submounts: agreed.contains(InitFlags::SUBMOUNTS),
+        direct_mappings: agreed.contains(InitFlags::DIRECT_IO_ALLOW_MMAP),
     }
 }
 

@@ -15,8 +15,8 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CachePolicy {
     /// Nothing: every read, write and path walk goes to the host, and the
-    /// guest sees a host change at once. Shared writable mappings do not
-    /// work, because there is no page cache to map.
+    /// guest sees a host change at once. Only what it has mapped shared, which
+    /// Linux can do since 6.6, it keeps for as long.
     Never,
     /// Names and attributes for a day, data never: for trees whose layout is
     /// the guest's alone while the contents change outside.
@@ -61,9 +61,14 @@ impl CachePolicy {
         (self == Self::Always).then_some(A_DAY)
     }
 
+    /// Whether the guest reads and writes past its page cache.
+    pub(super) fn bypasses_pages(self) -> bool {
+        matches!(self, Self::Never | Self::Metadata)
+    }
+
     /// How the guest treats a regular file it opened.
     pub(super) fn file_behaviour(self) -> OpenBehaviour {
-        let direct_io = matches!(self, Self::Never | Self::Metadata);
+        let direct_io = self.bypasses_pages();
         OpenBehaviour {
             direct_io,
             keep_cache: self == Self::Always,

@@ -22,7 +22,6 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::config::CachePolicy;
 use super::handle::Open;
 use super::inode::Inode;
 use super::stat::{Kind, Stat};
@@ -38,9 +37,10 @@ const SEEK_DATA: u32 = libc::SEEK_DATA.cast_unsigned();
 const SEEK_HOLE: u32 = libc::SEEK_HOLE.cast_unsigned();
 
 impl Passthrough {
-    /// Whether the guest caches pages of files and may change them.
+    /// Whether the guest has pages of files in its cache, of all or of those it
+    /// has mapped, and may change them.
     fn guest_has_pages(&self) -> bool {
-        let cached = matches!(self.config.cache, CachePolicy::Auto | CachePolicy::Always);
+        let cached = !self.config.cache.bypasses_pages() || self.agreement().direct_mappings;
         cached && !self.config.read_only
     }
 

@@ -291,6 +291,7 @@ impl FileSystem for Passthrough {
                 dont_mask: self.config.posix_acl,
                 posix_acl: self.config.posix_acl,
                 submounts: self.config.announce_submounts,
+                direct_mappings: cache.bypasses_pages(),
             },
             // Attributes that may not be trusted are not worth their cost.
             readdirplus: cache != CachePolicy::Never,

@@ -13,6 +13,8 @@ pub struct Known {
     pub case: &'static str,
     /// The policies under which it is so; all if there is none.
     pub caches: &'static [&'static str],
+    /// On hosts whose Linux is older than this; on all if there is none.
+    pub before: Option<(u32, u32)>,
     /// What it is on the share.
     pub outcome: Outcome,
     /// Why.
@@ -25,6 +27,7 @@ pub const KNOWN: &[Known] = &[
         suite: "pjdfstest",
         case: "link::link_count_max",
         caches: &[],
+        before: None,
         outcome: Outcome::Skip,
         reason: "the C library's pathconf(_PC_LINK_MAX) goes by the type of the file system, and \
                  knows none for FUSE",
@@ -33,6 +36,7 @@ pub const KNOWN: &[Known] = &[
         suite: "pjdfstest",
         case: "open::etxtbsy",
         caches: &[],
+        before: None,
         outcome: Outcome::Fail,
         reason: "at times: Linux sends OPEN with O_TRUNC before it asks whether the file is being \
                  executed, so open(O_RDONLY | O_TRUNC) empties a running program, which may be \
@@ -42,16 +46,18 @@ pub const KNOWN: &[Known] = &[
         suite: "sqlite3",
         case: "*wal",
         caches: &["never", "metadata"],
+        before: Some((6, 6)),
         outcome: Outcome::Fail,
         reason: "the index of a write-ahead log is mapped shared, and a file under direct I/O has \
-                 no pages to map (ENODEV)",
+                 no pages to map there (ENODEV)",
     },
     Known {
         suite: "fio",
         case: "mapped",
         caches: &["never", "metadata"],
+        before: Some((6, 6)),
         outcome: Outcome::Fail,
-        reason: "mmap(MAP_SHARED) under direct I/O is ENODEV",
+        reason: "mmap(MAP_SHARED) under direct I/O is ENODEV there",
     },
 ];
 
@@ -59,13 +65,33 @@ pub const KNOWN: &[Known] = &[
 /// control has another.
 #[must_use]
 pub fn reason(suite: &str, case: &str, mode: Mode, outcome: Outcome) -> Option<&'static str> {
+    reason_on(this_linux(), suite, case, mode, outcome)
+}
+
+fn reason_on(
+    linux: (u32, u32),
+    suite: &str,
+    case: &str,
+    mode: Mode,
+    outcome: Outcome,
+) -> Option<&'static str> {
     let known = KNOWN.iter().find(|known| {
         known.suite == suite
             && known.outcome == outcome
             && is_meant(known.case, case)
+            && known.before.is_none_or(|version| linux < version)
             && (known.caches.is_empty() || known.caches.contains(&mode.cache))
     });
     known.map(|known| known.reason)
+}
+
+/// The version of this host's kernel.
+fn this_linux() -> (u32, u32) {
+    let names = rustix::system::uname();
+    let release = names.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    (next(), next())
 }
 
 /// Whether `pattern`, with a `*` at its beginning or its end, means `name`.
@@ -87,11 +113,16 @@ mod tests {
     #[test]
     fn a_difference_is_known_for_what_it_is_and_where() {
         let (never, auto) = (Mode::named("never").unwrap(), Mode::named("auto").unwrap());
-        let wal = |mode, outcome| reason("sqlite3", "killed-wal", mode, outcome).is_some();
+        let on = |linux, suite, case, mode, outcome| {
+            reason_on(linux, suite, case, mode, outcome).is_some()
+        };
+        let wal = |mode, outcome| on((6, 5), "sqlite3", "killed-wal", mode, outcome);
         assert!(wal(never, Outcome::Fail));
         assert!(!wal(auto, Outcome::Fail));
         assert!(!wal(never, Outcome::Skip));
-        assert!(reason("sqlite3", "rollback", never, Outcome::Fail).is_none());
-        assert!(reason("git", "wal", never, Outcome::Fail).is_none());
+        assert!(!on((6, 5), "sqlite3", "rollback", never, Outcome::Fail));
+        assert!(!on((6, 5), "git", "wal", never, Outcome::Fail));
+        assert!(!on((6, 6), "sqlite3", "killed-wal", never, Outcome::Fail));
+        assert!(this_linux() > (2, 6));
     }
 }

@@ -76,6 +76,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
         dont_mask: true,
         posix_acl: true,
         submounts: true,
+        direct_mappings: true,
     },
     readdirplus: true,
     readdirplus_auto: true,

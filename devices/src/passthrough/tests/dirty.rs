@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by};
-use crate::filesystem::{Handle, LseekArgs, NodeId, ROOT, Result};
+use crate::filesystem::{Agreement, Handle, LseekArgs, NodeId, ROOT, Result};
 use crate::passthrough::{CachePolicy, Config};
 
 const DATA: i32 = libc::SEEK_DATA;
@@ -56,6 +56,31 @@ fn holes_are_told_of_what_the_host_has_whole() {
         let hole = seek(&share, node, opened.handle, 0, HOLE);
         assert_eq!(hole, Ok(0), "{cache:?}");
         assert!(share.attributes(node).unwrap().blocks < MIB / 512);
+    }
+}
+
+#[test]
+fn a_file_past_the_page_cache_may_be_dirty_where_it_can_be_mapped() {
+    for cache in [CachePolicy::Never, CachePolicy::Metadata] {
+        let share = share(cache, false);
+        assert!(share.fs.capabilities().agreement.direct_mappings);
+        share.fs.init(Agreement {
+            direct_mappings: true,
+            ..Agreement::default()
+        });
+        let node = sparse(&share);
+        let reader = share.open(node, libc::O_RDONLY).unwrap();
+        let data = || seek(&share, node, reader.handle, 0, DATA);
+        assert_eq!(data(), Ok(MIB - 4096), "{cache:?}");
+        let writer = share.open(node, libc::O_RDWR).unwrap();
+        assert_eq!(data(), Ok(0), "{cache:?}");
+        assert_eq!(share.attributes(node).unwrap().blocks, MIB / 512);
+        share.release(node, &writer);
+        assert_eq!(data(), Ok(MIB - 4096), "{cache:?}");
+    }
+    for cache in [CachePolicy::Auto, CachePolicy::Always] {
+        let share = share(cache, false);
+        assert!(!share.fs.capabilities().agreement.direct_mappings);
     }
 }
 
