@@ -34,6 +34,8 @@ pub mod interrupt;
 pub mod mmio;
 pub mod queue;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 pub use interrupt::Interrupt;
 

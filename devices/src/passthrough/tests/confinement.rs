@@ -215,3 +215,29 @@ fn what_a_check_costs_is_bounded_at_any_depth() {
     let removed = rm.arg("-rf").arg(share.path("e")).status();
     assert!(removed.unwrap().success());
 }
+
+#[test]
+fn a_directory_is_changed_whatever_the_host_calls_it() {
+    for share in policies() {
+        std::fs::create_dir_all(share.path("d/below")).unwrap();
+        let directory = share.walk("d/below").unwrap();
+        std::fs::rename(share.path("d/below"), share.path("other")).unwrap();
+
+        assert_eq!(changes(&share, directory)[..3], [Ok(()); 3]);
+        let mode = share.attributes(directory).unwrap().mode & 0o7777;
+        assert_eq!(mode, 0o700);
+    }
+}
+
+#[test]
+fn what_the_guest_removed_itself_is_changed_for_as_long_as_it_knows_it() {
+    for share in policies() {
+        let (entry, opened) = share.create(ROOT, "f").unwrap();
+        share.release(entry.inode, &opened);
+        share.fs.unlink(&by(&GUEST_ROOT, ROOT), c"f").unwrap();
+
+        assert_eq!(changes(&share, entry.inode)[..3], [Ok(()); 3]);
+        let opened = share.open(entry.inode, libc::O_RDWR);
+        share.release(entry.inode, &opened.unwrap());
+    }
+}

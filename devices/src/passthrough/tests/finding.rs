@@ -210,3 +210,21 @@ fn a_rename_onto_another_link_of_the_same_file_changes_nothing() {
 
     assert_eq!(share.attributes(entry.inode).unwrap().nlink, 1);
 }
+
+#[test]
+fn a_way_begins_at_the_nearest_directory_that_is_held() {
+    let share = Share::cramped(false);
+    std::fs::create_dir_all(share.path("a/b")).unwrap();
+    std::fs::write(share.path("a/b/f"), b"f").unwrap();
+    let file = share.walk("a/b/f").unwrap();
+    let directory = share.walk("a/b").unwrap();
+    let held = share.fs.inodes.get(directory).unwrap().descriptor();
+    share.let_all_go();
+    // What is above it is called otherwise by now.
+    std::fs::rename(share.path("a"), share.path("z")).unwrap();
+
+    assert_eq!(share.attributes(file).unwrap().size, 1);
+    drop(held);
+    share.let_all_go();
+    assert_eq!(share.attributes(file), Err(Errno::STALE));
+}
