@@ -1,5 +1,6 @@
 //! What a program is told when the host fails.
 
+use std::fs;
 use std::process::Output;
 
 use crate::fixture::{MODES, Place, text};
@@ -69,5 +70,48 @@ fn rules_that_cannot_be_are_refused() {
             text(&output)
         );
         assert!(!text(&output).contains("started"), "{rules}");
+    }
+}
+
+#[test]
+fn a_directory_that_fails_half_way_is_whole_or_an_error() {
+    for mode in MODES {
+        // Some 340 names are read at once.
+        let make = "touch $(seq 700); echo 3 >/proc/sys/vm/drop_caches";
+        let script = format!("{make}; ls | wc -l");
+        let once = failing(mode, "getdents64:EIO@3", &script);
+        assert_eq!(text(&once).lines().next(), Some("700"), "{mode}");
+        let script = format!("{make}; if ls >/dev/null; then exit 9; fi");
+        let for_good = failing(mode, "getdents64:EIO@3+", &script);
+        let said = text(&for_good);
+        assert!(for_good.status.success(), "{mode}: {said}");
+        assert!(said.contains("Input/output error"), "{mode}: {said}");
+    }
+}
+
+#[test]
+fn a_descriptor_that_is_not_to_be_had_is_made_room_for() {
+    for mode in MODES {
+        let script = "for n in $(seq 40); do echo $n >$n; done; for n in $(seq 40); do \
+                      grep -qx $n $n; mkdir d$n; done; ls | wc -l";
+        let output = failing(mode, "%open:EMFILE@60..65", script);
+        assert!(output.status.success(), "{mode}: {}", text(&output));
+        assert_eq!(output.stdout, b"80\n", "{mode}");
+    }
+}
+
+#[test]
+fn a_host_without_descriptors_refuses_and_makes_nothing() {
+    for mode in MODES {
+        let place = Place::new();
+        let script = "if echo x >f; then exit 9; fi; if mkdir d; then exit 9; fi
+                      if ln -s x l; then exit 9; fi";
+        // The last of these are had by opening no file.
+        let output = place.failing_shell(mode, "%open+fcntl:EMFILE", script);
+        let said = text(&output);
+        assert!(output.status.success(), "{mode}: {said}");
+        assert!(said.contains("Too many open files in system"), "{said}");
+        let made = fs::read_dir(place.directory()).unwrap().count();
+        assert_eq!(made, 0, "{mode}: {said}");
     }
 }
