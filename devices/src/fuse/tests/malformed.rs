@@ -129,6 +129,24 @@ fn a_request_cut_short_anywhere_is_answered_with_einval() {
 }
 
 #[test]
+fn a_request_without_an_answer_has_none_as_soon_as_it_says_what_it_is() {
+    let (server, recorder) = in_session(EVERYTHING);
+    for opcode in [Opcode::FORGET, Opcode::BATCH_FORGET] {
+        for len in 0..40 {
+            let request = Message::new(opcode, 5).u64(1).cut(len);
+            let answer = exchange(&server, &request, 64);
+            if len < 8 {
+                answer.assert_well_formed();
+                assert_eq!(answer.errno(), Errno::INVAL.raw_os_error());
+            } else {
+                answer.assert_nothing();
+            }
+        }
+    }
+    assert!(recorder.calls().is_empty());
+}
+
+#[test]
 fn a_length_that_is_not_the_chains_is_answered_with_einval() {
     let (server, recorder) = in_session(EVERYTHING);
     for sound in every_request() {

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by, name, node, opening, writing};
-use crate::filesystem::{NodeId, Opened, ROOT};
+use crate::filesystem::{NodeId, OpenBehaviour, Opened, ROOT};
 use crate::passthrough::{CachePolicy, Config};
 
 /// The `open(2)` flags of the host's file.
@@ -46,6 +46,46 @@ fn only_what_may_have_been_written_is_flushed() {
             let directory = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
             assert!(!directory.behaviour.no_flush);
         }
+    }
+}
+
+#[test]
+fn a_policy_says_how_files_and_directories_are_opened() {
+    let none = OpenBehaviour {
+        no_flush: true,
+        ..OpenBehaviour::default()
+    };
+    let direct = OpenBehaviour {
+        direct_io: true,
+        parallel_direct_writes: true,
+        ..none
+    };
+    let kept = OpenBehaviour {
+        keep_cache: true,
+        ..none
+    };
+    let listed_once = OpenBehaviour {
+        cache_dir: true,
+        no_flush: false,
+        ..kept
+    };
+    let nothing = OpenBehaviour::default();
+    for (cache, file, directory) in [
+        (CachePolicy::Never, direct, nothing),
+        (CachePolicy::Metadata, direct, listed_once),
+        (CachePolicy::Auto, none, nothing),
+        (CachePolicy::Always, kept, listed_once),
+    ] {
+        let share = Share::with(Config {
+            cache,
+            ..Config::default()
+        });
+        std::fs::write(share.path("f"), b"").unwrap();
+        let node = share.walk("f").unwrap();
+        let opened = share.open(node, libc::O_RDONLY).unwrap();
+        assert_eq!(opened.behaviour, file, "{cache:?}");
+        let opened = share.fs.opendir(&by(&GUEST_ROOT, ROOT)).unwrap();
+        assert_eq!(opened.behaviour, directory, "{cache:?}");
     }
 }
 
