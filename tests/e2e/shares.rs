@@ -29,6 +29,7 @@ pub(crate) fn tests(kernel: Kernel) -> Vec<Test> {
     vec![
         test("two_shares_are_two_file_systems", two_shares),
         test("a_share_is_mounted_where_the_user_says", mounted_at),
+        test("a_share_may_be_below_another", nested),
         test("nothing_outside_a_share_can_be_reached", walls),
         test("odd_names_are_listed_and_opened", odd_names),
         test("every_cache_policy_serves_the_same_bytes", cache_policies),
@@ -52,6 +53,20 @@ fn two_shares(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     );
     ensure!(fs::read(below(&two, "moved"))? == b"one");
     ensure!(fs::read_dir(one.path())?.count() == 0);
+    Ok(())
+}
+
+fn nested(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    let outer = directory(&[("file", b"outer"), ("inner/hidden", b"")])?;
+    let inner = directory(&[("file", b"inner")])?;
+    // The inner one comes first on the command line.
+    let run = Vm::booting(fixtures, kernel)?
+        .share(inner.path(), "at=/work/inner")
+        .share(outer.path(), "at=/work,ro")
+        .script("cat /work/file /work/inner/file; ls /work/inner")
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "outerinnerfile\n", "{}", run.account());
     Ok(())
 }
 

@@ -306,6 +306,24 @@ fn a_dry_run_refuses_what_the_run_would() {
 }
 
 #[test]
+fn a_share_below_another_is_mounted_after_it() {
+    let bench = Bench::new();
+    let places = ["/a/b/c", "/x", "/a/b", "/a", "/a/d"];
+    let shares = places.map(|place| format!("share,at={place}"));
+    let mut arguments = Vec::new();
+    for share in &shares {
+        arguments.extend(["--share", share]);
+    }
+    arguments.extend(["--", "/a/program"]);
+    let json = bench.dry_run(&arguments);
+    let ats: Vec<&str> = (json["plan"]["shares"].as_array().unwrap().iter())
+        .map(|share| share["at"].as_str().unwrap())
+        .collect();
+    // Otherwise in the order given.
+    assert_eq!(ats, ["/x", "/a", "/a/b", "/a/d", "/a/b/c"]);
+}
+
+#[test]
 fn a_root_is_an_overlay_and_its_init_takes_over_without_a_command() {
     let bench = Bench::new();
     let json = bench.dry_run(&["--root", "share"]);
@@ -350,6 +368,10 @@ fn named_modules_are_packed_and_shared() {
     );
     assert_eq!(json["shares"][0]["at"], "/lib/modules/6.1.0-none");
     assert_eq!(json["shares"][0]["read_only"], true);
+
+    let place = "share,at=/lib/modules/6.1.0-none";
+    let message = bench.mistake(&["--modules", "modules", "--share", place]);
+    assert!(message.contains("two shares are mounted at"), "{message}");
 
     fs::remove_file(modules.join("virtiofs.ko")).unwrap();
     let message = bench.mistake(&["--modules", "modules"]);

@@ -132,7 +132,8 @@ impl Configuration {
             None => Vec::new(),
         };
         if let (Some(modules), Some(_), None) = (&modules, &arguments.modules, &arguments.root) {
-            shares.push(modules_share(modules, &shares, kernel.release()));
+            let modules = modules_share(modules, &shares, kernel.release());
+            shares::add(&mut shares, modules)?;
         }
         let plan = match boot {
             Boot::Initramfs => None,
@@ -245,6 +246,9 @@ fn plan(
         return Err(Error::WorkingDirectory(directory.clone()));
     }
     let rooted = usize::from(arguments.root.is_some());
+    let mut mounts: Vec<&Share> = shares.iter().skip(rooted).collect();
+    // A mount hides what was mounted below its place before.
+    mounts.sort_by_key(|share| share.at.components().count());
     Ok(Plan {
         command,
         environment: environment(&arguments.env, on_terminal)?,
@@ -254,9 +258,8 @@ fn plan(
             tag: root.tag.clone(),
             read_only: root.settings.server.read_only,
         }),
-        shares: shares
-            .iter()
-            .skip(rooted)
+        shares: mounts
+            .into_iter()
             .map(|share| SharePlan {
                 tag: share.tag.clone(),
                 at: Text::from(&share.at),

@@ -72,7 +72,6 @@ pub(crate) fn resolve(
             return Err(Error::TagTwice(tag.clone()));
         }
     }
-    let mut places = HashSet::new();
     let mut resolved = Vec::new();
     if let Some(root) = root {
         let tag = root.tag.clone();
@@ -93,17 +92,25 @@ pub(crate) fn resolve(
             Some(at) => at.clone(),
             None => Path::new("/mnt").join(tag.replace('/', "-")),
         };
-        if !places.insert(at.clone()) {
-            return Err(Error::AtTwice(at));
-        }
-        resolved.push(Share {
+        let settings = argument.settings;
+        let share = Share {
             tag,
             directory,
             at,
-            settings: argument.settings,
-        });
+            settings,
+        };
+        add(&mut resolved, share)?;
     }
     Ok(resolved)
+}
+
+/// Adds a share, unless there is another at its place.
+pub(super) fn add(shares: &mut Vec<Share>, share: Share) -> Result<(), Error> {
+    if shares.iter().any(|other| other.at == share.at) {
+        return Err(Error::AtTwice(share.at));
+    }
+    shares.push(share);
+    Ok(())
 }
 
 /// The directory to share, by its one true path.
