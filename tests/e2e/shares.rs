@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use anyhow::{Result, ensure};
+use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
 
@@ -17,6 +18,11 @@ pub(crate) fn theme() -> Theme {
         "a_hundred_files_can_be_open_with_a_limit_of_256",
         [Kernel::PATCHED],
         |fixtures| small_limit(fixtures, Kernel::PATCHED),
+    ));
+    tests.push(Test::new(
+        "the_overlay_of_a_root_is_as_large_as_the_user_says",
+        [Kernel::PATCHED],
+        overlay_size,
     ));
     Theme::new("shares", tests)
 }
@@ -190,17 +196,41 @@ fn cache_policies(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     Ok(())
 }
 
-fn root(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
-    let tree = directory(&[
-        ("etc/hostname", b"shared-root\n"),
-        ("bin/x", b""),
-        ("proc/x", b""),
-    ])?;
-    for empty in ["bin/x", "proc/x"] {
-        fs::remove_file(below(&tree, empty))?;
+/// A tree with a shell for a root file system.
+fn tree(fixtures: &Fixtures) -> Result<TempDir> {
+    let tree = directory(&[("etc/hostname", b"shared-root\n")])?;
+    for directory in ["bin", "proc"] {
+        fs::create_dir(below(&tree, directory))?;
     }
     fs::copy(&fixtures.busybox, below(&tree, "bin/busybox"))?;
     symlink("busybox", below(&tree, "bin/sh"))?;
+    Ok(tree)
+}
+
+fn overlay_size(fixtures: &Fixtures) -> Result<()> {
+    let tree = tree(fixtures)?;
+    // df -k / prints the overlay's size, which is its tmpfs's.
+    let size = |options: &str| {
+        let mut root = tree.path().as_os_str().to_owned();
+        root.push(options);
+        let run = Vm::patched(fixtures)?
+            .option("--root", root)
+            .option("--memory", "256M")
+            .script("busybox df -k / | busybox awk 'END { print $2 }'")
+            .run()?
+            .expect_success()?;
+        Ok::<u64, anyhow::Error>(run.text()?.trim().parse()?)
+    };
+    ensure!(size(",overlay-size=200M")? == 200 << 10);
+    ensure!(size(",overlay-size=1M")? == 1 << 10);
+    let default = size("")?;
+    // Half of what the kernel leaves.
+    ensure!((90 << 10..=128 << 10).contains(&default), "{default} KiB");
+    Ok(())
+}
+
+fn root(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    let tree = tree(fixtures)?;
     let before = fs::metadata(below(&tree, "etc/hostname"))?.modified()?;
     let run = Vm::booting(fixtures, kernel)?
         .option("--root", tree.path())

@@ -331,6 +331,14 @@ fn a_root_is_an_overlay_and_its_init_takes_over_without_a_command() {
     assert_eq!(json["plan"]["root"]["read_only"], true);
     assert_eq!(json["plan"]["command"], serde_json::json!([]));
 
+    assert!(json["plan"]["root"]["overlay_bytes"].is_null());
+
+    let sized = ["--root", "share,overlay-size=1G"];
+    let message = bench.mistake(&sized);
+    assert!(message.contains("more than the guest's memory (512M)"));
+    let json = bench.dry_run(&[&sized[..], &["--memory", "1G"]].concat());
+    assert_eq!(json["plan"]["root"]["overlay_bytes"], 1 << 30);
+
     let json = bench.dry_run(&["--root", "share,rw", "--", "true"]);
     assert_eq!(json["boot"], "command");
     assert_eq!(json["plan"]["root"]["read_only"], false);

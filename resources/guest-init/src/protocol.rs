@@ -96,6 +96,8 @@ pub struct RootPlan {
     /// The share refuses writes: put a tmpfs overlay over it, so that the
     /// guest can write all the same and nothing of it reaches the host.
     pub read_only: bool,
+    /// How much the overlay may take of the guest's memory, `None` for half.
+    pub overlay_bytes: Option<u64>,
 }
 
 /// The size of a terminal.
@@ -270,6 +272,7 @@ mod tests {
             working_directory: Some("/mnt".into()),
             hostname: "vm".into(),
             root: Some(RootPlan {
+                overlay_bytes: Some(1 << 30),
                 tag: "root".into(),
                 read_only: true,
             }),

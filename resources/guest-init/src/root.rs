@@ -1,5 +1,6 @@
 //! Replaces the initramfs by a root file system from the host.
 
+use std::ffi::CString;
 use std::io;
 use std::path::Path;
 
@@ -39,7 +40,7 @@ pub fn change(plan: &RootPlan) -> Result<(), Error> {
     let (new, lower) = (Path::new(NEW), Path::new(LOWER));
     if plan.read_only {
         mounts::mount_virtiofs(&plan.tag, lower, MountFlags::RDONLY)?;
-        if let Err(error) = mount_overlay() {
+        if let Err(error) = mount_overlay(plan.overlay_bytes) {
             eprintln!("guest-init: {error}: the root file system is read-only");
             mounts::mount_virtiofs(&plan.tag, new, MountFlags::RDONLY)?;
         }
@@ -59,15 +60,18 @@ pub fn change(plan: &RootPlan) -> Result<(), Error> {
     Ok(())
 }
 
-fn mount_overlay() -> Result<(), Error> {
+/// The options of the tmpfs below the overlay.
+fn overlay_options(bytes: Option<u64>) -> CString {
+    let size = bytes.map(|bytes| format!(",size={bytes}"));
+    // There is no NUL in it.
+    CString::new(format!("mode=0755{}", size.unwrap_or_default())).unwrap_or_default()
+}
+
+fn mount_overlay(bytes: Option<u64>) -> Result<(), Error> {
     let changes = Path::new(CHANGES);
-    mounts::mount(
-        "tmpfs",
-        changes,
-        "tmpfs",
-        MountFlags::empty(),
-        Some(c"mode=0755"),
-    )?;
+    let options = overlay_options(bytes);
+    let flags = MountFlags::empty();
+    mounts::mount("tmpfs", changes, "tmpfs", flags, Some(&options))?;
     for name in ["upper", "work"] {
         std::fs::create_dir(changes.join(name)).map_err(Error::Overlay)?;
     }
@@ -87,4 +91,16 @@ fn enter(new: &Path) -> Result<(), Errno> {
     rustix::mount::mount_move(".", "/")?;
     rustix::process::chroot(".")?;
     rustix::process::chdir("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_has_the_size_of_the_plan() {
+        assert_eq!(overlay_options(None).as_c_str(), c"mode=0755");
+        let options = overlay_options(Some(1 << 20));
+        assert_eq!(options.as_c_str(), c"mode=0755,size=1048576");
+    }
 }

@@ -59,8 +59,10 @@ pub(crate) struct RunArguments {
     pub shares: Vec<ShareArgument>,
 
     /// Boot the tree in DIR as the guest's root file system; options as for
-    /// --share. Read-only with a tmpfs overlay unless rw is given. Without
-    /// COMMAND its /sbin/init runs on the serial console
+    /// --share. Unless rw is given it is read-only below an overlay in the
+    /// guest's memory, of half of that or overlay-size=, and its own /tmp and
+    /// /run are hidden below an empty tmpfs each. Without COMMAND its
+    /// /sbin/init runs on the serial console
     #[arg(long, value_name = "DIR[,OPTION]...", conflicts_with = "initramfs",
           value_parser = OsStringValueParser::new().try_map(|text| share::root(&text)))]
     pub root: Option<ShareArgument>,

@@ -246,6 +246,7 @@ fn plan(
         return Err(Error::WorkingDirectory(directory.clone()));
     }
     let rooted = usize::from(arguments.root.is_some());
+    let overlay_size = shares::overlay_size(arguments.root.as_ref(), arguments.memory)?;
     let mut mounts: Vec<&Share> = shares.iter().skip(rooted).collect();
     // A mount hides what was mounted below its place before.
     mounts.sort_by_key(|share| share.at.components().count());
@@ -257,6 +258,7 @@ fn plan(
         root: shares.iter().take(rooted).next().map(|root| RootPlan {
             tag: root.tag.clone(),
             read_only: root.settings.server.read_only,
+            overlay_bytes: overlay_size.map(Size::bytes),
         }),
         shares: mounts
             .into_iter()

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::options::share::{
     MAX_TAG, OPTIONS, Settings, ShareArgument, Takes, is_refused_in_tag, shown,
 };
+use crate::options::size::Size;
 
 /// A share as the machine needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,11 @@ pub(crate) enum Error {
     TagTwice(String),
     #[error("two shares are mounted at {}: give one of them another at=", .0.display())]
     AtTwice(PathBuf),
+    #[error(
+        "overlay-size={size} is more than the guest's memory ({memory}): give a smaller one, or \
+         raise --memory"
+    )]
+    OverlaySize { size: Size, memory: Size },
     #[error("the root file system is always at /: leave at= out")]
     RootAt,
     #[error("the directory {} to share does not exist{hint}", path.display())]
@@ -111,6 +117,18 @@ pub(super) fn add(shares: &mut Vec<Share>, share: Share) -> Result<(), Error> {
     }
     shares.push(share);
     Ok(())
+}
+
+/// How much an overlay over `root` may take of the guest's `memory`, if the
+/// user says it.
+pub(super) fn overlay_size(
+    root: Option<&ShareArgument>,
+    memory: Size,
+) -> Result<Option<Size>, Error> {
+    match root.and_then(|root| root.overlay_size) {
+        Some(size) if size > memory => Err(Error::OverlaySize { size, memory }),
+        size => Ok(size),
+    }
 }
 
 /// The directory to share, by its one true path.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use devices::passthrough::Config;
 use devices::virtio::fs::Queues;
 
+use crate::options::size::Size;
+
 /// A `--share` or `--root` as the user wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShareArgument {
@@ -12,6 +14,9 @@ pub(crate) struct ShareArgument {
     pub tag: Option<String>,
     pub at: Option<PathBuf>,
     pub settings: Settings,
+    /// The most that the overlay of a read-only root takes of the guest's
+    /// memory.
+    pub overlay_size: Option<Size>,
 }
 
 /// How a share is served.

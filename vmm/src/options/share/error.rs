@@ -26,6 +26,8 @@ pub(crate) enum Error {
     },
     #[error("{first} and {second} contradict each other: leave one of them out")]
     Repeated { first: String, second: String },
+    #[error("{0} is for --root only: leave it out")]
+    RootOnly(&'static str),
     #[error("{one} and {other} exclude each other: {mend}")]
     Contradiction {
         one: &'static str,

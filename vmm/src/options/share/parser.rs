@@ -60,7 +60,7 @@ fn parse(text: &[u8], of: Use) -> Result<ShareArgument, Error> {
     if of == Use::Root && !given.has("rw") {
         given.add("ro", "ro".to_owned())?;
     }
-    given.check()?;
+    given.check(of)?;
     Ok(share)
 }
 
@@ -150,9 +150,12 @@ impl Given {
         self.0.values().any(|given| given == written)
     }
 
-    /// Checks the options against each other.
-    fn check(&self) -> Result<(), Error> {
+    /// Checks the options against each other and against their `Use`.
+    fn check(&self, of: Use) -> Result<(), Error> {
         for option in OPTIONS.iter().filter(|option| self.has(option.name)) {
+            if option.root_only && of == Use::Share {
+                return Err(Error::RootOnly(option.name));
+            }
             let mut excluded = option.excludes.iter();
             if let Some(found) = excluded.find(|excluded| self.has_written(excluded.other)) {
                 return Err(Error::Contradiction {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::argument::{Settings, ShareArgument};
 use super::error::Error;
 use super::tag;
+use crate::options::size::Size;
 
 /// An option of a share.
 pub(crate) struct ShareOption {
@@ -23,6 +24,8 @@ pub(crate) struct ShareOption {
     pub default: &'static str,
     /// What it cannot be given with.
     pub excludes: &'static [Exclusion],
+    /// It means nothing to a `--share`.
+    pub root_only: bool,
     /// Its name and value in the JSON of `--dry-run`.
     pub shown: Option<Shown>,
 }
@@ -74,6 +77,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "the virtio-fs tag, at most 36 bytes",
         default: "the directory's name",
         excludes: &[],
+        root_only: false,
         shown: None,
     },
     ShareOption {
@@ -89,6 +93,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "where the guest mounts it",
         default: "`/mnt/TAG`",
         excludes: &[],
+        root_only: false,
         shown: None,
     },
     ShareOption {
@@ -97,6 +102,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "refuse changes, in the server",
         default: "for `--root`",
         excludes: &[],
+        root_only: false,
         shown: Some(("read_only", |settings| settings.server.read_only.into())),
     },
     ShareOption {
@@ -108,6 +114,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
             other: "ro",
             mend: "leave one of them out",
         }],
+        root_only: false,
         shown: None,
     },
     ShareOption {
@@ -137,6 +144,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "",
         default: "auto",
         excludes: &[],
+        root_only: false,
         shown: Some(("cache", |settings| {
             match settings.server.cache {
                 CachePolicy::Never => "never",
@@ -173,6 +181,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                 mend: "nothing is written to a read-only share; leave writeback out, or add rw",
             },
         ],
+        root_only: false,
         shown: Some(("writeback", |settings| settings.server.writeback.into())),
     },
     ShareOption {
@@ -181,6 +190,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "serve extended attributes",
         default: "off",
         excludes: &[],
+        root_only: false,
         shown: Some(("xattr", |settings| settings.server.xattr.into())),
     },
     ShareOption {
@@ -200,6 +210,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "request queues, one thread each",
         default: "1",
         excludes: &[],
+        root_only: false,
         shown: Some(("queues", |settings| settings.queues.requests.into())),
     },
     ShareOption {
@@ -221,7 +232,36 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                guest's requests",
         default: "1024",
         excludes: &[],
+        root_only: false,
         shown: Some(("queue_size", |settings| settings.queues.size.into())),
+    },
+    ShareOption {
+        name: "overlay-size",
+        takes: Takes::Value {
+            placeholder: "SIZE",
+            example: "1G",
+            set: |share, value| {
+                let size = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
+                // To tmpfs 0 is no limit at all.
+                let size = size.filter(|size: &Size| size.bytes() > 0);
+                let expected = || "a size above 0, such as 64M or 2G".to_owned();
+                share.overlay_size =
+                    Some(size.ok_or_else(|| wrong("overlay-size", value, expected()))?);
+                Ok(())
+            },
+        },
+        help: "only for `--root` without `rw`: how large the overlay in the guest's memory may \
+               grow",
+        default: "half of the memory",
+        excludes: &[Exclusion {
+            other: "rw",
+            mend: "changes go to the directory with rw, and there is no overlay; leave one of \
+                   them out",
+        }],
+        root_only: true,
+        shown: None,
     },
     ShareOption {
         name: "path",
@@ -229,6 +269,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "in place of DIR, as the last option: for names with a comma",
         default: "",
         excludes: &[],
+        root_only: false,
         shown: None,
     },
 ];

@@ -44,6 +44,7 @@ fn every_option_is_read() {
             tag: Some("t".into()),
             at: Some("/x".into()),
             settings,
+            overlay_size: None,
         }
     );
     assert!(parse("d,ro").unwrap().settings.server.read_only);
@@ -61,7 +62,8 @@ fn every_option_that_is_explained_is_read_and_shown() {
             Takes::Directory => continue,
         };
         for word in words {
-            let given = parse(&format!("d,{word}")).unwrap();
+            let read = if option.root_only { root } else { share };
+            let given = read(OsStr::new(&format!("d,{word}"))).unwrap();
             let Some((name, value)) = option.shown else {
                 continue;
             };
@@ -79,12 +81,18 @@ fn every_exclusion_names_options_that_there_are_and_is_found() {
     for option in OPTIONS {
         for exclusion in option.excludes {
             let other = exclusion.other;
-            assert!(parse(&format!("d,{other}")).is_ok(), "{other}");
+            let read = if option.root_only { root } else { share };
+            let read = |text: &str| read(OsStr::new(text));
+            assert!(read(&format!("d,{other}")).is_ok(), "{other}");
+            let written = match &option.takes {
+                Takes::Value { example, .. } => format!("{}={example}", option.name),
+                _ => option.name.to_owned(),
+            };
             for text in [
-                format!("d,{other},{}", option.name),
-                format!("d,{},{other}", option.name),
+                format!("d,{other},{written}"),
+                format!("d,{written},{other}"),
             ] {
-                let message = message(&text);
+                let message = read(&text).unwrap_err().to_string();
                 assert!(message.contains(other), "{message}");
                 assert!(message.contains(option.name), "{message}");
                 assert!(message.contains("exclude each other"), "{message}");
@@ -125,6 +133,19 @@ fn a_root_is_read_only_unless_asked_otherwise() {
 }
 
 #[test]
+fn only_a_root_has_an_overlay_and_the_overlay_has_a_size() {
+    let root = |text: &str| root(OsStr::new(text));
+    let size = root("d,overlay-size=64M").unwrap().overlay_size;
+    assert_eq!(size.unwrap().bytes(), 64 << 20);
+    for wrong in ["0", "0K", "x", "-1M", ""] {
+        let message = root(&format!("d,overlay-size={wrong}")).unwrap_err();
+        let message = message.to_string();
+        assert!(message.contains("above 0, such as 64M"), "{message}");
+    }
+    assert!(message("d,overlay-size=64M").contains("for --root only"));
+}
+
+#[test]
 fn a_directory_with_commas_goes_last_as_path() {
     let share = parse("tag=t,path=/a,b,ro").unwrap();
     assert_eq!(share.directory, Path::new("/a,b,ro"));
@@ -143,7 +164,10 @@ fn mistakes_are_explained() {
     assert!(message("d,foo").contains("unknown option 'foo'"));
     assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
-    assert!(message("d,foo").contains("tag=, at=, ro, rw, cache=, writeback, xattr, queues= and"));
+    assert!(
+        message("d,foo")
+            .contains("tag=, at=, ro, rw, cache=, writeback, xattr, queues=, queue-size= and")
+    );
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
     assert!(message("d,queues=0").contains("from 1 to 64"));
