@@ -30,9 +30,9 @@ pub(crate) fn theme() -> Theme {
     let second = Kernel::Built(Version::V6_12, Variant::Patched);
     let mut tests = Vec::new();
     for cache in ["auto", "never"] {
-        for (version, kernel) in [("6_1", Kernel::PATCHED), ("6_12", second)] {
+        for (build, kernel) in [("6_1_patched", Kernel::PATCHED), ("6_12_patched", second)] {
             tests.push(Test::new(
-                format!("what_the_guest_opens_is_what_is_there_with_cache_{cache}_on_{version}"),
+                format!("what_the_guest_opens_is_what_is_there_with_cache_{cache}_on_{build}"),
                 [kernel],
                 move |fixtures| {
                     let image = fixtures.kernel(kernel)?.join("bzImage");
