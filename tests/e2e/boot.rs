@@ -1,12 +1,15 @@
 //! Kernels and machines of every shape.
 
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
+
 use anyhow::{Context, Result, ensure};
-use std::time::Duration;
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
 
 use crate::theme::{PATCHED, Test, Theme};
-use crate::vm::{Vm, directory};
+use crate::vm::{Vm, below, directory};
 
 pub(crate) fn theme() -> Theme {
     Theme::new(
@@ -93,25 +96,38 @@ fn memory(fixtures: &Fixtures, mebibytes: u64) -> Result<()> {
 }
 
 fn clock(fixtures: &Fixtures) -> Result<()> {
-    let now = || {
-        Ok::<_, anyhow::Error>(
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)?
-                .as_secs(),
+    let share = directory(&[])?;
+    // The time of a file in the guest's memory is by the guest's clock, and is
+    // copied to a file that the host reads.
+    let mut running = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t")
+        .script(
+            "stamp() { : > /tmp/$1; cp -p /tmp/$1 /mnt/t/$1; }
+             stamp start; echo ready; read go; stamp now; echo done",
         )
-    };
-    let before = now()?;
-    let run = Vm::patched(fixtures)?
-        .command(["date", "+%s"])
-        .run()?
-        .expect_success()?;
-    let guest: u64 = run.text()?.trim().parse()?;
+        .start(Stdio::piped())?;
+    ensure!(running.read_line()? == "ready");
+    let ready = SystemTime::now();
+    running.stdin()?.write_all(b"go\n")?;
+    ensure!(running.read_line()? == "done");
+    let done = SystemTime::now();
+    running.finish()?.expect_success()?;
+    let stamp = |name| std::fs::metadata(below(&share, name))?.modified();
+    let (start, now) = (stamp("start")?, stamp("now")?);
     ensure!(
-        (before..=now()?).contains(&guest),
-        "{guest} is not between {before} and now"
+        start <= ready + MARGIN,
+        "the guest's {start:?} is after the host's {ready:?}"
+    );
+    ensure!(
+        (ready - MARGIN..=done + MARGIN).contains(&now),
+        "the guest's {now:?} is not between the host's {ready:?} and {done:?}"
     );
     Ok(())
 }
+
+/// How far the guest's clock may be from the host's: it is set by an answer
+/// that takes its time.
+const MARGIN: Duration = Duration::from_millis(400);
 
 fn command_line(fixtures: &Fixtures) -> Result<()> {
     let run = Vm::patched(fixtures)?
