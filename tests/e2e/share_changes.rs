@@ -15,6 +15,11 @@ pub(crate) fn theme() -> Theme {
     let mut tests = vec![
         Test::new("of_the_guest_are_on_the_host", PATCHED, of_the_guest),
         Test::new("that_were_synced_survive_a_panic", PATCHED, synced),
+        Test::new(
+            "beyond_the_limit_of_file_sizes_are_errors_in_the_guest",
+            PATCHED,
+            beyond_the_limit,
+        ),
     ];
     for cache in ["never", "auto"] {
         tests.push(Test::new(
@@ -80,6 +85,26 @@ fn synced(fixtures: &Fixtures) -> Result<()> {
     let sum = fs::read_to_string(below(&share, "sum"))?;
     let ours = crate::tree::md5sum(&below(&share, "data"))?;
     ensure!(sum.starts_with(&ours), "{sum} is not {ours}");
+    Ok(())
+}
+
+fn beyond_the_limit(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[])?;
+    // 1 or 2 MiB, which no log of a run reaches.
+    let run = Vm::patched(fixtures)?
+        .limit_file_size(2048)
+        .share(share.path(), "tag=t")
+        .script(
+            "dd if=/dev/zero of=/mnt/t/large bs=64k count=64 conv=fsync && exit 1
+             echo small > /mnt/t/small; echo went on",
+        )
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "went on\n", "{}", run.account());
+    ensure!(run.stderr.contains("File too large"), "{}", run.account());
+    ensure!(fs::read(below(&share, "small"))? == b"small\n");
+    let large = fs::metadata(below(&share, "large"))?.len();
+    ensure!(large == 1 << 20 || large == 2 << 20, "{large} bytes");
     Ok(())
 }
 

@@ -1,15 +1,17 @@
 //! The command's arguments and its three streams.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Result, ensure};
 use tests::fixtures::Fixtures;
 
 use crate::theme::{PATCHED, Test, Theme};
-use crate::vm::Vm;
+use crate::vm::{Run, Vm};
 
 pub(crate) fn theme() -> Theme {
     Theme::new(
@@ -37,6 +39,16 @@ pub(crate) fn theme() -> Theme {
                 "a_reader_that_goes_away_ends_the_writer",
                 PATCHED,
                 broken_pipe,
+            ),
+            Test::new(
+                "output_that_a_full_disk_does_not_take_is_a_failure",
+                PATCHED,
+                full_disk,
+            ),
+            Test::new(
+                "a_log_that_a_full_disk_does_not_take_is_a_failure",
+                PATCHED,
+                full_log,
             ),
         ],
     )
@@ -146,11 +158,46 @@ fn broken_pipe(fixtures: &Fixtures) -> Result<()> {
     drop(stdout);
     ensure!(some.starts_with(b"y\ny\n"));
     let run = running.finish()?;
+    ensure!(!run.stderr.contains("vmm:"), "{}", run.account());
     // SIGPIPE, or an error of a `yes` that was told to ignore it.
     ensure!(
         run.status.code() == Some(141) || run.status.code() == Some(1),
         "{}",
         run.account()
     );
+    Ok(())
+}
+
+/// What every write to fails with ENOSPC.
+const FULL: &str = "/dev/full";
+
+fn full_disk(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .stdout(File::options().write(true).open(FULL)?)
+        .script("echo hello")
+        .run()?;
+    lost(&run, "standard output")
+}
+
+fn full_log(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .console_log(Path::new(FULL))
+        .script("echo hello")
+        .run()?;
+    ensure!(run.text()? == "hello\n", "{}", run.account());
+    lost(&run, "--console-log")
+}
+
+/// Fails unless one line and the report say that `what` lost output.
+fn lost(run: &Run, what: &str) -> Result<()> {
+    ensure!(run.status.code() == Some(125), "{}", run.account());
+    ensure!(run.report["outcome"] == "vmm-error", "{}", run.account());
+    ensure!(run.report["code"] == 125, "{}", run.account());
+    let message = run.report["message"].as_str().unwrap_or_default();
+    for part in [what, "No space left", "status 0"] {
+        ensure!(message.contains(part), "{}", run.account());
+    }
+    let line = format!("vmm: error: {message}\n");
+    ensure!(run.stderr == line, "not that line alone: {}", run.account());
     Ok(())
 }

@@ -33,6 +33,7 @@ pub(crate) struct Vm {
     arguments: Vec<OsString>,
     argv: Vec<OsString>,
     patience: Duration,
+    stdout: Stdio,
 }
 
 impl Vm {
@@ -61,6 +62,7 @@ impl Vm {
             arguments: Vec::new(),
             argv: Vec::new(),
             patience: stretched(PATIENCE),
+            stdout: Stdio::piped(),
             scratch,
         };
         let file = |name: &str| vm.scratch.path().join(name);
@@ -82,15 +84,40 @@ impl Vm {
     }
 
     /// Lets `vmm` have at most `count` descriptors.
-    pub(crate) fn limit_files(mut self, count: u32) -> Self {
+    pub(crate) fn limit_files(self, count: u32) -> Self {
+        self.limit("-n", count)
+    }
+
+    /// Lets `vmm` write no file beyond `blocks`, which are of 512 bytes or, in
+    /// some shells, of 1024.
+    pub(crate) fn limit_file_size(self, blocks: u32) -> Self {
+        self.limit("-f", blocks)
+    }
+
+    fn limit(mut self, option: &str, value: u32) -> Self {
         let mut limited = Command::new("sh");
         limited.arg("-c");
-        limited.arg(format!("ulimit -n {count}; exec \"$0\" \"$@\""));
+        limited.arg(format!("ulimit {option} {value}; exec \"$0\" \"$@\""));
         limited.arg(self.command.get_program());
         for (name, value) in self.command.get_envs() {
             limited.env(name, value.unwrap_or_default());
         }
         self.command = limited;
+        self
+    }
+
+    /// Writes the console to `log` in place of the file that the test reads.
+    pub(crate) fn console_log(mut self, log: &Path) -> Self {
+        let option = (self.arguments.iter()).position(|argument| argument == "--console-log");
+        if let Some(value) = option.and_then(|option| self.arguments.get_mut(option + 1)) {
+            *value = log.into();
+        }
+        self
+    }
+
+    /// Sends the command's standard output to `file`.
+    pub(crate) fn stdout(mut self, file: impl Into<Stdio>) -> Self {
+        self.stdout = file.into();
         self
     }
 
@@ -146,15 +173,15 @@ impl Vm {
         }
         self.command
             .stdin(stdin)
-            .stdout(Stdio::piped())
+            .stdout(self.stdout)
             .stderr(Stdio::piped());
         let mut child = self.command.spawn().context("cannot run vmm")?;
-        let stdout = child.stdout.take().context("no standard output")?;
+        let stdout = child.stdout.take();
         let stderr = child.stderr.take().context("no standard error")?;
         Ok(Running {
             scratch: self.scratch,
             deadline: Instant::now() + self.patience,
-            stdout: Some(stdout),
+            stdout,
             stderr: read_all(stderr),
             child,
         })
