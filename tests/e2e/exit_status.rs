@@ -43,6 +43,21 @@ pub(crate) fn theme() -> Theme {
                 PATCHED,
                 |fixtures| ends_without_report(fixtures, "reboot -f"),
             ),
+            Test::new(
+                "is_255_when_the_command_halts_the_machine",
+                PATCHED,
+                |fixtures| {
+                    // All processors, not only the one that was asked.
+                    let vm = Vm::patched(fixtures)?.option("--cpus", "3");
+                    vm.script("halt -f").run()?.expect(255, "died")?;
+                    Ok(())
+                },
+            ),
+            Test::new(
+                "is_the_commands_when_it_only_says_that_the_system_halted",
+                PATCHED,
+                only_says_halted,
+            ),
         ],
     )
 }
@@ -160,6 +175,17 @@ fn panic(fixtures: &Fixtures) -> Result<()> {
         "no console's tail: {}",
         run.stderr
     );
+    Ok(())
+}
+
+fn only_says_halted(fixtures: &Fixtures) -> Result<()> {
+    // Long enough to be found halted, and mostly idle.
+    let run = Vm::patched(fixtures)?
+        .script("echo 'reboot: System halted' > /dev/kmsg; sleep 5; echo on")
+        .run()?
+        .expect(0, "exited")?;
+    ensure!(run.console.contains("System halted"), "{}", run.account());
+    ensure!(run.text()? == "on\n", "{}", run.account());
     Ok(())
 }
 

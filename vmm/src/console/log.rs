@@ -23,6 +23,9 @@ const LARGEST_LOG: u64 = 1 << 30;
 /// What the kernel writes first when it panics.
 const PANIC: &str = "Kernel panic - not syncing: ";
 
+/// What the kernel writes last when it was asked to halt.
+const HALT: &str = "reboot: System halted";
+
 /// The console's record, shared between the serial port and whoever reports.
 #[derive(Clone)]
 pub(crate) struct ConsoleLog(Arc<Mutex<Record>>);
@@ -31,6 +34,7 @@ struct Record {
     end: VecDeque<u8>,
     line: Vec<u8>,
     panic: Option<String>,
+    halted: bool,
     log: Option<File>,
     pending: Vec<u8>,
     logged: u64,
@@ -55,6 +59,7 @@ impl ConsoleLog {
             end: VecDeque::with_capacity(KEPT),
             line: Vec::new(),
             panic: None,
+            halted: false,
             log,
             pending: Vec::new(),
             logged: 0,
@@ -78,6 +83,13 @@ impl ConsoleLog {
             record.search_line();
         }
         record.panic.clone()
+    }
+
+    /// Whether the kernel has said that it halts. So can a program; that the
+    /// machine has halted is known from its processors only.
+    #[must_use]
+    pub(crate) fn halted(&self) -> bool {
+        self.lock().halted
     }
 
     /// The last `lines` lines, printable: a guest's escape sequences never
@@ -147,6 +159,7 @@ impl Record {
     }
 
     fn search_line(&mut self) {
+        self.halted = self.halted || contains(&self.line, HALT.as_bytes());
         if self.panic.is_none() {
             let line = String::from_utf8_lossy(&self.line);
             self.panic = line
@@ -175,6 +188,10 @@ impl Record {
         }
         self.pending.clear();
     }
+}
+
+fn contains(line: &[u8], text: &[u8]) -> bool {
+    line.windows(text.len()).any(|window| window == text)
 }
 
 /// Writes all of `bytes`, and waits for room where `file` does not: its flags
@@ -245,6 +262,13 @@ mod tests {
             Some("sysrq triggered crash")
         );
         assert_eq!(console("all is well\n").panic(), None);
+    }
+
+    #[test]
+    fn a_halt_is_found() {
+        assert!(console("[ 1.0] reboot: System halted\r\n").halted());
+        // The kernel's decompressor, when it cannot go on.
+        assert!(!console("Out of memory\n\n -- System halted\n").halted());
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(crate) enum Ending {
     PowerOff,
     /// The guest asked for a reset.
     Reset,
+    /// Every processor halted with its interrupts off.
+    Halted,
     /// The guest cannot go on; in words, with the registers.
     Crash(String),
     /// A [`Stopper`] stopped it.

@@ -56,7 +56,7 @@ use boot::registers::Start;
 pub(crate) use counters::{ExitKind, MachineCounters};
 use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
-use vcpu::{Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
+use vcpu::{RollCall, Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
 use vm::Vm;
 
 /// What a machine is made of.
@@ -200,6 +200,7 @@ impl Machine {
             mmio: board.mmio(),
             counters: Arc::new(counters),
             stop: Arc::new(AtomicBool::new(false)),
+            roll_call: Arc::new(RollCall::new(parts.cpus)),
         };
         Ok(Self {
             vcpus,
@@ -235,6 +236,7 @@ impl Machine {
     ///
     /// [`Error::Thread`] when a vCPU cannot be started.
     pub(crate) fn start(self) -> Result<RunningMachine, Error> {
+        let roll_call = Arc::clone(&self.context.roll_call);
         let launch = VcpuLaunch {
             resets: self.triple_fault_resets,
             context: self.context,
@@ -248,6 +250,8 @@ impl Machine {
             threads: Some(threads?),
             board: self.board,
             ending: self.ending,
+            roll_call,
+            halted_rounds: 0,
             _vm: self._vm,
         })
     }
@@ -267,15 +271,35 @@ pub(crate) struct RunningMachine {
     threads: Option<VcpuThreads>,
     board: Board,
     ending: FirstEnding,
+    roll_call: Arc<RollCall>,
+    /// Rounds in a row in which every processor had halted.
+    halted_rounds: u32,
     /// Closed last: it is what the others belong to.
     _vm: Vm,
 }
+
+/// Between two answers of the same round one processor may have woken another,
+/// and an NMI may have come that was not taken yet; not again and again.
+const HALTED_ROUNDS: u32 = 2;
 
 impl RunningMachine {
     /// Readable once the machine has a reason to end: then [`Self::finish`]
     /// it.
     pub(crate) fn ended(&self) -> &EventFd {
         self.ending.event()
+    }
+
+    /// Ends the machine if its guest has halted. To be called from time to
+    /// time: it goes by what was seen since the calls before.
+    pub(crate) fn look_for_halt(&mut self) {
+        let halted = self.roll_call.next();
+        self.halted_rounds = if halted { self.halted_rounds + 1 } else { 0 };
+        if self.halted_rounds >= HALTED_ROUNDS {
+            self.ending.set(Ok(Ending::Halted));
+        }
+        if let Some(threads) = &self.threads {
+            threads.kick();
+        }
     }
 
     /// Takes the machine down and says why it ended. On return every vCPU

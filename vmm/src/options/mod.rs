@@ -16,6 +16,7 @@ use size::Size;
 const EXIT_STATUS: &str = "\
 Exit status:
   COMMAND's own, or 128 + n when signal n ended it
+  0    without COMMAND: the guest powered off, restarted or halted
   124  the time was up (--timeout)
   125  vmm could not set up or run the machine, or write all output
   126  COMMAND cannot be executed

@@ -3,6 +3,7 @@
 //! | status | meaning |
 //! | --- | --- |
 //! | 0..=255 | the command's own |
+//! | 0 | without a command: the guest powered off, restarted or halted |
 //! | 128 + n | the command was ended by signal n, or `vmm` was told to stop by it |
 //! | 124 | the time was up (`--timeout`) |
 //! | 125 | `vmm` could not set up or run the machine or deliver what the command wrote, or the guest's init could not prepare the guest |
@@ -37,6 +38,8 @@ pub(crate) enum Outcome {
     PoweredOff,
     /// The guest ended by itself in a run without a command: restarted.
     Restarted,
+    /// The guest ended by itself in a run without a command: halted.
+    Halted,
     Timeout(Duration),
     /// `vmm` was told to stop by this signal.
     Interrupted(i32),
@@ -57,7 +60,7 @@ impl Outcome {
         match self {
             Self::Exited(code) => *code,
             Self::Signaled(signal) => 128_u8.saturating_add(*signal),
-            Self::PoweredOff | Self::Restarted => 0,
+            Self::PoweredOff | Self::Restarted | Self::Halted => 0,
             Self::Timeout(_) => 124,
             Self::SetupFailed(_) | Self::VmmError(_) => 125,
             Self::CannotExecute(_) => 126,
@@ -82,6 +85,7 @@ impl Outcome {
             Self::SetupFailed(_) => "setup-failed",
             Self::PoweredOff => "powered-off",
             Self::Restarted => "restarted",
+            Self::Halted => "halted",
             Self::Timeout(_) => "timeout",
             Self::Interrupted(_) => "interrupted",
             Self::Quit => "quit",
@@ -99,6 +103,7 @@ impl Outcome {
             | Self::Signaled(_)
             | Self::PoweredOff
             | Self::Restarted
+            | Self::Halted
             | Self::Quit => None,
             Self::CannotExecute(message) | Self::NotFound(message) | Self::VmmError(message) => {
                 Some(message.clone())
@@ -140,7 +145,7 @@ impl Outcome {
         let end = match &self {
             Self::Exited(code) => format!("COMMAND itself ended with status {code}"),
             Self::Signaled(signal) => format!("COMMAND itself was ended by signal {signal}"),
-            Self::PoweredOff | Self::Restarted | Self::Quit => {
+            Self::PoweredOff | Self::Restarted | Self::Halted | Self::Quit => {
                 format!("the guest itself ended as it should ({})", self.name())
             }
             _ => {
@@ -202,6 +207,7 @@ mod tests {
         assert_eq!(Outcome::Panic(String::new()).code(), 255);
         assert_eq!(Outcome::Died(String::new()).code(), 255);
         assert_eq!(Outcome::PoweredOff.code(), 0);
+        assert_eq!(Outcome::Halted.code(), 0);
     }
 
     #[test]

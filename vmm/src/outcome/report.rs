@@ -22,7 +22,7 @@ pub(crate) const SCHEMA: u32 = 1;
 pub(crate) struct Report {
     schema: u32,
     /// `exited`, `signaled`, `cannot-execute`, `not-found`, `setup-failed`,
-    /// `powered-off`, `restarted`, `timeout`, `interrupted`, `quit`, `panic`,
+    /// `powered-off`, `restarted`, `halted`, `timeout`, `interrupted`, `quit`, `panic`,
     /// `died` or `vmm-error`.
     outcome: &'static str,
     code: u8,

@@ -22,7 +22,7 @@ use crate::outcome::metrics::ProcessUsage;
 use crate::outcome::{Outcome, line, output_file};
 use crate::prepare::{Boot, Configuration};
 use crate::session::Session;
-use events::{Deadline, Event, EventLoop, OneShot, Signals};
+use events::{Deadline, Event, EventLoop, OneShot, Signals, Ticks};
 use exports::{Exports, duplicate};
 use records::{Observed, Records};
 use supervisor::Supervisor;
@@ -174,6 +174,8 @@ fn execute(
     events.add(Signals::new(events.queue())?);
     let deadline = Deadline::new(events.queue()).map_err(supervisor::Error::from)?;
     events.add(deadline.clone());
+    let ticks = Ticks::new(supervisor::HALT_INTERVAL, events.queue());
+    events.add(ticks.map_err(supervisor::Error::from)?);
     let raw = keys.take_terminal().map_err(Error::RawMode)?;
     events::follow(keys, machine.console_input(), &mut events).map_err(Error::Keys)?;
     let limit = configuration.timeout;
@@ -218,6 +220,14 @@ fn outcome(
         (Boot::Command, Ending::Reset) => {
             Outcome::Died("it restarted before the command ended".into())
         }
+        (Boot::Command, Ending::Halted) => {
+            Outcome::Died("it halted before the command ended".into())
+        }
+        // By what the kernel said, not because it could not go on.
+        (_, Ending::Halted) if console.halted() => Outcome::Halted,
+        (_, Ending::Halted) => {
+            Outcome::Died("every processor halted with its interrupts off".into())
+        }
         (_, Ending::PowerOff) => Outcome::PoweredOff,
         (_, Ending::Reset) => Outcome::Restarted,
     }
@@ -251,7 +261,7 @@ mod tests {
     #[test]
     fn a_guest_that_ends_without_a_report_died_if_it_had_a_command() {
         let quiet = console("");
-        for ending in [Ending::PowerOff, Ending::Reset] {
+        for ending in [Ending::PowerOff, Ending::Reset, Ending::Halted] {
             let outcome = outcome(Boot::Command, ending, None, &quiet, None);
             assert_eq!(outcome.name(), "died");
         }
@@ -265,6 +275,11 @@ mod tests {
             assert_eq!(off, Outcome::PoweredOff);
             let reset = outcome(boot, Ending::Reset, None, &quiet, None);
             assert_eq!(reset, Outcome::Restarted);
+            let said = console("[ 1.0] reboot: System halted\n");
+            let halted = outcome(boot, Ending::Halted, None, &said, None);
+            assert_eq!(halted, Outcome::Halted);
+            let stuck = outcome(boot, Ending::Halted, None, &quiet, None);
+            assert_eq!(stuck.name(), "died");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
@@ -28,6 +29,9 @@ pub(super) enum Error {
     #[error(transparent)]
     Machine(#[from] machine::Error),
 }
+
+/// How often to see whether the guest has halted.
+pub(super) const HALT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Who looks after a machine while it runs.
 pub(super) struct Supervisor<R> {
@@ -71,6 +75,12 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
                     continue;
                 }
                 Event::Down => break,
+                Event::Tick => {
+                    if let Stage::Running(machine) = &mut stage {
+                        machine.look_for_halt();
+                    }
+                    continue;
+                }
                 Event::Resized => {
                     if let (Some(session), Some(size)) = (&self.session, terminal::size()) {
                         session.resize(size);

@@ -80,6 +80,45 @@ fn a_spinning_guest_is_stopped() {
     assert!(stop_from_another_thread(machine) < Duration::from_secs(5));
 }
 
+/// Whether the machine is found to have halted, within `looks`.
+fn halts(machine: Machine, looks: u32) -> bool {
+    let mut running = machine.start().unwrap();
+    for _ in 0..looks {
+        running.look_for_halt();
+        std::thread::sleep(Duration::from_millis(10));
+        if running.ending.get().is_some() {
+            assert_eq!(running.finish().unwrap(), Ending::Halted);
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn a_guest_that_halted_with_interrupts_off_has_ended() {
+    for cpus in [1, 3] {
+        let parts = Parts {
+            cpus,
+            ..parts(&Output::default())
+        };
+        assert!(halts(real_mode_machine(parts, HALT, &[]), 1000));
+    }
+}
+
+#[test]
+fn a_guest_that_an_interrupt_would_wake_or_that_runs_has_not_ended() {
+    // sti; hlt
+    let idle = [0xfb, 0xf4];
+    // cli; jmp $
+    let spin = [0xfa, 0xeb, 0xfe];
+    for code in [&idle[..], &spin] {
+        assert!(!halts(
+            real_mode_machine(parts(&Output::default()), code, &[]),
+            20
+        ));
+    }
+}
+
 #[test]
 fn a_halted_guest_is_stopped() {
     let machine = real_mode_machine(parts(&Output::default()), HALT, &[]);

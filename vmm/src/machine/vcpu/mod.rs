@@ -1,10 +1,12 @@
 //! The guest's processors and their threads.
 
 mod processor;
+mod roll_call;
 mod setup;
 mod threads;
 
 pub(super) use processor::{Vcpu, VcpuContext};
+pub(super) use roll_call::RollCall;
 pub(crate) use setup::Error as SetupError;
 pub(crate) use threads::Error as ThreadError;
 pub(super) use threads::{VcpuLaunch, VcpuThreads};

@@ -8,6 +8,7 @@ use devices::bus::Bus;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::GuestMemoryMmap;
 
+use super::roll_call::RollCall;
 use crate::machine::counters::{ExitKind, MachineCounters};
 
 /// What a vCPU thread works on.
@@ -18,6 +19,8 @@ pub(in crate::machine) struct VcpuContext {
     pub(in crate::machine) counters: Arc<MachineCounters>,
     /// Set before the thread is kicked: leave the guest for good.
     pub(in crate::machine) stop: Arc<AtomicBool>,
+    /// Asks, with a kick, whether the guest halted.
+    pub(in crate::machine) roll_call: Arc<RollCall>,
 }
 
 /// Why a vCPU does not go on by itself.
@@ -37,6 +40,8 @@ pub(in crate::machine) enum VcpuEnd {
 /// What one exit means for the loop.
 enum Step {
     Continue,
+    /// Somebody wants to know something of the processor.
+    Kicked,
     End(VcpuEnd),
     /// An end that the registers have to explain.
     Explain {
@@ -70,6 +75,7 @@ impl Vcpu {
             }
             match step(self.fd.run(), context) {
                 Step::Continue => {}
+                Step::Kicked => context.roll_call.answer(self.index, &self.fd),
                 Step::End(end) => return end,
                 Step::Explain { what, triple_fault } => {
                     let text = format!("{what} on vCPU {}: {}", self.index, self.registers());
@@ -130,7 +136,7 @@ fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, context: &VcpuContext) ->
         }
         Ok(VcpuExit::Intr) => {
             count(ExitKind::Interrupted);
-            Step::Continue
+            Step::Kicked
         }
         Ok(VcpuExit::Shutdown) => {
             count(ExitKind::Shutdown);
@@ -149,7 +155,7 @@ fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, context: &VcpuContext) ->
         Err(error) => match error.errno() {
             libc::EINTR => {
                 count(ExitKind::Interrupted);
-                Step::Continue
+                Step::Kicked
             }
             // A processor that waits for its SIPI got it: run it.
             libc::EAGAIN => Step::Continue,

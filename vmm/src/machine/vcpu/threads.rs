@@ -91,15 +91,20 @@ impl VcpuThreads {
         }
     }
 
+    /// Kicks every vCPU out of the guest, once.
+    pub(in crate::machine) fn kick(&self) {
+        for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
+            // A thread that ends in this moment needs no kick.
+            let _ = thread.kill(SIGRTMIN());
+        }
+    }
+
     /// Kicks every vCPU out of the guest, again and again: a kick that arrives
     /// just before KVM_RUN has no effect.
     fn halt(&self) {
         self.stop.store(true, Ordering::Release);
         while self.threads.iter().any(|thread| !thread.is_finished()) {
-            for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
-                // A thread that ends in this moment needs no kick.
-                let _ = thread.kill(SIGRTMIN());
-            }
+            self.kick();
             std::thread::sleep(KICK_INTERVAL);
         }
     }

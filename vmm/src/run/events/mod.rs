@@ -9,6 +9,7 @@ mod signals;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod ticks;
 mod typing;
 
 pub(super) use deadline::Deadline;
@@ -16,4 +17,5 @@ pub(super) use event_loop::EventLoop;
 pub(super) use one_shot::OneShot;
 pub(super) use queue::Event;
 pub(super) use signals::{Error as SignalError, Signals};
+pub(super) use ticks::Ticks;
 pub(super) use typing::follow;

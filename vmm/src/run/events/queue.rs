@@ -16,6 +16,8 @@ pub(in crate::run) enum Event {
     Resized,
     /// The deadline has passed.
     DeadlinePassed,
+    /// Some time has passed.
+    Tick,
     /// The user typed the escape.
     Quit,
     /// The guest has reported how its command ended.

@@ -82,6 +82,17 @@ fn a_deadline_comes_when_it_was_last_set() {
 }
 
 #[test]
+fn ticks_come_again_and_again() {
+    let mut events = EventLoop::new().unwrap();
+    let start = Instant::now();
+    events.add(Ticks::new(Duration::from_millis(2), events.queue()).unwrap());
+    for _ in 0..3 {
+        assert_eq!(events.next().unwrap(), Event::Tick);
+    }
+    assert!(start.elapsed() >= Duration::from_millis(2));
+}
+
+#[test]
 fn what_happens_once_is_heard_once() {
     let mut events = EventLoop::new().unwrap();
     let eventfd = EventFd::new(EFD_NONBLOCK).unwrap();
