@@ -348,6 +348,8 @@ fn a_root_is_an_overlay_and_its_init_takes_over_without_a_command() {
 fn a_foreign_initramfs_has_no_plan() {
     let bench = Bench::new();
     fs::write(bench.path("initramfs"), "070701").unwrap();
+    let graceful = ["--initramfs", "initramfs", "--grace", "1s"];
+    assert!(bench.mistake(&graceful).contains("leave --grace out"));
     let json = bench.dry_run(&["--initramfs", "initramfs"]);
     assert_eq!(json["boot"], "initramfs");
     assert!(json["plan"].is_null());

@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group};
 
 use crate::environment;
 use crate::protocol::{Status, Text};
@@ -50,7 +51,8 @@ pub fn start(session: &Arc<Session>) -> Result<Running, Status> {
     });
     let streams = match terminal {
         Some(terminal) => Streams::on_terminal(&mut command, terminal),
-        None => Streams::on_pipes(&mut command),
+        // On a terminal it leads a session, and thereby a group as well.
+        None => Streams::on_pipes(command.process_group(0)),
     };
     let streams = streams.map_err(|error| Status::SetupFailed {
         message: format!("cannot set up the command's streams: {error}"),
@@ -87,6 +89,19 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Passes the host's signals on to the command and its children: a shell
+    /// runs its trap when what it waits for has ended, too.
+    pub fn pass_signals(&self, session: &Arc<Session>) {
+        let (group, session) = (self.pid, Arc::clone(session));
+        std::thread::spawn(move || {
+            while let Some(signal) = session.next_signal() {
+                let _ = kill_process_group(group, signal);
+                // What is stopped would not hear of it.
+                let _ = kill_process_group(group, Signal::CONT);
+            }
+        });
     }
 
     /// Waits until the host has taken the last byte of the output. Call it

@@ -101,6 +101,7 @@ fn run_command(session: &Arc<Session>) -> Status {
         Ok(running) => running,
         Err(status) => return status,
     };
+    running.pass_signals(session);
     let status = running.wait();
     while shutting_down.load(Ordering::Acquire) {
         // The shutdown killed the command; that is not how it ended.

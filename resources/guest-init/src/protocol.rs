@@ -30,6 +30,9 @@ pub const STATUS: &str = "status";
 /// The file that reads a [`WindowSize`] as JSON: READ blocks until the host's
 /// terminal has another size than the one last read.
 pub const WINDOW_SIZE: &str = "winsize";
+/// The file that reads the number of a signal for the command, in decimal, as
+/// on x86-64 Linux: READ blocks until there is one.
+pub const SIGNAL: &str = "signal";
 /// The file to write a [`Mark`]'s name to, at the moment it happens.
 pub const MARK: &str = "mark";
 /// The file that reads the host's `CLOCK_REALTIME` at that moment, as a

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::Signal;
 
 use crate::mounts;
 use crate::protocol::{self, MAX_STATUS, Mark, Plan, SESSION_TAG, Status, WallTime, WindowSize};
@@ -45,6 +46,7 @@ pub struct Session {
     /// Takes the command's standard error.
     pub stderr: File,
     window_size: File,
+    signal: File,
     status: File,
     mark: File,
     clock: File,
@@ -85,6 +87,7 @@ impl Session {
             stdout: writer(protocol::STDOUT)?,
             stderr: writer(protocol::STDERR)?,
             window_size: reader(protocol::WINDOW_SIZE)?,
+            signal: reader(protocol::SIGNAL)?,
             status: writer(protocol::STATUS)?,
             mark: writer(protocol::MARK)?,
             clock: reader(protocol::CLOCK)?,
@@ -112,6 +115,14 @@ impl Session {
     pub fn next_window_size(&self) -> Option<WindowSize> {
         let mut json = [0; 128];
         serde_json::from_slice(message(&self.window_size, &mut json)?).ok()
+    }
+
+    /// Waits until the command is to get a signal. `None` when it never will.
+    #[must_use]
+    pub fn next_signal(&self) -> Option<Signal> {
+        let mut text = [0; 16];
+        let number = std::str::from_utf8(message(&self.signal, &mut text)?).ok()?;
+        Signal::from_named_raw(number.parse().ok()?)
     }
 
     /// What time it is on the host. `None` when that cannot be understood.
@@ -191,6 +202,7 @@ mod tests {
             protocol::STDOUT,
             protocol::STDERR,
             protocol::WINDOW_SIZE,
+            protocol::SIGNAL,
             protocol::STATUS,
             protocol::MARK,
             protocol::CLOCK,
@@ -242,6 +254,18 @@ mod tests {
             nanoseconds: 42,
         };
         assert_eq!(session.host_time(), Some(time));
+    }
+
+    #[test]
+    fn a_signal_is_read_by_its_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let session = session(directory.path());
+        assert_eq!(session.next_signal(), None);
+        let file = directory.path().join(protocol::SIGNAL);
+        fs::write(&file, "15").unwrap();
+        assert_eq!(session.next_signal(), Some(Signal::TERM));
+        fs::write(&file, "1500").unwrap();
+        assert_eq!(session.next_signal(), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use size::Size;
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  COMMAND's own, or 128 + n when signal n ended it
+  COMMAND's own, or 128 + n when signal n ended it, or vmm
   0    without COMMAND: the guest powered off, restarted or halted
   124  the time was up (--timeout)
   125  vmm could not set up or run the machine, or write all output
@@ -87,8 +87,14 @@ pub(crate) struct RunArguments {
     pub memory: Size,
 
     /// End the machine after this time, with status 124: 30s, 5m, 1h
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_limit)]
     pub timeout: Option<Duration>,
+
+    /// How long COMMAND may take to end after a SIGHUP, SIGINT, SIGQUIT or
+    /// SIGTERM to vmm, which it and its children get as well; a second one
+    /// ends the machine at once, and so does the first with 0 (default: 10s)
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub grace: Option<Duration>,
 
     /// Write the kernel's console to FILE
     #[arg(long, value_name = "FILE")]
@@ -162,13 +168,18 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Err(_) => humantime::parse_duration(text)
             .map_err(|_| "write a number with its unit: 500ms, 30s, 5m or 1h".to_owned())?,
     };
-    if duration.is_zero() {
-        return Err("a time limit of zero leaves no time to boot".to_owned());
-    }
     if Instant::now().checked_add(duration).is_none() {
         return Err("that is longer than the clock can count".to_owned());
     }
     Ok(duration)
+}
+
+/// A duration in which a guest may do something.
+fn parse_limit(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("a time limit of zero leaves no time to boot".to_owned()),
+        limit => Ok(limit),
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +224,7 @@ mod tests {
             (&["--kernel", "k", "--memory", "lots"], "whole number"),
             (&["--kernel", "k", "--timeout", "soon"], "500ms, 30s"),
             (&["--kernel", "k", "--timeout", "0"], "leaves no time"),
+            (&["--kernel", "k", "--grace", "soon"], "500ms, 30s"),
             (
                 &["--kernel", "k", "--share", "d,foo"],
                 "unknown option 'foo'",
@@ -239,6 +251,7 @@ mod tests {
     fn durations_have_a_unit_or_are_seconds() {
         assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(parse_duration("18446744073709551615").is_err());
     }

@@ -41,8 +41,9 @@ pub(crate) enum Outcome {
     /// The guest ended by itself in a run without a command: halted.
     Halted,
     Timeout(Duration),
-    /// `vmm` was told to stop by this signal.
-    Interrupted(i32),
+    /// `vmm` was told to stop by this signal, and how its command ended that
+    /// was told, too.
+    Interrupted(i32, Option<Status>),
     /// The user typed the escape, Ctrl-A x.
     Quit,
     /// The guest's kernel panicked; its message.
@@ -65,7 +66,7 @@ impl Outcome {
             Self::SetupFailed(_) | Self::VmmError(_) => 125,
             Self::CannotExecute(_) => 126,
             Self::NotFound(_) => 127,
-            Self::Interrupted(signal) => {
+            Self::Interrupted(signal, _) => {
                 128_u8.saturating_add(u8::try_from(*signal).unwrap_or(u8::MAX))
             }
             // The escape is the interactive machine's SIGINT.
@@ -87,7 +88,7 @@ impl Outcome {
             Self::Restarted => "restarted",
             Self::Halted => "halted",
             Self::Timeout(_) => "timeout",
-            Self::Interrupted(_) => "interrupted",
+            Self::Interrupted(..) => "interrupted",
             Self::Quit => "quit",
             Self::Panic(_) => "panic",
             Self::Died(_) => "died",
@@ -113,7 +114,18 @@ impl Outcome {
                 "the guest did not end within {}: raise --timeout if it needs longer",
                 humantime::format_duration(*limit)
             )),
-            Self::Interrupted(signal) => Some(format!("stopped by signal {signal}")),
+            Self::Interrupted(signal, status) => {
+                let command = match status {
+                    Some(Status::Exited { code }) => {
+                        format!("; COMMAND itself ended with status {code}")
+                    }
+                    Some(Status::Signaled { signal }) => {
+                        format!("; COMMAND itself was ended by signal {signal}")
+                    }
+                    _ => String::new(),
+                };
+                Some(format!("stopped by signal {signal}{command}"))
+            }
             Self::Panic(message) => Some(format!("the guest's kernel panicked: {message}")),
             Self::Died(message) => Some(format!("the guest ended without a report: {message}")),
         }
@@ -202,7 +214,9 @@ mod tests {
         assert_eq!(Outcome::SetupFailed(String::new()).code(), 125);
         assert_eq!(Outcome::CannotExecute(String::new()).code(), 126);
         assert_eq!(Outcome::NotFound(String::new()).code(), 127);
-        assert_eq!(Outcome::Interrupted(2).code(), 130);
+        assert_eq!(Outcome::Interrupted(2, None).code(), 130);
+        let status = Some(Status::Exited { code: 0 });
+        assert_eq!(Outcome::Interrupted(2, status).code(), 130);
         assert_eq!(Outcome::Quit.code(), 130);
         assert_eq!(Outcome::Panic(String::new()).code(), 255);
         assert_eq!(Outcome::Died(String::new()).code(), 255);

@@ -43,7 +43,7 @@ impl Report {
             code: outcome.code(),
             signal: match outcome {
                 Outcome::Signaled(signal) => Some(i32::from(*signal)),
-                Outcome::Interrupted(signal) => Some(*signal),
+                Outcome::Interrupted(signal, _) => Some(*signal),
                 _ => None,
             },
             message: outcome.message(),

@@ -30,6 +30,8 @@ use shares::Share;
 const SHELL: &str = "/bin/sh";
 /// The search path for COMMAND.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The time that COMMAND has after a signal.
+const GRACE: Duration = Duration::from_secs(10);
 /// What the guest calls itself.
 const HOSTNAME: &str = "vmm";
 
@@ -60,6 +62,8 @@ pub(crate) struct Configuration {
     pub memory: Size,
     /// The time that the run has.
     pub timeout: Option<Duration>,
+    /// The time that the command has after a signal.
+    pub grace: Duration,
     pub console_log: Option<PathBuf>,
     pub metrics: Option<OutputFile>,
     pub report: Option<OutputFile>,
@@ -95,6 +99,11 @@ pub(crate) enum Error {
     Output(#[from] output_file::Error),
     #[error("--env {}: there is no such variable to pass on; write NAME=VALUE", .0.display())]
     Environment(OsString),
+    #[error(
+        "--grace is for COMMAND to end in, and there is none: name one after --, or leave \
+         --grace out"
+    )]
+    GraceWithoutCommand,
     #[error("--cwd {} is not an absolute path in the guest, such as /mnt/dir", .0.display())]
     WorkingDirectory(PathBuf),
     #[error(transparent)]
@@ -114,6 +123,9 @@ impl Configuration {
             (None, Some(_)) if arguments.command.is_empty() => Boot::System,
             (None, _) => Boot::Command,
         };
+        if arguments.grace.is_some() && boot != Boot::Command {
+            return Err(Error::GraceWithoutCommand);
+        }
         let modules = match boot {
             Boot::Initramfs => None,
             _ => Modules::find(arguments.modules.as_deref(), kernel.release())?,
@@ -162,6 +174,7 @@ impl Configuration {
             cpus: arguments.cpus,
             memory: arguments.memory,
             timeout: arguments.timeout,
+            grace: arguments.grace.unwrap_or(GRACE),
             console_log: arguments.console_log,
             metrics,
             report,
@@ -221,6 +234,7 @@ impl Configuration {
             "modules": self.packed_modules,
             "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
             "plan": self.plan,
+            "grace_ms": self.grace.as_millis(),
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
         });
         crate::outcome::report::json(&value)

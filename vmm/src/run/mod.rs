@@ -181,10 +181,14 @@ fn execute(
     let limit = configuration.timeout;
     let seen = observed.clone();
     let supervisor = Supervisor {
-        watch: Watch::new(limit.map(|limit| (limit, records.start + limit))),
+        watch: Watch::new(
+            limit.map(|limit| (limit, records.start + limit)),
+            configuration.grace,
+        ),
         deadline,
         stopper: machine.stopper(),
         session: observed.session.clone(),
+        interactive: (configuration.plan.as_ref()).is_some_and(|plan| plan.interactive),
         // Not the console: whoever keeps the machine may hold its lock.
         record: move |outcome: &Outcome| records.write(&mut outcome.clone(), &seen),
     };
@@ -202,7 +206,11 @@ fn outcome(
     console: &ConsoleLog,
     session: Option<&Session>,
 ) -> Outcome {
-    if let Some(status) = session.and_then(Session::status) {
+    let status = session.and_then(Session::status);
+    if let (Some(_), Some(Cause::Told(signal))) = (&status, cause) {
+        return Outcome::Interrupted(signal, status);
+    }
+    if let Some(status) = status {
         return status.into();
     }
     if let (Ending::Stopped, Some(cause)) = (&ending, cause) {
@@ -210,6 +218,12 @@ fn outcome(
     }
     if let Some(message) = console.panic() {
         return Outcome::Panic(message);
+    }
+    if let (Ending::PowerOff | Ending::Reset | Ending::Halted, Some(Cause::Told(signal))) =
+        (&ending, cause)
+    {
+        // The command has ended the machine with itself.
+        return Outcome::Interrupted(signal, None);
     }
     match (boot, ending) {
         (_, Ending::Crash(text)) => Outcome::Died(line::of_text(&text)),
@@ -295,9 +309,12 @@ mod tests {
         let quiet = console("");
         let cause = Some(Cause::Signal(15));
         let stopped = outcome(Boot::Command, Ending::Stopped, cause, &quiet, None);
-        assert_eq!(stopped, Outcome::Interrupted(15));
+        assert_eq!(stopped, Outcome::Interrupted(15, None));
         let ended = outcome(Boot::Initramfs, Ending::PowerOff, cause, &quiet, None);
         assert_eq!(ended, Outcome::PoweredOff);
+        let told = Some(Cause::Told(15));
+        let ended = outcome(Boot::Command, Ending::PowerOff, told, &quiet, None);
+        assert_eq!(ended, Outcome::Interrupted(15, None));
     }
 
     #[test]

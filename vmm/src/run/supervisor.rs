@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use guest_init::protocol::Mark;
+use nix::sys::signal::Signal;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use super::abandon;
@@ -33,12 +35,22 @@ pub(super) enum Error {
 /// How often to see whether the guest has halted.
 pub(super) const HALT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The signals with which people and programs ask for an end.
+const TOLD: [Signal; 4] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+];
+
 /// Who looks after a machine while it runs.
 pub(super) struct Supervisor<R> {
     pub(super) watch: Watch,
     pub(super) deadline: Deadline,
     pub(super) stopper: Stopper,
     pub(super) session: Option<Arc<Session>>,
+    /// The command is a shell for the user.
+    pub(super) interactive: bool,
     /// Writes down how a run ended whose machine is left behind.
     pub(super) record: R,
 }
@@ -92,11 +104,13 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
                     Decision::Wait
                 }
                 Event::DeadlinePassed => self.watch.deadline_passed(),
+                Event::Signal(signal) if self.can_tell(signal) => self.watch.asked_to_tell(signal),
                 Event::Signal(signal) => self.watch.asked_to_end(Cause::Signal(signal)),
                 Event::Quit => self.watch.asked_to_end(Cause::Quit),
             };
             match decision {
                 Decision::Wait => {}
+                Decision::Tell(signal) => self.tell(signal),
                 Decision::Stop => self.stopper.stop(),
                 Decision::Abandon => abandon::abandon(self.watch.cause(), self.record),
             }
@@ -110,6 +124,26 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
             },
         };
         Ok((ending?, self.watch.cause()))
+    }
+}
+
+impl<R> Supervisor<R> {
+    /// Whether there is a command that knows this signal as a request to end.
+    fn can_tell(&self, signal: i32) -> bool {
+        let runs = |session: &Arc<Session>| session.reached(Mark::CommandStarted).is_some();
+        TOLD.iter().any(|told| *told as i32 == signal) && self.session.as_ref().is_some_and(runs)
+    }
+
+    fn tell(&self, signal: i32) {
+        if let Some(session) = &self.session {
+            // A shell for the user takes no notice of the others.
+            let signal = if self.interactive {
+                Signal::SIGHUP as i32
+            } else {
+                signal
+            };
+            session.signal(signal);
+        }
     }
 }
 

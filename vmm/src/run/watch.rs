@@ -19,6 +19,8 @@ const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) enum Cause {
     Timeout(Duration),
     Signal(i32),
+    /// A signal that the command was told before.
+    Told(i32),
     /// The user typed the escape.
     Quit,
 }
@@ -28,7 +30,7 @@ impl Cause {
     pub(super) fn outcome(self) -> Outcome {
         match self {
             Self::Timeout(limit) => Outcome::Timeout(limit),
-            Self::Signal(signal) => Outcome::Interrupted(signal),
+            Self::Signal(signal) | Self::Told(signal) => Outcome::Interrupted(signal, None),
             Self::Quit => Outcome::Quit,
         }
     }
@@ -38,6 +40,8 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Wait,
+    /// Pass this signal on to the command, which may end by itself.
+    Tell(i32),
     Stop,
     /// End the process although the machine does not end.
     Abandon,
@@ -48,17 +52,20 @@ pub(super) enum Decision {
 pub(super) struct Watch {
     limit: Option<Duration>,
     deadline: Option<Instant>,
+    grace: Duration,
     reported: bool,
     stopping: bool,
     cause: Option<Cause>,
 }
 
 impl Watch {
-    /// `limit` with its deadline is the time that the machine has.
-    pub(super) fn new(limit: Option<(Duration, Instant)>) -> Self {
+    /// `limit` with its deadline is the time that the machine has, `grace` the
+    /// time that the command has after a signal.
+    pub(super) fn new(limit: Option<(Duration, Instant)>, grace: Duration) -> Self {
         Self {
             limit: limit.map(|(limit, _)| limit),
             deadline: limit.map(|(_, deadline)| deadline),
+            grace,
             reported: false,
             stopping: false,
             cause: None,
@@ -89,6 +96,17 @@ impl Watch {
         self.decide(Some(cause))
     }
 
+    /// The same for a signal that the command can be told.
+    pub(super) fn asked_to_tell(&mut self, signal: i32) -> Decision {
+        if self.grace.is_zero() || self.reported || self.cause.is_some() {
+            return self.asked_to_end(Cause::Signal(signal));
+        }
+        self.cause = Some(Cause::Told(signal));
+        let end = Instant::now().checked_add(self.grace);
+        self.deadline = self.deadline.into_iter().chain(end).min();
+        Decision::Tell(signal)
+    }
+
     /// The deadline may have passed.
     pub(super) fn deadline_passed(&mut self) -> Decision {
         match self.deadline {
@@ -106,7 +124,7 @@ impl Watch {
             // Somebody in a hurry sends a second signal.
             return Decision::Abandon;
         }
-        self.cause = cause;
+        self.cause = self.cause.or(cause);
         self.stopping = true;
         self.deadline = Some(Instant::now() + STOP_TIMEOUT);
         Decision::Stop
@@ -118,12 +136,59 @@ mod tests {
     use super::*;
 
     fn limited(limit: Duration) -> Watch {
-        Watch::new(Some((limit, Instant::now() + limit)))
+        Watch::new(Some((limit, Instant::now() + limit)), GRACE)
+    }
+
+    const GRACE: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_first_signal_is_told_and_the_second_stops() {
+        let mut watch = Watch::new(None, GRACE);
+        assert_eq!(watch.asked_to_tell(15), Decision::Tell(15));
+        assert!(watch.deadline() > Some(Instant::now() + GRACE / 2));
+        assert_eq!(watch.deadline_passed(), Decision::Wait);
+        assert_eq!(watch.asked_to_tell(2), Decision::Stop);
+        assert_eq!(watch.asked_to_tell(2), Decision::Abandon);
+        assert_eq!(watch.cause(), Some(Cause::Told(15)));
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_in_its_grace_is_stopped() {
+        let mut watch = Watch::new(None, Duration::from_nanos(1));
+        assert_eq!(watch.asked_to_tell(15), Decision::Tell(15));
+        assert_eq!(watch.deadline_passed(), Decision::Stop);
+        assert_eq!(watch.cause(), Some(Cause::Told(15)));
+    }
+
+    #[test]
+    fn the_time_limit_holds_in_the_grace_too() {
+        let mut watch = limited(Duration::ZERO);
+        assert_eq!(watch.asked_to_tell(15), Decision::Tell(15));
+        assert_eq!(watch.deadline_passed(), Decision::Stop);
+    }
+
+    #[test]
+    fn without_a_grace_or_a_command_nobody_is_told() {
+        let mut watch = Watch::new(None, Duration::ZERO);
+        assert_eq!(watch.asked_to_tell(15), Decision::Stop);
+        assert_eq!(watch.cause(), Some(Cause::Signal(15)));
+        let mut watch = Watch::new(None, GRACE);
+        watch.reported();
+        assert_eq!(watch.asked_to_tell(15), Decision::Stop);
+    }
+
+    #[test]
+    fn a_command_that_ends_in_its_grace_ends_the_run() {
+        let mut watch = Watch::new(None, GRACE);
+        assert_eq!(watch.asked_to_tell(15), Decision::Tell(15));
+        watch.reported();
+        assert!(watch.deadline() < Some(Instant::now() + GRACE / 2));
+        assert_eq!(watch.cause(), Some(Cause::Told(15)));
     }
 
     #[test]
     fn a_machine_that_ends_by_itself_is_not_stopped() {
-        let mut watch = Watch::new(None);
+        let mut watch = Watch::new(None, GRACE);
         assert_eq!(watch.deadline(), None);
         watch.reported();
         assert_eq!(watch.deadline_passed(), Decision::Wait);
@@ -132,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_first_signal_stops_and_names_the_cause() {
-        let mut watch = Watch::new(None);
+        let mut watch = Watch::new(None, GRACE);
         assert_eq!(watch.asked_to_end(Cause::Signal(15)), Decision::Stop);
         assert_eq!(watch.cause(), Some(Cause::Signal(15)));
         assert!(watch.deadline().is_some());
@@ -140,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_second_signal_leaves_at_once() {
-        let mut watch = Watch::new(None);
+        let mut watch = Watch::new(None, GRACE);
         assert_eq!(watch.asked_to_end(Cause::Signal(2)), Decision::Stop);
         assert_eq!(watch.asked_to_end(Cause::Signal(15)), Decision::Abandon);
         assert_eq!(watch.cause(), Some(Cause::Signal(2)));

@@ -29,11 +29,12 @@ pub(super) enum Node {
     WindowSize,
     Mark,
     Clock,
+    Signal,
 }
 
 impl Node {
     /// Every node but the root, in the order of their inode numbers.
-    pub(super) const FILES: [Self; 8] = [
+    pub(super) const FILES: [Self; 9] = [
         Self::Plan,
         Self::Stdin,
         Self::Stdout,
@@ -42,6 +43,7 @@ impl Node {
         Self::WindowSize,
         Self::Mark,
         Self::Clock,
+        Self::Signal,
     ];
 
     pub(super) fn inode(self) -> NodeId {
@@ -73,6 +75,7 @@ impl Node {
             Self::WindowSize => protocol::WINDOW_SIZE,
             Self::Mark => protocol::MARK,
             Self::Clock => protocol::CLOCK,
+            Self::Signal => protocol::SIGNAL,
         }
     }
 

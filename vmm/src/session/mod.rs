@@ -12,9 +12,9 @@
 
 mod file;
 mod input;
+mod news;
 mod output;
 mod status;
-mod window;
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -32,9 +32,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use file::Node;
 use input::Input;
+use news::News;
 use output::Output;
 use status::StatusReport;
-use window::Window;
 
 /// Nothing about these files changes, but for what direct I/O brings.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
@@ -57,7 +57,8 @@ pub(crate) struct Session {
     stdout: Output,
     stderr: Output,
     status: StatusReport,
-    window: Window,
+    window: News<WindowSize>,
+    signal: News<Option<i32>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -80,7 +81,8 @@ impl Session {
             stdout: Output::new(streams.stdout),
             stderr: Output::new(streams.stderr),
             status: StatusReport::new(reported),
-            window: Window::new(plan.terminal.unwrap_or_default()),
+            window: News::new(plan.terminal.unwrap_or_default()),
+            signal: News::new(None),
         })
     }
 
@@ -105,7 +107,12 @@ impl Session {
 
     /// The host's terminal has another size.
     pub(crate) fn resize(&self, size: WindowSize) {
-        self.window.resize(size);
+        self.window.set(size);
+    }
+
+    /// Has the init pass a signal on to the command.
+    pub(crate) fn signal(&self, number: i32) {
+        self.signal.set(Some(number));
     }
 
     fn attributes(&self, node: Node) -> Attributes {
@@ -127,7 +134,7 @@ impl FileSystem for Session {
     fn is_stream(&self, node: NodeId) -> bool {
         matches!(
             Node::of(node),
-            Some(Node::Stdin | Node::WindowSize | Node::Stdout | Node::Stderr)
+            Some(Node::Stdin | Node::WindowSize | Node::Signal | Node::Stdout | Node::Stderr)
         )
     }
 }
@@ -229,6 +236,12 @@ impl FileOperations for Session {
                 data.put(&json)?;
                 Ok(json.len())
             }
+            Node::Signal => {
+                let number = self.signal.next(request)?.unwrap_or_default();
+                let text = number.to_string();
+                data.put(text.as_bytes())?;
+                Ok(text.len())
+            }
             Node::Clock => {
                 let text = now().to_string();
                 data.put(text.as_bytes())?;
@@ -252,7 +265,9 @@ impl FileOperations for Session {
             Node::Status => self.status.write_status(data, size),
             Node::Mark => self.status.write_mark(data, size),
             Node::Root => Err(Errno::ISDIR),
-            Node::Plan | Node::Stdin | Node::WindowSize | Node::Clock => Err(Errno::BADF),
+            Node::Plan | Node::Stdin | Node::WindowSize | Node::Clock | Node::Signal => {
+                Err(Errno::BADF)
+            }
         }
     }
 

@@ -214,7 +214,7 @@ fn unknown_names_and_inodes_get_an_errno() {
         Err(Errno::NOENT)
     );
     assert_eq!(session.lookup(&request(1, 2), c"plan"), Err(Errno::NOTDIR));
-    for inode in [0, 10, u64::MAX] {
+    for inode in [0, 11, u64::MAX] {
         assert_eq!(
             session.getattr(&request(1, inode), None).map(drop),
             Err(Errno::STALE)
@@ -322,6 +322,22 @@ fn a_new_window_size_ends_the_wait_for_it_only() {
         assert!(!input.is_finished());
         host.write_all(b"x").unwrap();
         assert_eq!(input.join().unwrap().unwrap(), b"x");
+    });
+}
+
+#[test]
+fn a_signal_for_the_command_is_told_once() {
+    let session = session();
+    thread::scope(|scope| {
+        let signal = scope.spawn(|| read(&session, 1, c"signal", 16, 0));
+        thread::sleep(Duration::from_millis(5));
+        session.signal(15);
+        assert_eq!(signal.join().unwrap().unwrap(), b"15");
+        let next = scope.spawn(|| read(&session, 2, c"signal", 16, 0));
+        thread::sleep(Duration::from_millis(5));
+        assert!(!next.is_finished());
+        session.signal(2);
+        assert_eq!(next.join().unwrap().unwrap(), b"2");
     });
 }
 
@@ -471,6 +487,7 @@ fn only_what_waits_for_the_host_is_said_to_block() {
     let is_stream = |name| session.is_stream(inode(&session, name));
     assert!(is_stream(c"stdin"));
     assert!(is_stream(c"winsize"));
+    assert!(is_stream(c"signal"));
     assert!(is_stream(c"stdout"));
     assert!(!is_stream(c"plan"));
     assert!(!is_stream(c"status"));

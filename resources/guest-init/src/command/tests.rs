@@ -35,6 +35,7 @@ impl Host {
             protocol::STDOUT,
             protocol::STDERR,
             protocol::WINDOW_SIZE,
+            protocol::SIGNAL,
             protocol::CLOCK,
             protocol::STATUS,
             protocol::MARK,
@@ -96,6 +97,24 @@ fn arguments_and_environment_arrive_exactly() {
 fn a_signal_is_reported_with_its_number() {
     let host = Host::new(&["sh", "-c", "kill -9 $$"], "", None);
     assert_eq!(host.run(), Ok(Status::Signaled { signal: 9 }));
+}
+
+#[test]
+fn a_signal_of_the_host_reaches_the_command_and_its_children() {
+    let script = "trap 'echo trapped; exit 3' TERM; echo ready; sleep 1000";
+    let host = Host::new(&["sh", "-c", script], "", None);
+    host.write(protocol::SIGNAL, b"15");
+    let session = Arc::new(Session::open(host.directory.path()).unwrap());
+    let running = start(&session).unwrap();
+    while host.read(protocol::STDOUT) != "ready\n" {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    running.pass_signals(&session);
+    let waited = rustix::process::waitpid(Some(running.pid()), WaitOptions::empty());
+    running.deliver_output();
+    let status = ended(waited.unwrap().unwrap().1);
+    assert_eq!(status, Status::Exited { code: 3 });
+    assert_eq!(host.read(protocol::STDOUT), "ready\ntrapped\n");
 }
 
 #[test]

@@ -1,56 +1,56 @@
-//! The size of the host's terminal, for the pseudo-terminal in the guest.
+//! What the host has to tell the guest at a time of its own: another size of
+//! the terminal, a signal for the command.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::filesystem::{Request, Result};
-use guest_init::protocol::WindowSize;
 use rustix::event::{EventfdFlags, PollFlags};
 
-/// The size now, and the one that the guest knows.
+/// A value that the guest waits for when it is another than the one it knows.
 #[derive(Debug)]
-pub(super) struct Window(Mutex<Sizes>);
+pub(super) struct News<T>(Mutex<State<T>>);
 
 #[derive(Debug)]
-struct Sizes {
-    now: WindowSize,
-    told: WindowSize,
-    /// An eventfd that is ready when there may be another size; made for the
+struct State<T> {
+    now: T,
+    told: T,
+    /// An eventfd that is ready when there may be another value; made for the
     /// first request that waits for one.
     changed: Option<Arc<OwnedFd>>,
 }
 
-impl Window {
-    /// The guest knows the first size from its plan.
-    pub(super) fn new(size: WindowSize) -> Self {
-        Self(Mutex::new(Sizes {
-            now: size,
-            told: size,
+impl<T: Copy + PartialEq> News<T> {
+    /// The guest knows the first value.
+    pub(super) fn new(known: T) -> Self {
+        Self(Mutex::new(State {
+            now: known,
+            told: known,
             changed: None,
         }))
     }
 
-    /// The terminal has another size.
-    pub(super) fn resize(&self, size: WindowSize) {
-        let mut sizes = self.lock();
-        sizes.now = size;
-        if let Some(changed) = &sizes.changed {
+    /// The value is another one.
+    pub(super) fn set(&self, value: T) {
+        let mut state = self.lock();
+        state.now = value;
+        if let Some(changed) = &state.changed {
             // Full only if it is ready already.
             let _ = rustix::io::write(changed, &1_u64.to_ne_bytes());
         }
     }
 
-    /// Waits for a size that the guest does not know.
-    pub(super) fn next(&self, request: &Request<'_>) -> Result<WindowSize> {
+    /// Waits for a value that the guest does not know.
+    pub(super) fn next(&self, request: &Request<'_>) -> Result<T> {
         let waiter = request.waiter()?;
         loop {
             let changed = {
-                let mut sizes = self.lock();
-                if sizes.now != sizes.told {
-                    sizes.told = sizes.now;
-                    return Ok(sizes.now);
+                let mut state = self.lock();
+                if state.now != state.told {
+                    state.told = state.now;
+                    return Ok(state.now);
                 }
-                let changed = sizes.changed()?;
+                let changed = state.changed()?;
                 // Whatever it says is known by now.
                 let _ = rustix::io::read(&changed, &mut [0; 8]);
                 changed
@@ -59,12 +59,12 @@ impl Window {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sizes> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sizes {
+impl<T> State<T> {
     fn changed(&mut self) -> Result<Arc<OwnedFd>> {
         let changed = match &self.changed {
             Some(changed) => changed,
