@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// What the configuration says about one option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setting {
+pub(crate) enum OptionState {
     /// `=y`, or a value.
     BuiltIn,
     /// `=m`.
@@ -34,17 +34,17 @@ impl KernelConfig {
 
     /// How an option, named with its `CONFIG_`, is set.
     #[must_use]
-    pub(crate) fn setting(&self, option: &str) -> Setting {
+    pub(crate) fn state(&self, option: &str) -> OptionState {
         match self.options.get(option).map(String::as_str) {
-            None | Some("n") => Setting::Absent,
-            Some("m") => Setting::Module,
-            Some(_) => Setting::BuiltIn,
+            None | Some("n") => OptionState::Absent,
+            Some("m") => OptionState::Module,
+            Some(_) => OptionState::BuiltIn,
         }
     }
 
     /// Whether an option is built in.
     #[must_use]
     pub(crate) fn has(&self, option: &str) -> bool {
-        self.setting(option) == Setting::BuiltIn
+        self.state(option) == OptionState::BuiltIn
     }
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub(crate) use bzimage::SetupHeader;
-pub(crate) use config::{KernelConfig, Setting};
+pub(crate) use config::{KernelConfig, OptionState};
 pub(crate) use elf::ElfImage;
 pub(crate) use image::Image;
 
@@ -149,7 +149,7 @@ impl Kernel {
         options
             .iter()
             .copied()
-            .filter(|option| config.setting(option) == Setting::Absent)
+            .filter(|option| config.state(option) == OptionState::Absent)
             .collect()
     }
 

@@ -167,9 +167,9 @@ fn header_fields_that_overflow_are_refused_or_harmless() {
 fn the_configuration_is_read_out_of_a_bzimage() {
     let kernel = open(&bzimage_with(&ikconfig(CONFIG))).unwrap();
     let config = kernel.config().unwrap();
-    assert_eq!(config.setting("CONFIG_ACPI"), Setting::BuiltIn);
-    assert_eq!(config.setting("CONFIG_VIRTIO_MMIO"), Setting::Module);
-    assert_eq!(config.setting("CONFIG_VIRTIO_FS"), Setting::Absent);
+    assert_eq!(config.state("CONFIG_ACPI"), OptionState::BuiltIn);
+    assert_eq!(config.state("CONFIG_VIRTIO_MMIO"), OptionState::Module);
+    assert_eq!(config.state("CONFIG_VIRTIO_FS"), OptionState::Absent);
     assert_eq!(
         kernel.missing_for(&["CONFIG_VIRTIO_MMIO", "CONFIG_VIRTIO_FS"]),
         ["CONFIG_VIRTIO_FS"]

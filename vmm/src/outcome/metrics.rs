@@ -80,15 +80,15 @@ pub(crate) struct ProcessUsage {
 
 /// A device that is counted.
 #[derive(Clone)]
-pub(crate) struct Counted {
+pub(crate) struct MeteredDevice {
     pub tag: String,
     pub server: Arc<Server>,
     pub queues: Arc<Counters>,
 }
 
-impl std::fmt::Debug for Counted {
+impl std::fmt::Debug for MeteredDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counted")
+        f.debug_struct("MeteredDevice")
             .field("tag", &self.tag)
             .finish_non_exhaustive()
     }
@@ -100,7 +100,7 @@ impl Metrics {
     pub(crate) fn collect(
         timings: Timings,
         machine: Option<&MachineCounters>,
-        devices: &[Counted],
+        devices: &[MeteredDevice],
         process: ProcessUsage,
     ) -> Self {
         Self {

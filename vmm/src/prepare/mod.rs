@@ -18,7 +18,7 @@ use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
 use crate::machine::{self, host};
 use crate::options::RunArguments;
-use crate::options::share::Settings;
+use crate::options::share::Service;
 use crate::options::size::Size;
 use crate::outcome::output_file::{self, OutputFile};
 use initramfs::modules::Modules;
@@ -136,7 +136,7 @@ impl Configuration {
             overlay: arguments.root.is_some()
                 && shares
                     .first()
-                    .is_some_and(|root| root.settings.server.read_only),
+                    .is_some_and(|root| root.service.server.read_only),
         };
         let names = preflight::check_kernel(&arguments.kernel, &kernel, modules.as_ref(), needs)?;
         let packed = match &modules {
@@ -271,7 +271,7 @@ fn plan(
         hostname: HOSTNAME.to_owned(),
         root: shares.iter().take(rooted).next().map(|root| RootPlan {
             tag: root.tag.clone(),
-            read_only: root.settings.server.read_only,
+            read_only: root.service.server.read_only,
             overlay_bytes: overlay_size.map(Size::bytes),
         }),
         shares: mounts
@@ -279,7 +279,7 @@ fn plan(
             .map(|share| SharePlan {
                 tag: share.tag.clone(),
                 at: Text::from(&share.at),
-                read_only: share.settings.server.read_only,
+                read_only: share.service.server.read_only,
             })
             .collect(),
         terminal: on_terminal
@@ -353,13 +353,13 @@ fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> 
     while shares.iter().any(|share| share.tag == tag) {
         tag.push('+');
     }
-    let mut settings = Settings::default();
-    settings.server.read_only = true;
+    let mut service = Service::default();
+    service.server.read_only = true;
     Share {
         tag,
         directory: directory.to_owned(),
         at: Path::new("/lib/modules").join(release.unwrap_or_default()),
-        settings,
+        service,
     }
 }
 

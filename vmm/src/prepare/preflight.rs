@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::initramfs::modules::{Modules, Presence};
-use crate::kernel::{Kernel, Setting};
+use crate::kernel::{Kernel, OptionState};
 
 /// What a run needs of its kernel.
 #[derive(Clone, Copy, Debug)]
@@ -93,9 +93,9 @@ pub(crate) fn check_kernel(
     }
     let mut names = Vec::new();
     for Driver { option, module } in VIRTIO_FS {
-        let setting = kernel.config().map(|config| config.setting(option));
-        match (setting, modules) {
-            (Some(Setting::BuiltIn), _) | (None, None) => {}
+        let state = kernel.config().map(|config| config.state(option));
+        match (state, modules) {
+            (Some(OptionState::BuiltIn), _) | (None, None) => {}
             (Some(_), None) => {
                 return Err(Error::ModulesUnknown {
                     path: path.to_owned(),

@@ -10,7 +10,7 @@ use guest_init::protocol::SESSION_TAG;
 use serde_json::Value;
 
 use crate::options::share::{
-    MAX_TAG, OPTIONS, Settings, ShareArgument, Takes, is_refused_in_tag, shown,
+    MAX_TAG, OPTIONS, Service, ShareArgument, Takes, is_refused_in_tag, shown,
 };
 use crate::options::size::Size;
 
@@ -22,7 +22,7 @@ pub(crate) struct Share {
     pub directory: PathBuf,
     /// Where the built-in init mounts it.
     pub at: PathBuf,
-    pub settings: Settings,
+    pub service: Service,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub(crate) enum Error {
 impl Share {
     /// For `--dry-run`.
     pub(super) fn json(&self) -> Value {
-        let mut json = shown(&self.settings);
+        let mut json = shown(&self.service);
         json.insert("tag".into(), self.tag.clone().into());
         for (name, path) in [("directory", &self.directory), ("at", &self.at)] {
             json.insert(name.into(), path.to_string_lossy().into());
@@ -85,7 +85,7 @@ pub(crate) fn resolve(
             tag: tag.unwrap_or_else(|| unique("root", &mut tags)),
             directory: directory(&root.directory)?,
             at: "/".into(),
-            settings: root.settings,
+            service: root.service,
         });
     }
     for argument in shares {
@@ -98,12 +98,12 @@ pub(crate) fn resolve(
             Some(at) => at.clone(),
             None => Path::new("/mnt").join(tag.replace('/', "-")),
         };
-        let settings = argument.settings;
+        let service = argument.service;
         let share = Share {
             tag,
             directory,
             at,
-            settings,
+            service,
         };
         add(&mut resolved, share)?;
     }

@@ -12,7 +12,7 @@ use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
 use guest_init::protocol::{Plan, SESSION_TAG};
 
 use crate::console::keys::Keys;
-use crate::outcome::metrics::Counted;
+use crate::outcome::metrics::MeteredDevice;
 use crate::prepare::shares::Share;
 use crate::session::{Session, Streams};
 
@@ -43,19 +43,19 @@ pub(super) struct Exports {
     /// What the shares divide among themselves.
     descriptors: Arc<DescriptorPool>,
     pub(super) devices: Vec<Box<dyn VirtioDevice>>,
-    pub(super) counted: Vec<Counted>,
+    pub(super) metered: Vec<MeteredDevice>,
 }
 
 impl Exports {
     /// None yet, of a machine with `cpus` processors and `shares`.
     pub(super) fn new(cpus: u8, shares: &[Share]) -> Self {
-        let queues = |share: &Share| usize::from(share.settings.queues.requests);
+        let queues = |share: &Share| usize::from(share.service.queues.requests);
         let of_shares = shares.iter().map(|share| RESERVE_PER_SHARE + queues(share));
         let reserve = RESERVE + usize::from(cpus) + of_shares.sum::<usize>();
         Self {
             descriptors: DescriptorPool::of_process(shares.len(), reserve),
             devices: Vec::new(),
-            counted: Vec::new(),
+            metered: Vec::new(),
         }
     }
 
@@ -79,20 +79,20 @@ impl Exports {
 
     /// Exports a directory of the host to a guest with `memory` bytes.
     pub(super) fn add_share(&mut self, share: &Share, memory: u64) -> Result<(), Error> {
-        let settings = passthrough::Config {
+        let config = passthrough::Config {
             max_inodes: passthrough::Config::inodes_for(memory),
-            ..share.settings.server
+            ..share.service.server
         };
-        let passthrough = Passthrough::in_pool(&share.directory, settings, &self.descriptors)
+        let passthrough = Passthrough::in_pool(&share.directory, config, &self.descriptors)
             .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
-        let queues = share.settings.queues;
+        let queues = share.service.queues;
         self.add(&share.tag, Arc::new(passthrough), queues)
     }
 
     fn add(&mut self, tag: &str, fs: Arc<dyn FileSystem>, queues: Queues) -> Result<(), Error> {
         let server = Arc::new(Server::new(fs));
         let device = Fs::new(Tag::new(tag)?, server.clone(), queues)?;
-        self.counted.push(Counted {
+        self.metered.push(MeteredDevice {
             tag: tag.to_owned(),
             server,
             queues: device.counters(),

@@ -156,7 +156,7 @@ fn execute(
     for share in &configuration.shares {
         exports.add_share(share, configuration.memory.bytes())?;
     }
-    observed.devices = exports.counted;
+    observed.devices = exports.metered;
 
     let machine = Machine::new(MachineConfig {
         kernel: configuration.kernel,

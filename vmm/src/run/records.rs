@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::console::log::ConsoleLog;
 use crate::machine::MachineCounters;
 use crate::outcome::Outcome;
-use crate::outcome::metrics::{Counted, Metrics, ProcessUsage};
+use crate::outcome::metrics::{MeteredDevice, Metrics, ProcessUsage};
 use crate::outcome::output_file::OutputFile;
 use crate::outcome::report::{Report, Timings};
 use crate::session::Session;
@@ -18,7 +18,7 @@ use crate::session::Session;
 pub(super) struct Observed {
     pub(super) console: Option<ConsoleLog>,
     pub(super) session: Option<Arc<Session>>,
-    pub(super) devices: Vec<Counted>,
+    pub(super) devices: Vec<MeteredDevice>,
     pub(super) counters: Option<Arc<MachineCounters>>,
     /// Taken while the machine lives; the guest's report is such a moment.
     pub(super) usage: Arc<Mutex<Option<ProcessUsage>>>,

@@ -13,7 +13,7 @@ pub(crate) struct ShareArgument {
     pub directory: PathBuf,
     pub tag: Option<String>,
     pub at: Option<PathBuf>,
-    pub settings: Settings,
+    pub service: Service,
     /// The most that the overlay of a read-only root takes of the guest's
     /// memory.
     pub overlay_size: Option<Size>,
@@ -21,12 +21,12 @@ pub(crate) struct ShareArgument {
 
 /// How a share is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub(crate) struct Service {
     pub server: Config,
     pub queues: Queues,
 }
 
-impl Default for Settings {
+impl Default for Service {
     fn default() -> Self {
         Self {
             server: Config {

@@ -10,7 +10,7 @@ mod tag;
 mod tests;
 mod text;
 
-pub(crate) use argument::{Settings, ShareArgument};
+pub(crate) use argument::{Service, ShareArgument};
 pub(crate) use parser::{root, share};
 pub(crate) use table::{OPTIONS, Takes};
 pub(crate) use tag::{MAX_TAG, is_refused as is_refused_in_tag};

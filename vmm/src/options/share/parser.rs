@@ -30,7 +30,7 @@ pub(crate) fn root(text: &OsStr) -> Result<ShareArgument, Error> {
 
 fn parse(text: &[u8], of: Use) -> Result<ShareArgument, Error> {
     let mut share = ShareArgument::default();
-    share.settings.server.read_only = of == Use::Root;
+    share.service.server.read_only = of == Use::Root;
     let mut given = Given::default();
     let mut rest = Some(text);
     let mut first = true;

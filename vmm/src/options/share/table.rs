@@ -9,7 +9,7 @@ use devices::passthrough::CachePolicy;
 use devices::virtio::fs::{MAX_REQUEST_QUEUES, QUEUE_SIZES};
 use serde_json::Value;
 
-use super::argument::{Settings, ShareArgument};
+use super::argument::{Service, ShareArgument};
 use super::error::Error;
 use super::tag;
 use crate::options::size::Size;
@@ -30,8 +30,8 @@ pub(crate) struct ShareOption {
     pub shown: Option<Shown>,
 }
 
-/// A name, and the value of it that some settings have.
-type Shown = (&'static str, fn(&Settings) -> Value);
+/// A name, and its value for a service.
+type Shown = (&'static str, fn(&Service) -> Value);
 
 /// What follows an option's name.
 pub(crate) enum Takes {
@@ -98,16 +98,16 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
     },
     ShareOption {
         name: "ro",
-        takes: Takes::Nothing(|share| share.settings.server.read_only = true),
+        takes: Takes::Nothing(|share| share.service.server.read_only = true),
         help: "refuse changes, in the server",
         default: "for `--root`",
         excludes: &[],
         root_only: false,
-        shown: Some(("read_only", |settings| settings.server.read_only.into())),
+        shown: Some(("read_only", |service| service.server.read_only.into())),
     },
     ShareOption {
         name: "rw",
-        takes: Takes::Nothing(|share| share.settings.server.read_only = false),
+        takes: Takes::Nothing(|share| share.service.server.read_only = false),
         help: "allow changes",
         default: "for `--share`",
         excludes: &[Exclusion {
@@ -123,30 +123,30 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
             Choice {
                 value: "never",
                 help: "ask the host every time; direct I/O",
-                set: |share| share.settings.server.cache = CachePolicy::Never,
+                set: |share| share.service.server.cache = CachePolicy::Never,
             },
             Choice {
                 value: "metadata",
                 help: "keep names and attributes, never data",
-                set: |share| share.settings.server.cache = CachePolicy::Metadata,
+                set: |share| share.service.server.cache = CachePolicy::Metadata,
             },
             Choice {
                 value: "auto",
                 help: "keep everything until the file is opened again",
-                set: |share| share.settings.server.cache = CachePolicy::Auto,
+                set: |share| share.service.server.cache = CachePolicy::Auto,
             },
             Choice {
                 value: "always",
                 help: "keep everything: for trees nobody else changes",
-                set: |share| share.settings.server.cache = CachePolicy::Always,
+                set: |share| share.service.server.cache = CachePolicy::Always,
             },
         ]),
         help: "",
         default: "auto",
         excludes: &[],
         root_only: false,
-        shown: Some(("cache", |settings| {
-            match settings.server.cache {
+        shown: Some(("cache", |service| {
+            match service.server.cache {
                 CachePolicy::Never => "never",
                 CachePolicy::Metadata => "metadata",
                 CachePolicy::Auto => "auto",
@@ -157,7 +157,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
     },
     ShareOption {
         name: "writeback",
-        takes: Takes::Nothing(|share| share.settings.server.writeback = true),
+        takes: Takes::Nothing(|share| share.service.server.writeback = true),
         help: "the guest collects writes before it sends them; also with `cache=auto` nobody else \
                may write to the directory then",
         default: "off",
@@ -182,16 +182,16 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
             },
         ],
         root_only: false,
-        shown: Some(("writeback", |settings| settings.server.writeback.into())),
+        shown: Some(("writeback", |service| service.server.writeback.into())),
     },
     ShareOption {
         name: "xattr",
-        takes: Takes::Nothing(|share| share.settings.server.xattr = true),
+        takes: Takes::Nothing(|share| share.service.server.xattr = true),
         help: "serve extended attributes",
         default: "off",
         excludes: &[],
         root_only: false,
-        shown: Some(("xattr", |settings| settings.server.xattr.into())),
+        shown: Some(("xattr", |service| service.server.xattr.into())),
     },
     ShareOption {
         name: "queues",
@@ -202,7 +202,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                 let queues =
                     number(value).filter(|number| (1..=MAX_REQUEST_QUEUES).contains(number));
                 let expected = || format!("a number from 1 to {MAX_REQUEST_QUEUES}");
-                share.settings.queues.requests =
+                share.service.queues.requests =
                     queues.ok_or_else(|| wrong("queues", value, expected()))?;
                 Ok(())
             },
@@ -211,7 +211,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         default: "1",
         excludes: &[],
         root_only: false,
-        shown: Some(("queues", |settings| settings.queues.requests.into())),
+        shown: Some(("queues", |service| service.queues.requests.into())),
     },
     ShareOption {
         name: "queue-size",
@@ -223,7 +223,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                     .filter(|size| size.is_power_of_two() && QUEUE_SIZES.contains(size));
                 let (least, most) = (QUEUE_SIZES.start(), QUEUE_SIZES.end());
                 let expected = || format!("a power of two from {least} to {most}");
-                share.settings.queues.size =
+                share.service.queues.size =
                     size.ok_or_else(|| wrong("queue-size", value, expected()))?;
                 Ok(())
             },
@@ -233,7 +233,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         default: "1024",
         excludes: &[],
         root_only: false,
-        shown: Some(("queue_size", |settings| settings.queues.size.into())),
+        shown: Some(("queue_size", |service| service.queues.size.into())),
     },
     ShareOption {
         name: "overlay-size",

@@ -31,23 +31,23 @@ fn a_directory_alone_is_enough() {
 #[test]
 fn every_option_is_read() {
     let share = parse("d,tag=t,at=/x,rw,cache=always,writeback,xattr,queues=3,queue-size=64");
-    let mut settings = Settings::default();
-    settings.server.cache = CachePolicy::Always;
-    settings.server.writeback = true;
-    settings.server.xattr = true;
-    settings.queues.requests = 3;
-    settings.queues.size = 64;
+    let mut service = Service::default();
+    service.server.cache = CachePolicy::Always;
+    service.server.writeback = true;
+    service.server.xattr = true;
+    service.queues.requests = 3;
+    service.queues.size = 64;
     assert_eq!(
         share.unwrap(),
         ShareArgument {
             directory: "d".into(),
             tag: Some("t".into()),
             at: Some("/x".into()),
-            settings,
+            service,
             overlay_size: None,
         }
     );
-    assert!(parse("d,ro").unwrap().settings.server.read_only);
+    assert!(parse("d,ro").unwrap().service.server.read_only);
 }
 
 #[test]
@@ -67,9 +67,9 @@ fn every_option_that_is_explained_is_read_and_shown() {
             let Some((name, value)) = option.shown else {
                 continue;
             };
-            let plain = shown(&Settings::default())[name].clone();
-            let now = value(&given.settings);
-            assert_eq!(shown(&given.settings)[name], now);
+            let plain = shown(&Service::default())[name].clone();
+            let now = value(&given.service);
+            assert_eq!(shown(&given.service)[name], now);
             let is_default = word.ends_with(&format!("={}", option.default));
             assert_eq!(now == plain, is_default, "{word}");
         }
@@ -125,11 +125,11 @@ fn an_option_may_be_repeated_but_not_contradicted() {
 
 #[test]
 fn a_root_is_read_only_unless_asked_otherwise() {
-    let read_only = |text: &str| root(OsStr::new(text)).unwrap().settings.server.read_only;
+    let read_only = |text: &str| root(OsStr::new(text)).unwrap().service.server.read_only;
     assert!(read_only("d"));
     assert!(read_only("d,ro"));
     assert!(!read_only("d,rw"));
-    assert!(!parse("d").unwrap().settings.server.read_only);
+    assert!(!parse("d").unwrap().service.server.read_only);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_directory_with_commas_goes_last_as_path() {
     let share = parse("tag=t,path=/a,b,ro").unwrap();
     assert_eq!(share.directory, Path::new("/a,b,ro"));
     assert_eq!(share.tag.as_deref(), Some("t"));
-    assert!(!share.settings.server.read_only);
+    assert!(!share.service.server.read_only);
     assert!(message("d,path=e").contains("unknown option"));
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::argument::Settings;
+use super::argument::Service;
 use super::table::{OPTIONS, ShareOption, Takes};
 
 /// One line of an explanation: how it is written, what it does, and what holds
@@ -115,10 +115,10 @@ pub(super) fn known() -> String {
 }
 
 /// For `--dry-run`.
-pub(crate) fn shown(settings: &Settings) -> Map<String, Value> {
+pub(crate) fn shown(service: &Service) -> Map<String, Value> {
     OPTIONS
         .iter()
         .filter_map(|option| option.shown)
-        .map(|(name, value)| (name.to_owned(), value(settings)))
+        .map(|(name, value)| (name.to_owned(), value(service)))
         .collect()
 }
