@@ -53,6 +53,14 @@ pub(crate) fn theme() -> Theme {
                     Ok(())
                 },
             ),
+            Test::new("is_255_when_sysrq_ends_the_machine", PATCHED, |fixtures| {
+                // Reboot, and power off, which takes a moment.
+                for key in ["b", "o"] {
+                    let script = format!("echo {key} > /proc/sysrq-trigger; sleep 100000");
+                    ends_without_report(fixtures, &script)?;
+                }
+                Ok(())
+            }),
             Test::new(
                 "is_the_commands_when_it_only_says_that_the_system_halted",
                 PATCHED,
