@@ -262,7 +262,8 @@ fn show_tail(console: &ConsoleLog) {
 mod tests {
     use super::*;
     use crate::outcome::output_file::OutputFile;
-    use crate::session::tests::session_that_lost_output;
+    use crate::session::tests::{session_that_lost_output, session_that_reported};
+    use guest_init::protocol::Status;
     use std::fs::File;
     use std::io::Write;
 
@@ -315,6 +316,21 @@ mod tests {
         let told = Some(Cause::Told(15));
         let ended = outcome(Boot::Command, Ending::PowerOff, told, &quiet, None);
         assert_eq!(ended, Outcome::Interrupted(15, None));
+    }
+
+    #[test]
+    fn a_command_that_was_told_to_end_was_interrupted_however_it_ended() {
+        let quiet = console("");
+        let session = session_that_reported(3);
+        let end = |cause| {
+            let ending = Ending::PowerOff;
+            outcome(Boot::Command, ending, cause, &quiet, Some(&session))
+        };
+        let status = Some(Status::Exited { code: 3 });
+        assert_eq!(end(Some(Cause::Told(15))), Outcome::Interrupted(15, status));
+        // It had ended when the signal came.
+        assert_eq!(end(Some(Cause::Signal(15))), Outcome::Exited(3));
+        assert_eq!(end(None), Outcome::Exited(3));
     }
 
     #[test]
