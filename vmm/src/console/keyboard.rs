@@ -15,7 +15,7 @@ const ESCAPE: u8 = 0x01;
 #[derive(Debug, Default)]
 pub(crate) struct Keyboard {
     escaped: bool,
-    /// The guest takes no more keys. The escape works on.
+    /// The guest takes no more keys. The escape still works.
     closed: bool,
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum ExitKind {
     MmioRead,
     /// The guest wrote where there is no memory.
     MmioWrite,
-    /// A signal, which is how a vCPU is stopped.
+    /// A signal: how a vCPU is stopped, and asked whether it has halted.
     Interrupted,
     /// A triple fault.
     Shutdown,

@@ -108,15 +108,16 @@ fn set_topology(entry: &mut kvm_cpuid_entry2, index: u32, count: u32) {
     }
 }
 
-/// Leaf 0x8000_0001 has the bits of AMD's own in ECX only on AMD and Hygon:
-/// SVM or the topology extensions tell them.
+/// ECX of leaf 0x8000_0001 has AMD's bits only on AMD and Hygon, which the bit
+/// of SVM or of the topology extensions gives away.
 fn is_amd(entry: &kvm_cpuid_entry2) -> bool {
     const SVM: u32 = 1 << 2;
     const TOPOLOGY_EXTENSIONS: u32 = 1 << 22;
     entry.ecx & (SVM | TOPOLOGY_EXTENSIONS) != 0
 }
 
-/// The first and second level belong to one core, the third to all.
+/// A cache of the first or second level belongs to one core, one of the third
+/// to all.
 fn sharing(cache: u32, ids: u32) -> u32 {
     let level = (cache >> 5) & 7;
     if level >= 3 { ids - 1 } else { 0 }

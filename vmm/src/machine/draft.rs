@@ -1,6 +1,6 @@
-//! The part of a machine's making that needs no virtual machine: its numbers
-//! within the host's limits, and its memory reserved and filled. `--dry-run`
-//! does that much, and so refuses what the run would.
+//! What of a machine can be checked and made without KVM: whether its numbers
+//! are within the host's limits, and its memory, reserved and filled.
+//! `--dry-run` does that much, and so refuses what the run would.
 
 use kvm_bindings::CpuId;
 use kvm_ioctls::Kvm;

@@ -65,7 +65,8 @@ impl Vm {
         &self.memory
     }
 
-    /// Makes a store of the index to `address` a write to that queue's kick.
+    /// Turns the guest's write of a queue's index to `address` into a signal on
+    /// the eventfd of that queue.
     pub(super) fn ring_doorbells(&self, address: u64, kicks: &[Arc<EventFd>]) -> Result<(), Error> {
         for (kick, index) in kicks.iter().zip(0_u32..) {
             self.fd

@@ -60,9 +60,9 @@ pub(crate) struct RunArguments {
     pub shares: Vec<ShareArgument>,
 
     /// Boot the tree in DIR as the guest's root file system; options as for
-    /// --share. Unless rw is given it is read-only below an overlay in the
-    /// guest's memory, of half of that or overlay-size=, and its own /tmp and
-    /// /run are hidden below an empty tmpfs each. Without COMMAND its
+    /// --share. Unless rw is given, the guest's changes go to an overlay in its
+    /// memory, of at most half of it or overlay-size=, and the tree's own /tmp
+    /// and /run are hidden below empty ones. Without COMMAND the tree's
     /// /sbin/init runs on the serial console
     #[arg(long, value_name = "DIR[,OPTION]...", conflicts_with = "initramfs",
           value_parser = OsStringValueParser::new().try_map(|text| share::root(&text)))]
@@ -90,9 +90,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DURATION", value_parser = parse_limit)]
     pub timeout: Option<Duration>,
 
-    /// How long COMMAND may take to end after a SIGHUP, SIGINT, SIGQUIT or
-    /// SIGTERM to vmm, which it and its children get as well; a second one
-    /// ends the machine at once, and so does the first with 0 (default: 10s)
+    /// How long COMMAND has to end by itself after a SIGHUP, SIGINT, SIGQUIT or
+    /// SIGTERM to vmm, which is passed on to it and its children; a second
+    /// signal ends the machine at once, and with 0 the first does (default:
+    /// 10s)
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace: Option<Duration>,
 

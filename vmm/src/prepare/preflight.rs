@@ -23,7 +23,7 @@ pub(crate) enum Error {
     Missing { path: PathBuf, options: String },
     #[error("the kernel {} cannot reach its devices: {reason}", path.display())]
     NoDevices { path: PathBuf, reason: String },
-    /// A driver is a module, and where it is, is not known.
+    /// A driver is a module, and nobody said where the modules are.
     #[error(
         "the kernel {} has {option} as a module: name the directory of its modules with --modules",
         path.display()
@@ -56,7 +56,7 @@ const VIRTIO_FS: [Driver; 2] = [
         module: "virtiofs",
     },
 ];
-/// Makes a read-only root writable for the guest; it does without, too.
+/// Makes a read-only root writable for the guest, which can do without.
 const OVERLAY: &str = "overlay";
 /// What every run has: an initramfs with executables in it.
 const ALWAYS: [&str; 2] = ["CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF"];

@@ -60,7 +60,7 @@ pub(crate) struct Modules {
     directory: PathBuf,
     built_in: HashSet<String>,
     files: HashMap<String, PathBuf>,
-    /// From `modules.dep`; without one, modules are asked themselves.
+    /// From `modules.dep`; without one, each module is read for what it needs.
     dependencies: Option<HashMap<String, Vec<String>>>,
 }
 
