@@ -16,7 +16,7 @@
 //! | `counters` | what is counted |
 //!
 //! Threads: one per vCPU, and the devices' own. The first event that ends the
-//! machine (the guest's power switch, a crash, a [`Stopper`]) makes
+//! machine (the guest's power switch, a halt, a crash, a [`Stopper`]) makes
 //! [`RunningMachine::ended`] readable; [`RunningMachine::finish`] then takes
 //! everything down: vCPUs first, so that no new request arrives, then the
 //! devices, so that every request under way is finished and its data is where

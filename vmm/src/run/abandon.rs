@@ -7,8 +7,9 @@ use super::watch::Cause;
 use crate::console::terminal;
 use crate::outcome::{Outcome, line};
 
-/// How long it may take to say that the machine did not stop.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long it may take to write the report and to say that the machine did not
+/// stop. On a busy host the report of the run must not be what is missing.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ends the process although the machine does not end. `record` writes down
 /// how the run ended.
@@ -21,7 +22,7 @@ pub(super) fn abandon(cause: Option<Cause>, record: impl FnOnce(&Outcome) + Send
     let code = outcome.code();
     // What keeps the machine may keep this thread, too: a standard error that
     // nobody reads.
-    within(MESSAGE_TIMEOUT, move || {
+    within(RECORD_TIMEOUT, move || {
         record(&outcome);
         let message = outcome.message().unwrap_or_else(|| outcome.name().into());
         line::tell(&format!(
