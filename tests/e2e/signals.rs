@@ -89,12 +89,20 @@ fn trap(fixtures: &Fixtures) -> Result<()> {
 
 fn ignored(fixtures: &Fixtures) -> Result<()> {
     let grace = Duration::from_secs(3);
-    let vm = Vm::patched(fixtures)?.option("--grace", format!("{}s", grace.as_secs()));
-    let running = ready(vm, "trap '' TERM; echo ready; while :; do sleep 1; done")?;
+    let share = directory(&[])?;
+    let vm = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t,writeback")
+        .option("--grace", format!("{}s", grace.as_secs()));
+    let script = "trap '' TERM; echo data > /mnt/t/file; echo ready; while :; do sleep 1; done";
+    let running = ready(vm, script)?;
     let sent = Instant::now();
     send(&running, 15)?;
-    running.finish()?.expect(143, "interrupted")?;
+    let run = running.finish()?.expect(143, "interrupted")?;
     ensure!(sent.elapsed() >= grace, "after {:?}", sent.elapsed());
+    // It was killed then, and what it wrote was not.
+    let message = run.report["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("signal 9"), "{}", run.account());
+    ensure!(fs::read(below(&share, "file"))? == b"data\n");
     Ok(())
 }
 

@@ -137,7 +137,8 @@ impl<R> Supervisor<R> {
     fn tell(&self, signal: i32) {
         if let Some(session) = &self.session {
             // A shell for the user takes no notice of the others.
-            let signal = if self.interactive {
+            let hangs_up = self.interactive && signal != Signal::SIGKILL as i32;
+            let signal = if hangs_up {
                 Signal::SIGHUP as i32
             } else {
                 signal

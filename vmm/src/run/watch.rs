@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::outcome::Outcome;
 
 /// How long the machine may take to stop.
@@ -13,6 +15,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the guest may take to switch itself off after its report. What it
 /// wrote is on the host by then.
 const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a guest may take to bring what is written to the host, and to
+/// report, once its command was killed because its grace was over.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the machine was stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +56,11 @@ pub(super) enum Decision {
 /// A watch over a machine: what has happened so far.
 #[derive(Debug)]
 pub(super) struct Watch {
-    limit: Option<Duration>,
+    limit: Option<(Duration, Instant)>,
     deadline: Option<Instant>,
     grace: Duration,
     reported: bool,
+    killed: bool,
     stopping: bool,
     cause: Option<Cause>,
 }
@@ -63,10 +70,11 @@ impl Watch {
     /// time that the command has after a signal.
     pub(super) fn new(limit: Option<(Duration, Instant)>, grace: Duration) -> Self {
         Self {
-            limit: limit.map(|(limit, _)| limit),
+            limit,
             deadline: limit.map(|(_, deadline)| deadline),
             grace,
             reported: false,
+            killed: false,
             stopping: false,
             cause: None,
         }
@@ -102,21 +110,33 @@ impl Watch {
             return self.asked_to_end(Cause::Signal(signal));
         }
         self.cause = Some(Cause::Told(signal));
-        let end = Instant::now().checked_add(self.grace);
-        self.deadline = self.deadline.into_iter().chain(end).min();
+        self.allow(self.grace);
         Decision::Tell(signal)
+    }
+
+    /// Gives the guest so long, but not beyond the time limit.
+    fn allow(&mut self, time: Duration) {
+        let end = Instant::now().checked_add(time);
+        let limit = self.limit.map(|(_, end)| end);
+        self.deadline = limit.into_iter().chain(end).min();
     }
 
     /// The deadline may have passed.
     pub(super) fn deadline_passed(&mut self) -> Decision {
-        match self.deadline {
-            Some(deadline) if deadline <= Instant::now() => {
-                let limit = self.limit.filter(|_| !self.reported);
-                self.decide(limit.map(Cause::Timeout))
-            }
+        let now = Instant::now();
+        if self.deadline.is_none_or(|deadline| deadline > now) {
             // It was moved in the meantime.
-            _ => Decision::Wait,
+            return Decision::Wait;
         }
+        let limit = self.limit.filter(|_| !self.reported);
+        let told = matches!(self.cause, Some(Cause::Told(_)));
+        let waits = told && !self.reported && !self.killed && !self.stopping;
+        if waits && limit.is_none_or(|(_, end)| end > now) {
+            self.killed = true;
+            self.allow(KILL_TIMEOUT);
+            return Decision::Tell(Signal::SIGKILL as i32);
+        }
+        self.decide(limit.map(|(limit, _)| Cause::Timeout(limit)))
     }
 
     fn decide(&mut self, cause: Option<Cause>) -> Decision {
@@ -153,9 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_does_not_end_in_its_grace_is_stopped() {
+    fn a_command_that_does_not_end_in_its_grace_is_killed_then_stopped() {
         let mut watch = Watch::new(None, Duration::from_nanos(1));
         assert_eq!(watch.asked_to_tell(15), Decision::Tell(15));
+        assert_eq!(watch.deadline_passed(), Decision::Tell(9));
+        // The guest has time to report.
+        assert_eq!(watch.deadline_passed(), Decision::Wait);
+        watch.deadline = Some(Instant::now());
         assert_eq!(watch.deadline_passed(), Decision::Stop);
         assert_eq!(watch.cause(), Some(Cause::Told(15)));
     }
