@@ -11,4 +11,5 @@ mod data_loss;
 mod failures;
 mod fixture;
 mod mapping;
+mod overlay;
 mod serve;

@@ -66,7 +66,7 @@ impl AttributeOperations for Passthrough {
             self.coherent(&inode, &request.caller)?;
         }
         let new_owner = changes.uid.is_some() || changes.gid.is_some();
-        let granted = match new_owner && changes.mode.is_none() && changes.size.is_none() {
+        let granted = match (new_owner || changes.size.is_some()) && changes.mode.is_none() {
             true => self.granted(request, &inode, &descriptor)?,
             false => None,
         };
@@ -89,6 +89,10 @@ impl AttributeOperations for Passthrough {
         }
         if let Some(granted) = &granted {
             self.give_back(&inode, &descriptor, granted)?;
+            if !new_owner {
+                // The owner is still to come.
+                self.grants.note(request);
+            }
         }
         if let Some(mode) = changes.mode {
             self.set_mode(&inode, &descriptor, mode)?;

@@ -1,13 +1,15 @@
 //! Set-ID bits and file capabilities that the guest's root has just given, and
-//! which a change of the owner right after must not take away.
+//! which a change of the owner or size right after must not take away.
 //!
 //! When an overlayfs in the guest copies a file up to a share, it sets the
-//! capabilities, then the mode, then the owner (`ovl_set_attr`). On a local
-//! file system a change of the owner clears set-ID bits when `chown(2)` asks
-//! for that, which overlayfs does not. In FUSE the two cannot be told apart:
-//! Linux asks for it with every change of an owner (`fuse_do_setattr`), and
-//! the host's `chown(2)` does it unasked. What tells is that the same task of
-//! root gave them a moment before, and what the file is called meanwhile.
+//! capabilities, then the size, the mode, and the owner
+//! (`ovl_copy_up_metadata`). On a local file system a change of the size or the
+//! owner clears set-ID bits and capabilities when `truncate(2)` or `chown(2)`
+//! asks for that, which overlayfs does not. In FUSE the two cannot be told
+//! apart: Linux asks for it with every change of an owner (`fuse_do_setattr`),
+//! and the host's `chown(2)` and `truncate(2)` do it unasked. What tells is that
+//! the same task of root gave them a moment before, and what the file is called
+//! meanwhile.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -265,6 +265,19 @@ fn an_owner_given_together_with_set_id_bits_leaves_them() {
         after_a_new_owner(COPY, GUEST_ROOT, GUEST_ROOT, nothing),
         (0o6755, true)
     );
+    // A copy gets its size in between.
+    let sized = |share: &Share, node| {
+        let size = SetAttributes {
+            size: Some(1),
+            ..SetAttributes::default()
+        };
+        let request = by(&GUEST_ROOT, node);
+        share.fs.setattr(&request, None, &size).unwrap();
+    };
+    assert_eq!(
+        after_a_new_owner(COPY, GUEST_ROOT, GUEST_ROOT, sized),
+        (0o6755, true)
+    );
     // Nothing that is copied up.
     assert_eq!(
         after_a_new_owner("f", GUEST_ROOT, GUEST_ROOT, nothing).0,
