@@ -1,10 +1,12 @@
 //! What a program wrote is there, or the program is told.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::fixture::{MODES, Place, mapped_modes, on_prepared_share, on_share, pattern, text};
@@ -174,5 +176,38 @@ fn what_others_wrote_to_does_not_run_with_its_owners_rights() {
         let output = place.shell(mode, script);
         let expected = "6777\n777\n".repeat(4) + "777\n6777\n";
         assert_eq!(text(&output), expected, "{mode}");
+    }
+}
+
+#[test]
+fn a_program_that_runs_is_not_emptied() {
+    for mode in MODES {
+        on_share(
+            mode,
+            |mount| {
+                let path = mount.join("program");
+                fs::copy("/bin/sleep", &path).unwrap();
+                let length = fs::metadata(&path).unwrap().len();
+                let flags = OFlags::TRUNC.bits().cast_signed();
+                let empty = || {
+                    let mut options = OpenOptions::new();
+                    options.read(true).custom_flags(flags).open(&path).map(drop)
+                };
+                let mut running = Command::new(&path).arg("1000").spawn().unwrap();
+                let refused = empty().map_err(|error| error.kind());
+                let left = fs::metadata(&path).unwrap().len();
+                running.kill().unwrap();
+                running.wait().unwrap();
+
+                assert_eq!(refused, Err(ErrorKind::ExecutableFileBusy), "{mode}");
+                assert_eq!(left, length, "{mode}");
+                empty().unwrap();
+                assert_eq!(fs::metadata(&path).unwrap().len(), 0, "{mode}");
+            },
+            |directory| {
+                let program = fs::metadata(directory.join("program")).unwrap();
+                assert_eq!(program.len(), 0, "{mode}");
+            },
+        );
     }
 }

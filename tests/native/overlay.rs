@@ -19,8 +19,18 @@ const MAY_BIND: [u8; 20] = {
     value
 };
 
+/// A mount that goes with this, also when a test fails.
+struct Mounted<'p>(&'p Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg("-l").arg(self.0).status();
+        assert!(status.unwrap().success());
+    }
+}
+
 /// Mounts an overlayfs; says so where this host cannot.
-fn overlay(lower: &Path, share: &Path, at: &Path) -> bool {
+fn overlay<'p>(lower: &Path, share: &Path, at: &'p Path) -> Option<Mounted<'p>> {
     let [upper, work] = ["upper", "work"].map(|name| share.join(name));
     for layer in [&upper, &work] {
         fs::create_dir(layer).unwrap();
@@ -33,11 +43,11 @@ fn overlay(lower: &Path, share: &Path, at: &Path) -> bool {
     );
     let mut mount = Command::new("mount");
     mount.args(["-t", "overlay", "overlay", "-o", &options]);
-    let mounted = mount.arg(at).status().unwrap().success();
-    if !mounted {
-        println!("not tried: overlayfs takes no FUSE file system for its upper layer here");
+    if mount.arg(at).status().unwrap().success() {
+        return Some(Mounted(at));
     }
-    mounted
+    println!("not tried: overlayfs takes no FUSE file system for its upper layer here");
+    None
 }
 
 /// Linux gives a copy its capabilities, its size, its mode and its owner, one
@@ -64,9 +74,9 @@ fn a_copy_keeps_set_id_bits_and_capabilities() {
                 original("both", 0o6755);
                 let capable = original("capable", 0o755);
                 rustix::fs::setxattr(&capable, CAPABILITY, &MAY_BIND, XattrFlags::empty()).unwrap();
-                if !overlay(lower.path(), share, merged.path()) {
+                let Some(_mounted) = overlay(lower.path(), share, merged.path()) else {
                     return;
-                }
+                };
 
                 // Opening to write is enough.
                 for name in ["both", "capable"] {
@@ -83,8 +93,6 @@ fn a_copy_keeps_set_id_bits_and_capabilities() {
                 assert_eq!(fs::metadata(&changed).unwrap().mode(), 0o10_0755);
                 fs::set_permissions(&changed, PermissionsExt::from_mode(mode)).unwrap();
                 assert_eq!(fs::metadata(&changed).unwrap().mode(), 0o10_4711);
-                let mut umount = Command::new("umount");
-                assert!(umount.arg(merged.path()).status().unwrap().success());
             },
             |directory| {
                 let upper = directory.join("upper");

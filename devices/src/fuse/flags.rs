@@ -8,7 +8,6 @@ bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(super) struct InitFlags: u64 {
         const ASYNC_READ = 1 << 0;
-        const ATOMIC_O_TRUNC = 1 << 3;
         const BIG_WRITES = 1 << 5;
         const DONT_MASK = 1 << 6;
         const AUTO_INVAL_DATA = 1 << 12;

@@ -89,10 +89,17 @@ impl Offer {
 pub(super) const OUR_VERSION: [u32; 2] = [MAJOR, MINOR];
 
 /// The flags that `offered` and `capabilities` have in common.
+///
+/// `FUSE_ATOMIC_O_TRUNC` is none of them: with it Linux sends OPEN with
+/// `O_TRUNC` before it asks whether the file is being executed
+/// (`handle_truncate`), so that `open(O_RDONLY | O_TRUNC)` of a running program
+/// empties it and then fails with `ETXTBSY`; and without write-back it does not
+/// wait for pages of a shared mapping that are on their way (`fuse_open`), which
+/// would be in the emptied file. The SETATTR that it sends instead costs one
+/// request for each file that is opened to be overwritten.
 pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlags {
     let Capabilities { agreement, .. } = *capabilities;
     let always = InitFlags::ASYNC_READ
-        | InitFlags::ATOMIC_O_TRUNC
         | InitFlags::BIG_WRITES
         | InitFlags::ASYNC_DIO
         | InitFlags::PARALLEL_DIROPS

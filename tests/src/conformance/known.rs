@@ -33,16 +33,6 @@ pub const KNOWN: &[Known] = &[
                  knows none for FUSE",
     },
     Known {
-        suite: "pjdfstest",
-        case: "open::etxtbsy",
-        caches: &[],
-        before: None,
-        outcome: Outcome::Fail,
-        reason: "at times: Linux sends OPEN with O_TRUNC before it asks whether the file is being \
-                 executed, so open(O_RDONLY | O_TRUNC) empties a running program, which may be \
-                 gone before the question comes",
-    },
-    Known {
         suite: "sqlite3",
         case: "*wal",
         caches: &["never", "metadata"],
