@@ -22,7 +22,7 @@ use super::Passthrough;
 use super::budget::Descriptor;
 use super::credentials::set_thread_apart;
 use super::inode::Inode;
-use super::names::Name;
+use super::names::{Name, Names};
 use super::root::FdName;
 use super::stat::Stat;
 use crate::filesystem::{NodeId, Request, Result};
@@ -90,6 +90,13 @@ pub(super) struct Privileged {
     capability: Option<Vec<u8>>,
 }
 
+/// Whether overlayfs calls a copy so until it is complete: `#` and a number
+/// (`ovl_create_temp`), or nothing at all (`ovl_copy_up_tmpfile`).
+fn may_be_copy(names: &Names) -> bool {
+    let is_copy = |name: &Name| name.name.to_bytes().starts_with(b"#");
+    names.is_empty() || names.iter().any(is_copy)
+}
+
 impl Passthrough {
     /// What is to outlive a change of the owner that `request` asks for.
     pub(super) fn granted(
@@ -98,9 +105,7 @@ impl Passthrough {
         inode: &Inode,
         descriptor: &Descriptor,
     ) -> Result<Option<Privileged>> {
-        // `ovl_create_temp`: `#` and a number, until the copy is complete.
-        let is_copy = |name: &Name| name.name.to_bytes().starts_with(b"#");
-        if !self.grants.take(request) || !inode.place().names.iter().any(is_copy) {
+        if !self.grants.take(request) || !may_be_copy(&inode.place().names) {
             return Ok(None);
         }
         let mode = u32::from(Stat::of(descriptor)?.raw.stx_mode) & 0o7777;

@@ -325,6 +325,32 @@ fn an_owner_given_together_with_set_id_bits_leaves_them() {
 }
 
 #[test]
+fn a_copy_without_a_name_keeps_its_set_id_bits_until_it_has_one() {
+    let share = Share::new();
+    let (fs, root) = (&share.fs, by(&GUEST_ROOT, ROOT));
+    let args = super::fixture::opening(libc::O_RDWR.cast_unsigned(), false);
+    let made = fs.tmpfile(&root, &super::fixture::node(0o644), args);
+    let inode = made.unwrap().0.inode;
+    let request = by(&GUEST_ROOT, inode);
+    let mode_after_a_new_owner = || {
+        let mode = SetAttributes {
+            mode: Some(0o6755),
+            ..SetAttributes::default()
+        };
+        fs.setattr(&request, None, &mode).unwrap();
+        let owner = SetAttributes {
+            uid: Some(rustix::process::geteuid().as_raw()),
+            kill_privileges: true,
+            ..SetAttributes::default()
+        };
+        fs.setattr(&request, None, &owner).unwrap().0.mode & 0o7777
+    };
+    assert_eq!(mode_after_a_new_owner(), 0o6755);
+    fs.link(&root, c"f", inode).unwrap();
+    assert_eq!(mode_after_a_new_owner(), 0o755);
+}
+
+#[test]
 fn preallocation_by_an_ordinary_user_clears_set_id_bits() {
     for (uid, expected) in [(0, 0o6755), (7, 0o755)] {
         let share = Share::new();
