@@ -136,6 +136,7 @@ mod appending {
 
     use std::fs::File;
     use std::io::{Error, ErrorKind, Result};
+    use std::mem::MaybeUninit;
     use std::os::fd::AsRawFd;
 
     use fuse_backend_rs::common::file_buf::FileVolatileSlice;
@@ -165,22 +166,23 @@ mod appending {
         }
 
         fn write_vectored_volatile(&mut self, buffers: &[FileVolatileSlice<'_>]) -> Result<usize> {
-            let parts: Vec<_> = (buffers.iter().take(MOST))
-                .map(|buffer| libc::iovec {
+            let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST];
+            for (part, buffer) in parts.iter_mut().zip(buffers) {
+                part.write(libc::iovec {
                     iov_base: buffer.as_ptr().cast(),
                     iov_len: buffer.len(),
-                })
-                .collect();
+                });
+            }
             // At most MOST.
-            let count = libc::c_int::try_from(parts.len()).unwrap_or_default();
+            let count = libc::c_int::try_from(buffers.len().min(MOST)).unwrap_or_default();
             // SAFETY: every part is memory that `buffers` borrows for longer
-            // than the call, and `count` of them are in `parts`. The kernel
-            // only reads them; that the guest may write to them meanwhile
+            // than the call, and the first `count` of `parts` were written just
+            // now, one for each buffer. The kernel only reads them; that the guest may write to them meanwhile
             // changes the bytes and nothing else.
             let written = unsafe {
                 libc::pwritev2(
                     self.0.as_raw_fd(),
-                    parts.as_ptr(),
+                    parts.as_ptr().cast(),
                     count,
                     0,
                     libc::RWF_APPEND,
