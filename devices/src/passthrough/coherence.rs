@@ -37,7 +37,7 @@ use super::finding::{DEEPEST, astray};
 use super::handle::Open;
 use super::inode::{Inode, Place};
 use super::names::{Name, Names};
-use super::refusals::Refused;
+use super::refusals::Asked;
 use super::stat::{Kind, Stat};
 use crate::filesystem::{Caller, ROOT, Result};
 
@@ -127,12 +127,12 @@ impl Passthrough {
         for name in &names {
             match self.leads(name, inode, now, trust)? {
                 Leads::Here(status) => seen = Some(status),
-                Leads::Elsewhere => self.blame(name, inode, caller, Refused::Use, now, trust)?,
+                Leads::Elsewhere => self.blame(name, inode, caller, Asked::Use, now, trust)?,
                 Leads::Nowhere => {}
             }
         }
         if dropped.is_some_and(|told| told.age(now) <= trust) {
-            self.refuse_once(inode, caller, Refused::Use, now)?;
+            self.refuse_once(inode, caller, Asked::Use, now)?;
         }
         Ok(seen)
     }
@@ -146,7 +146,7 @@ impl Passthrough {
         if let Some(trust) = self.trust()
             && inode.told.contradicts(&status, now, trust)
         {
-            self.refuse_once(inode, caller, Refused::Use, now)?;
+            self.refuse_once(inode, caller, Asked::Use, now)?;
         }
         Ok(true)
     }
@@ -179,7 +179,7 @@ impl Passthrough {
         let way = self.way(directory.number, asked_for)?;
         let base = self.descriptor(&way.base)?;
         match self.follow(&*base, &way, Some(name)) {
-            Ok(_) => self.blame(&own, directory, caller, Refused::Lookup, now, trust),
+            Ok(_) => self.blame(&own, directory, caller, Asked::Lookup, now, trust),
             Err(Errno::STALE) => Ok(()),
             Err(error) => Err(error),
         }
@@ -226,7 +226,7 @@ impl Passthrough {
         name: &Name,
         inode: &Arc<Inode>,
         caller: &Caller,
-        what: Refused,
+        what: Asked,
         now: Moment,
         trust: Duration,
     ) -> Result<()> {
@@ -250,13 +250,7 @@ impl Passthrough {
         Ok(())
     }
 
-    fn refuse_once(
-        &self,
-        inode: &Inode,
-        caller: &Caller,
-        what: Refused,
-        now: Moment,
-    ) -> Result<()> {
+    fn refuse_once(&self, inode: &Inode, caller: &Caller, what: Asked, now: Moment) -> Result<()> {
         if self.refusals.excuse(caller.pid, inode.number, what, now) {
             return Ok(());
         }

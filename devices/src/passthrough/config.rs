@@ -1,8 +1,6 @@
 //! What a share is told: the cache policy and what may be done through it.
 //!
-//! The VMM fills a [`Config`] from `--share DIR,opt=value`; everything that
-//! follows from a cache policy (how long the guest may trust what it was
-//! told, which flags an open file gets) is decided here and nowhere else.
+//! What follows from a cache policy is decided here and nowhere else.
 
 use std::time::Duration;
 
@@ -101,16 +99,14 @@ pub struct Config {
     /// Every change is refused with `EROFS`, by this side, whatever the guest
     /// mounted.
     pub read_only: bool,
-    /// Extended attributes are served. When not, the guest is told once that
-    /// there are none and never asks again, which spares the question for
-    /// `security.capability` that precedes every write of some guests.
+    /// Extended attributes are served. When not, the guest is told so once and
+    /// never asks again.
     pub xattr: bool,
     /// POSIX access control lists are served, and default ACLs take the place
     /// of the umask. Needs `xattr`.
     pub posix_acl: bool,
-    /// Mount points below the share are announced to guests that can make
-    /// submounts of them (`FUSE_SUBMOUNTS`), so that `st_dev` tells the file
-    /// systems apart.
+    /// Mount points below the share are announced (`FUSE_SUBMOUNTS`), so that
+    /// `st_dev` tells the file systems apart.
     pub announce_submounts: bool,
     /// How many descriptors may be held for inodes that the guest knows but
     /// has not opened; `None` takes a share of `RLIMIT_NOFILE`.

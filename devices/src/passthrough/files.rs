@@ -2,7 +2,7 @@
 //! SYNCFS, FALLOCATE, LSEEK, COPY_FILE_RANGE.
 //!
 //! Data moves between the host's file and the guest's pages in one system
-//! call, at the position given, with no lock held and nothing allocated.
+//! call, at the position given, with no lock held.
 
 use std::fs::File;
 

@@ -16,7 +16,7 @@
 //! | `descriptors`, `second_chance` | which inodes have one |
 //! | `finding` | how the others are found again |
 //! | `coherence`, `refusals` | whether what the guest has in its cache is true |
-//! | `confinement` | directories that the host moved out of the share |
+//! | `confinement` | what the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
 //! | `grants` | set-ID bits that outlive a change of the owner |
 //! | `host_fs` | kinds of file systems that are served in another way |
@@ -44,6 +44,13 @@
 //! Inodes that were let go for want of descriptors come back by the kernel's
 //! file handle, by a name, or by what the guest has open; always their identity
 //! is verified, and a node that the host replaced is `ESTALE` (see `finding`).
+//!
+//! # Shares on NFS, SMB, 9p, FUSE and their like
+//!
+//! Whatever is asked of such a file system may wait for its server, so nearly
+//! every request for a node there is served by the device's pool, from a
+//! private copy. That costs two switches of threads for each, and for a READ or
+//! WRITE a copy of the data and the memory for it.
 //!
 //! # What a thread that serves requests needs
 //!

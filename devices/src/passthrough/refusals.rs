@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// and a program of its sees `ESTALE`.
 const MOST: usize = 256;
 
-/// What was refused.
+/// What was asked for and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Refused {
+pub(super) enum Asked {
     /// Whether a name is there.
     Lookup,
     /// To do something with the node. Whoever was refused that knows more than
@@ -34,7 +34,7 @@ struct Refusal {
     task: u32,
     node: NodeId,
     directory: bool,
-    what: Refused,
+    what: Asked,
     at: Moment,
 }
 
@@ -48,14 +48,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     /// Remembers that `task` was told that `node` is not what it takes it for.
-    pub(super) fn refuse(
-        &self,
-        task: u32,
-        node: NodeId,
-        directory: bool,
-        what: Refused,
-        at: Moment,
-    ) {
+    pub(super) fn refuse(&self, task: u32, node: NodeId, directory: bool, what: Asked, at: Moment) {
         let mut list = self.lock();
         list.retain(|r| r.at.age(at) < PATIENCE && (r.task, r.node) != (task, node));
         if list.len() >= MOST {
@@ -72,7 +65,7 @@ impl Refusals {
     }
 
     /// Whether `task` was refused as much a moment ago.
-    pub(super) fn excuse(&self, task: u32, node: NodeId, what: Refused, now: Moment) -> bool {
+    pub(super) fn excuse(&self, task: u32, node: NodeId, what: Asked, now: Moment) -> bool {
         let same = |r: &Refusal| {
             (r.task, r.node) == (task, node) && r.what >= what && r.at.age(now) < PATIENCE
         };
@@ -119,35 +112,34 @@ mod tests {
     #[test]
     fn a_task_is_excused_for_the_node_it_was_told_of() {
         let refusals = Refusals::default();
-        refusals.refuse(7, 100, false, Refused::Use, at(10));
+        refusals.refuse(7, 100, false, Asked::Use, at(10));
 
-        assert!(refusals.excuse(7, 100, Refused::Use, at(10)));
-        assert!(refusals.excuse(7, 100, Refused::Use, at(14)));
-        assert!(!refusals.excuse(7, 100, Refused::Use, at(15)));
-        assert!(!refusals.excuse(8, 100, Refused::Use, at(10)));
-        assert!(!refusals.excuse(7, 101, Refused::Use, at(10)));
+        assert!(refusals.excuse(7, 100, Asked::Use, at(10)));
+        assert!(refusals.excuse(7, 100, Asked::Use, at(14)));
+        assert!(!refusals.excuse(7, 100, Asked::Use, at(15)));
+        assert!(!refusals.excuse(8, 100, Asked::Use, at(10)));
+        assert!(!refusals.excuse(7, 101, Asked::Use, at(10)));
     }
 
     #[test]
     fn it_ends_for_a_file_with_the_way_and_for_a_directory_with_what_is_told() {
         let refusals = Refusals::default();
         for (node, directory) in [(1, false), (2, true)] {
-            refusals.refuse(7, node, directory, Refused::Use, at(10));
-            refusals.refuse(8, node, directory, Refused::Use, at(10));
+            refusals.refuse(7, node, directory, Asked::Use, at(10));
+            refusals.refuse(8, node, directory, Asked::Use, at(10));
         }
 
         refusals.arrived(7);
         assert!(
-            !refusals.excuse(7, 1, Refused::Use, at(10))
-                && refusals.excuse(8, 1, Refused::Use, at(10))
+            !refusals.excuse(7, 1, Asked::Use, at(10)) && refusals.excuse(8, 1, Asked::Use, at(10))
         );
-        assert!(refusals.excuse(7, 2, Refused::Use, at(10)));
+        assert!(refusals.excuse(7, 2, Asked::Use, at(10)));
         refusals.told(1);
-        assert!(refusals.excuse(8, 1, Refused::Use, at(10)));
+        assert!(refusals.excuse(8, 1, Asked::Use, at(10)));
         refusals.told(2);
         assert!(
-            !refusals.excuse(7, 2, Refused::Use, at(10))
-                && !refusals.excuse(8, 2, Refused::Use, at(10))
+            !refusals.excuse(7, 2, Asked::Use, at(10))
+                && !refusals.excuse(8, 2, Asked::Use, at(10))
         );
         refusals.arrived(8);
         assert!(refusals.is_empty());
@@ -157,27 +149,27 @@ mod tests {
     fn the_newest_are_kept() {
         let refusals = Refusals::default();
         for task in 0..1000 {
-            refusals.refuse(task, 1, false, Refused::Use, at(10));
+            refusals.refuse(task, 1, false, Asked::Use, at(10));
         }
 
         assert_eq!(refusals.lock().len(), MOST);
         assert!(
-            refusals.excuse(999, 1, Refused::Use, at(10))
-                && !refusals.excuse(0, 1, Refused::Use, at(10))
+            refusals.excuse(999, 1, Asked::Use, at(10))
+                && !refusals.excuse(0, 1, Asked::Use, at(10))
         );
-        refusals.refuse(1, 1, false, Refused::Use, at(20));
+        refusals.refuse(1, 1, false, Asked::Use, at(20));
         assert_eq!(refusals.lock().len(), 1);
     }
 
     #[test]
     fn a_refused_lookup_excuses_another_one_and_no_use() {
         let refusals = Refusals::default();
-        refusals.refuse(7, 1, true, Refused::Lookup, at(10));
-        assert!(refusals.excuse(7, 1, Refused::Lookup, at(10)));
-        assert!(!refusals.excuse(7, 1, Refused::Use, at(10)));
+        refusals.refuse(7, 1, true, Asked::Lookup, at(10));
+        assert!(refusals.excuse(7, 1, Asked::Lookup, at(10)));
+        assert!(!refusals.excuse(7, 1, Asked::Use, at(10)));
 
-        refusals.refuse(7, 1, true, Refused::Use, at(10));
-        assert!(refusals.excuse(7, 1, Refused::Lookup, at(10)));
-        assert!(refusals.excuse(7, 1, Refused::Use, at(10)));
+        refusals.refuse(7, 1, true, Asked::Use, at(10));
+        assert!(refusals.excuse(7, 1, Asked::Lookup, at(10)));
+        assert!(refusals.excuse(7, 1, Asked::Use, at(10)));
     }
 }

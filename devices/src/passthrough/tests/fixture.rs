@@ -38,12 +38,12 @@ pub(super) const GUEST_ROOT: Caller = Caller {
 };
 
 /// Space for a READ reply.
-pub(super) struct Reply {
+pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
     limit: usize,
 }
 
-impl Reply {
+impl Received {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             bytes: Vec::new(),
@@ -52,7 +52,7 @@ impl Reply {
     }
 }
 
-impl ReplyData for Reply {
+impl ReplyData for Received {
     fn space(&self) -> usize {
         self.limit - self.bytes.len()
     }
@@ -300,7 +300,7 @@ impl Share {
         at: u64,
         size: u32,
     ) -> Result<Vec<u8>> {
-        let mut reply = Reply::new(size as usize);
+        let mut reply = Received::new(size as usize);
         let count = self.fs.read(
             &by(&GUEST_ROOT, inode),
             &reading(handle, at, size),

@@ -16,7 +16,7 @@ use crate::filesystem::{NodeId, ROOT, Result, SetAttributes};
 const PLACES: [&str; 9] = ["a", "b", "d", "e", "d/a", "d/b", "e/a", "d/e", "d/e/a"];
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Deed {
     Create(&'static str),
     Write(&'static str, u64, Vec<u8>),
     Truncate(&'static str, u64),
@@ -34,26 +34,26 @@ fn place() -> impl Strategy<Value = &'static str> {
     prop::sample::select(&PLACES[..])
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = Deed> {
     let data = prop::collection::vec(any::<u8>(), 1..64);
     prop_oneof![
-        3 => place().prop_map(Step::Create),
-        3 => (place(), 0..200u64, data).prop_map(|(p, at, data)| Step::Write(p, at, data)),
-        1 => (place(), 0..300u64).prop_map(|(p, size)| Step::Truncate(p, size)),
-        4 => place().prop_map(Step::Mkdir),
-        1 => place().prop_map(Step::Unlink),
-        1 => place().prop_map(Step::Rmdir),
-        3 => (place(), place()).prop_map(|(a, b)| Step::Rename(a, b)),
-        1 => (place(), place()).prop_map(|(a, b)| Step::Link(a, b)),
-        1 => place().prop_map(Step::Symlink),
+        3 => place().prop_map(Deed::Create),
+        3 => (place(), 0..200u64, data).prop_map(|(p, at, data)| Deed::Write(p, at, data)),
+        1 => (place(), 0..300u64).prop_map(|(p, size)| Deed::Truncate(p, size)),
+        4 => place().prop_map(Deed::Mkdir),
+        1 => place().prop_map(Deed::Unlink),
+        1 => place().prop_map(Deed::Rmdir),
+        3 => (place(), place()).prop_map(|(a, b)| Deed::Rename(a, b)),
+        1 => (place(), place()).prop_map(|(a, b)| Deed::Link(a, b)),
+        1 => place().prop_map(Deed::Symlink),
         // Not set-group-ID, which a new directory inherits: std cannot make
         // one with a mode and keep that.
-        1 => (place(), 0..0o7777u32).prop_map(|(p, mode)| Step::Chmod(p, mode & !0o2000 | 0o700)),
-        1 => place().prop_map(Step::List),
+        1 => (place(), 0..0o7777u32).prop_map(|(p, mode)| Deed::Chmod(p, mode & !0o2000 | 0o700)),
+        1 => place().prop_map(Deed::List),
     ]
 }
 
-impl Step {
+impl Deed {
     /// Through the file system under test.
     fn through(&self, share: &Share) -> Result<()> {
         let fs = &share.fs;

@@ -317,7 +317,7 @@ fn files_that_do_not_say_their_size_are_read_whole_in_every_mode() {
             let request = by(&GUEST_ROOT, node.inode);
             let opened = fs.open(&request, opening(0, false)).unwrap();
             assert!(opened.behaviour.direct_io && !opened.behaviour.keep_cache);
-            let mut reply = super::fixture::Reply::new(100);
+            let mut reply = super::fixture::Received::new(100);
             let args = super::fixture::reading(opened.handle, 0, 100);
             assert_eq!(fs.read(&request, &args, &mut reply), Ok(6));
             assert_eq!(reply.bytes, b"Linux\n");

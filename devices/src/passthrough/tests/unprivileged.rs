@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::fixture::operations::*;
 use super::fixture::{
-    Data, GUEST_ROOT, Reply, attribute, by, name, node, opening, reading, writing,
+    Data, GUEST_ROOT, Received, attribute, by, name, node, opening, reading, writing,
 };
 use crate::filesystem::{Agreement, Caller, NodeId, Opened, ROOT, Result};
 use crate::passthrough::{Config, Passthrough};
@@ -104,7 +104,11 @@ fn what_may_only_be_written_is_opened_to_write_also_under_write_back() {
             for flags in [libc::O_RDONLY, libc::O_RDWR] {
                 assert_eq!(open(&fs, node, flags).map(drop), Err(Errno::ACCESS));
             }
-            let read = fs.read(&request, &reading(opened.handle, 0, 4), &mut Reply::new(4));
+            let read = fs.read(
+                &request,
+                &reading(opened.handle, 0, 4),
+                &mut Received::new(4),
+            );
             assert_eq!(read, Err(Errno::BADF));
         });
         let bits = std::fs::Permissions::from_mode(0o600);
@@ -123,7 +127,7 @@ fn under_write_back_what_may_be_read_is_opened_to_be_read() {
     unprivileged(place.path(), config, |fs| {
         let node = fs.lookup(&by(&GUEST_ROOT, ROOT), &name("f")).unwrap().inode;
         let opened = open(&fs, node, libc::O_WRONLY).unwrap();
-        let mut reply = Reply::new(4);
+        let mut reply = Received::new(4);
         let args = reading(opened.handle, 0, 4);
         assert_eq!(fs.read(&by(&GUEST_ROOT, node), &args, &mut reply), Ok(4));
         assert_eq!(reply.bytes, b"text");
