@@ -128,13 +128,16 @@ mod tests {
     #[test]
     fn the_steps_of_a_good_driver_lead_to_a_live_device() {
         let mut status = Status::default();
+        let stage = |status: Status| (status.negotiating(), status.configuring(), status.live());
+        assert_eq!(stage(status), (false, false, false));
         assert_eq!(status.advance(1, OFFERED, 0), Step::Taken);
+        assert_eq!(stage(status), (false, false, false));
         assert_eq!(status.advance(3, OFFERED, 0), Step::Taken);
-        assert!(status.negotiating());
+        assert_eq!(stage(status), (true, false, false));
         assert_eq!(status.advance(11, OFFERED, VERSION_1), Step::Taken);
-        assert!(status.configuring());
+        assert_eq!(stage(status), (false, true, false));
         assert_eq!(status.advance(15, OFFERED, VERSION_1), Step::Activate);
-        assert!(status.live());
+        assert_eq!(stage(status), (false, false, true));
         assert_eq!(status.bits(), 15);
     }
 

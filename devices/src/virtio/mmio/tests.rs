@@ -269,6 +269,18 @@ fn a_device_that_cannot_start_needs_a_reset() {
 }
 
 #[test]
+fn a_queue_that_is_taken_back_before_it_was_live_is_none_of_the_devices() {
+    let (mut transport, device) = setup();
+    negotiate(&mut transport, VERSION_1);
+    queue(0x1000, 16).set_up(&mut transport, 1);
+    write32(&mut transport, reg::VIRTIO_MMIO_QUEUE_READY, 0);
+    assert_eq!(read32(&mut transport, reg::VIRTIO_MMIO_QUEUE_READY), 0);
+    assert!(device.record().stopped.is_empty());
+    go_live(&mut transport);
+    assert!(device.record().activations[0].queues.is_empty());
+}
+
+#[test]
 fn a_notification_that_comes_here_still_kicks() {
     let (mut transport, _) = setup();
     for index in [1, 1, 0, 2, u32::MAX] {

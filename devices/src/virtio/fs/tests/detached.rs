@@ -114,3 +114,19 @@ fn more_requests_can_block_than_there_are_threads() {
     assert_eq!(used, heads);
     assert_eq!(machine.request.used(), None);
 }
+
+#[test]
+fn a_reply_that_comes_after_a_reset_is_not_in_the_memory_that_its_descriptors_name() {
+    let mut machine = machine();
+    let head = machine.request.submit(DETACHED, 64);
+    machine.kick(1);
+    machine.wait_until_waiting(1);
+    machine.reset();
+    // Nobody has taken the queue over: all is where it was.
+    machine.server.gate.open();
+    let answered = || machine.server.answered.load(Ordering::SeqCst);
+    wait_for("the late answer", || (answered() == 1).then_some(()));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(machine.request.reply(head, 64), [0; 64]);
+    assert_eq!(machine.request.used(), None);
+}
