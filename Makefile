@@ -19,7 +19,7 @@ KERNEL_VERSION ?= 6.1
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: help run test conformance conformance-short test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
@@ -31,6 +31,8 @@ help:
 	@echo 'make test-driver only the tests of the guest driver, on 6.1 and 6.12'
 	@echo 'make test-debug  the same on kernels with KASAN, lockdep and kmemleak; not part of make test'
 	@echo 'make conformance  suites of others on native mounts, into tests/conformance/results.md; hours'
+	@echo 'make mutants  a sample of small changes to the devices, which their unit tests must notice'
+	@echo '              (ALL=yes: all of them; hours)'
 	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
 	@echo '              (NEXT=yes: on the newest source that Debian has)'
 	@echo 'make check    formatting and lints'
@@ -84,6 +86,12 @@ conformance: build
 conformance-short: build
 	$(BIN)/conformance --install --short
 	$(AS_ROOT) $(BIN)/conformance --short
+
+# Whether the unit tests of the devices notice what is wrong with these. Half an
+# hour; not part of test. ONLY, such as ONLY=passthrough/budget, takes those with
+# a matching name.
+mutants: setup
+	tests/mutants/run $(if $(filter yes,$(ALL)),--all) $(if $(ONLY),--only '$(ONLY)')
 
 # A part of e2e, for those who change the driver.
 test-driver: build kernels
