@@ -99,8 +99,10 @@ pub struct Config {
     /// Every change is refused with `EROFS`, by this side, whatever the guest
     /// mounted.
     pub read_only: bool,
-    /// Extended attributes are served. When not, the guest is told so once and
-    /// never asks again.
+    /// Extended attributes are served. When not, the guest is told once that
+    /// there are none and never asks again, which spares it the question for
+    /// `security.capability`: before the first write after it asked for the
+    /// attributes, and under write-back before every write.
     pub xattr: bool,
     /// POSIX access control lists are served, and default ACLs take the place
     /// of the umask. Needs `xattr`.

@@ -20,6 +20,7 @@
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
 //! | `grants` | set-ID bits that outlive a change of the owner |
 //! | `host_fs` | kinds of file systems that are served in another way |
+//! | `attribute_names` | which extended attributes the guest has, and what the host calls them |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
 //! | `durability` | what is on the disk before an answer |
@@ -69,6 +70,7 @@
 //! are, in the order in which they may be taken: cursor, clock of
 //! descriptors, shard of inodes, place of an inode.
 
+mod attribute_names;
 mod attributes;
 mod budget;
 mod capacity;
@@ -119,6 +121,7 @@ pub use budget::DescriptorPool;
 pub use config::{CachePolicy, Config};
 pub use error::Error;
 
+use attribute_names::AttributeNames;
 use budget::{Descriptor, Part, Purpose};
 use capacity::Capacity;
 use clock::Clock;
@@ -148,6 +151,7 @@ pub struct Passthrough {
     refusals: Refusals,
     privileges: Privileges,
     grants: Grants,
+    attribute_names: AttributeNames,
     agreement: RwLock<Agreement>,
 }
 
@@ -223,6 +227,7 @@ impl Passthrough {
             refusals: Refusals::default(),
             privileges: Privileges::of_process(),
             grants: Grants::default(),
+            attribute_names: AttributeNames::of_process(),
             agreement: RwLock::default(),
         })
     }

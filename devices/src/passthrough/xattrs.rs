@@ -3,8 +3,10 @@
 //! They are read and written through the inode's own descriptor by way of
 //! `/proc/self/fd`, the working directory of the calling thread. The last
 //! path component is that directory's magic link, so the node itself is
-//! meant, symbolic links included.
+//! meant, symbolic links included. Which of them there are for the guest, and
+//! what they are called on the host, is in `attribute_names`.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 use rustix::fs::{Mode, XattrFlags};
@@ -22,16 +24,13 @@ const LONGEST: usize = 65_536;
 /// Bytes of names that most files have not more of.
 const FEW: usize = 1024;
 
-/// How the names of ACLs begin.
-const ACL: &[u8] = b"system.posix_acl_";
-
 impl XattrOperations for Passthrough {
     fn setxattr(&self, request: &Request<'_>, name: &CStr, args: &SetXattrArgs<'_>) -> Result<()> {
-        self.serves_xattr(name)?;
+        let host_name = self.host_name(name)?;
         self.writable()?;
         let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
         self.with_path_to_change(request.node, |path| {
-            rustix::fs::setxattr(path, name, args.value, flags)?;
+            rustix::fs::setxattr(path, &*host_name, args.value, flags)?;
             if name == CAPABILITY {
                 self.grants.note(request);
             }
@@ -48,7 +47,8 @@ impl XattrOperations for Passthrough {
     }
 
     fn getxattr(&self, request: &Request<'_>, name: &CStr, size: u32) -> Result<Vec<u8>> {
-        self.serves_xattr(name)?;
+        let name = self.host_name(name)?;
+        let name = &*name;
         self.with_path(request.node, |path| {
             if size == 0 {
                 return rustix::fs::getxattr_query(path, name).map(blank);
@@ -79,7 +79,7 @@ impl XattrOperations for Passthrough {
         })?;
         let names: Vec<u8> = all
             .split_inclusive(|byte| *byte == 0)
-            .filter(|name| self.may_list(request, name))
+            .filter_map(|name| self.listed(request, name))
             .flatten()
             .copied()
             .collect();
@@ -90,37 +90,37 @@ impl XattrOperations for Passthrough {
     }
 
     fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
-        self.serves_xattr(name)?;
+        let name = self.host_name(name)?;
         self.writable()?;
-        self.with_path_to_change(request.node, |path| rustix::fs::removexattr(path, name))
+        self.with_path_to_change(request.node, |path| rustix::fs::removexattr(path, &*name))
     }
 }
 
 impl Passthrough {
-    /// `ENOSYS` when attributes are off: the guest then stops asking. An ACL
-    /// that the guest would not enforce is not shown and not taken.
-    fn serves_xattr(&self, name: &CStr) -> Result<()> {
+    /// What an attribute of the guest is called on the host. `ENOSYS` when they
+    /// are off: the guest then stops asking. An ACL that the guest would not
+    /// enforce has no name there.
+    fn host_name<'n>(&self, name: &'n CStr) -> Result<Cow<'n, CStr>> {
         if !self.config.xattr {
             return Err(Errno::NOSYS);
         }
-        if name.to_bytes().starts_with(ACL) && !self.agreement().posix_acl {
-            return Err(Errno::OPNOTSUPP);
-        }
-        Ok(())
+        let acls = self.agreement().posix_acl;
+        self.attribute_names.on_host(name, acls)
     }
 
-    /// Whether LISTXATTR names an attribute: not one that GETXATTR denies, and
-    /// not what is for administrators alone (xattr(7)). The host shows it to
-    /// this process; of the guest's capabilities nothing is known but that
-    /// root has them.
-    fn may_list(&self, request: &Request<'_>, name: &[u8]) -> bool {
-        if name.starts_with(ACL) {
-            self.agreement().posix_acl
-        } else if name.starts_with(b"trusted.") {
-            request.caller.uid == 0
-        } else {
-            true
+    /// How LISTXATTR names an attribute of the host, NUL included: none that
+    /// GETXATTR denies, and nothing that is for administrators alone
+    /// (xattr(7)). Of the guest's capabilities nothing is known but that root
+    /// has them.
+    fn listed<'n>(&self, request: &Request<'_>, name: &'n [u8]) -> Option<&'n [u8]> {
+        let bare = name.strip_suffix(b"\0")?;
+        let acls = self.agreement().posix_acl;
+        let shown = self.attribute_names.in_guest(bare, acls)?;
+        if shown.starts_with(b"trusted.") && request.caller.uid != 0 {
+            return None;
         }
+        // The guest's name is the end of the host's, or all of it.
+        name.get(bare.len() - shown.len()..)
     }
 
     /// Hands `act` a path that leads to the inode itself.

@@ -32,10 +32,7 @@ impl NativeShare {
         let mut share = Self {
             directory: directory.to_owned(),
             // What a share without options is to `vmm run`.
-            config: Config {
-                xattr: false,
-                ..Config::default()
-            },
+            config: Config::default(),
             at: at
                 .canonicalize()
                 .with_context(|| format!("cannot find the mount point {}", at.display()))?,
@@ -54,6 +51,7 @@ impl NativeShare {
             ("ro", "") => config.read_only = true,
             ("writeback", "") => config.writeback = true,
             ("xattr", "") => config.xattr = true,
+            ("no-xattr", "") => config.xattr = false,
             ("cache", "never") => config.cache = CachePolicy::Never,
             ("cache", "metadata") => config.cache = CachePolicy::Metadata,
             ("cache", "auto") => config.cache = CachePolicy::Auto,
@@ -67,7 +65,7 @@ impl NativeShare {
             }
             _ => bail!(
                 "'{option}' is none of cache=never, metadata, auto or always, writeback, ro, rw, \
-                 xattr and queues=N"
+                 xattr, no-xattr and queues=N"
             ),
         }
         Ok(())
@@ -100,11 +98,11 @@ mod tests {
         };
         let plain = place("").unwrap();
         assert_eq!(plain.config.cache, CachePolicy::Auto);
-        assert!(!plain.config.xattr && !plain.config.read_only);
+        assert!(plain.config.xattr && !plain.config.read_only);
         assert_eq!((plain.queues, plain.at.as_path()), (2, top.path()));
-        let full = place(",ro,cache=always,writeback,xattr,queues=3").unwrap();
+        let full = place(",ro,cache=always,writeback,no-xattr,queues=3").unwrap();
         let config = full.config;
-        assert!(config.read_only && config.writeback && config.xattr);
+        assert!(config.read_only && config.writeback && !config.xattr);
         assert_eq!((config.cache, full.queues), (CachePolicy::Always, 3));
         for wrong in [
             ",fast",

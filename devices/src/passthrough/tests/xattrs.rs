@@ -273,9 +273,19 @@ fn names_are_listed_to_those_who_may_ask_for_the_values() {
             rustix::fs::setxattr(share.path("f"), name, value, flags)
         };
         set(c"user.a", b"1").unwrap();
+        set(c"user.virtiofs.b", b"1").unwrap();
         let acls = set(c"system.posix_acl_access", &acl()).is_ok();
-        let trusted = set(c"trusted.t", b"1").is_ok();
+        let _ = set(c"trusted.host", b"1");
         let node = share.walk("f").unwrap();
+        let of_guest = |name: &CStr| {
+            let request = by(&GUEST_ROOT, node);
+            let set = share
+                .fs
+                .setxattr(&request, name, &attribute(b"1", 0, false));
+            set.unwrap();
+        };
+        of_guest(c"trusted.t");
+        of_guest(c"security.s");
 
         for uid in [0, 1234] {
             let caller = Caller {
@@ -292,10 +302,12 @@ fn names_are_listed_to_those_who_may_ask_for_the_values() {
             if acls && served {
                 expected.push("system.posix_acl_access");
             }
-            if trusted && uid == 0 {
+            expected.push("security.s");
+            if uid == 0 {
                 expected.push("trusted.t");
             }
             expected.push("user.a");
+            expected.sort_unstable();
             assert_eq!(names, expected, "{served} {uid}");
             let asked = share.fs.listxattr(&request, 0).unwrap().len();
             assert_eq!(asked, listed.len());
@@ -326,4 +338,45 @@ fn a_long_list_of_names_comes_whole() {
     let listed = share.fs.listxattr(&request, 65_536).unwrap();
     assert_eq!(listed.len(), set * 106);
     assert_eq!(share.fs.listxattr(&request, 0).unwrap().len(), set * 106);
+}
+
+#[test]
+fn labels_of_the_guest_are_none_of_the_hosts() {
+    let share = Share::new();
+    std::fs::write(share.path("f"), b"").unwrap();
+    let node = share.walk("f").unwrap();
+    let request = by(&GUEST_ROOT, node);
+    let host = |name: &CStr| {
+        let mut value = [0; 100];
+        let length = rustix::fs::getxattr(share.path("f"), name, &mut value[..])?;
+        Ok::<_, Errno>(value[..length].to_vec())
+    };
+
+    for name in [
+        c"security.selinux",
+        c"security.ima",
+        c"trusted.overlay.opaque",
+    ] {
+        let before = host(name);
+        let missing = share.fs.getxattr(&request, name, 100);
+        assert_eq!(missing, Err(Errno::NODATA), "{name:?}");
+        let set = share
+            .fs
+            .setxattr(&request, name, &attribute(b"label", 0, false));
+        assert_eq!(set, Ok(()), "{name:?}");
+        assert_eq!(host(name), before, "{name:?}");
+        assert_eq!(share.fs.getxattr(&request, name, 100).unwrap(), b"label");
+        assert_eq!(share.fs.getxattr(&request, name, 0).unwrap().len(), 5);
+        assert_eq!(share.fs.removexattr(&request, name), Ok(()));
+        let gone = share.fs.removexattr(&request, name);
+        assert_eq!(gone, Err(Errno::NODATA), "{name:?}");
+    }
+    for name in [c"user.virtiofs.security.selinux", c"system.nfs4_acl"] {
+        let set = share
+            .fs
+            .setxattr(&request, name, &attribute(b"x", 0, false));
+        assert_eq!(set, Err(Errno::OPNOTSUPP), "{name:?}");
+        let got = share.fs.getxattr(&request, name, 100);
+        assert_eq!(got, Err(Errno::OPNOTSUPP), "{name:?}");
+    }
 }

@@ -20,20 +20,8 @@ pub(crate) struct ShareArgument {
 }
 
 /// How a share is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Service {
     pub server: Config,
     pub queues: Queues,
-}
-
-impl Default for Service {
-    fn default() -> Self {
-        Self {
-            server: Config {
-                xattr: false,
-                ..Config::default()
-            },
-            queues: Queues::default(),
-        }
-    }
 }
