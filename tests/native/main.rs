@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod by_handle;
 mod copies;
 mod data_loss;
 mod failures;

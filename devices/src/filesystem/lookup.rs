@@ -16,6 +16,17 @@ pub trait LookupOperations {
         Err(Errno::NOSYS)
     }
 
+    /// The node itself, with a reference for the guest (LOOKUP of `.`).
+    fn lookup_itself(&self, request: &Request<'_>) -> Result<Entry> {
+        Err(Errno::NOSYS)
+    }
+
+    /// The directory that a directory is in, with a reference for the guest
+    /// (LOOKUP of `..`). The root is in itself.
+    fn lookup_parent(&self, request: &Request<'_>) -> Result<Entry> {
+        Err(Errno::NOSYS)
+    }
+
     /// The guest drops `count` references to `node`.
     fn forget(&self, node: NodeId, count: u64) {}
 

@@ -8,6 +8,8 @@ bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(super) struct InitFlags: u64 {
         const ASYNC_READ = 1 << 0;
+        /// LOOKUP of `.` and `..`.
+        const EXPORT_SUPPORT = 1 << 4;
         const BIG_WRITES = 1 << 5;
         const DONT_MASK = 1 << 6;
         const AUTO_INVAL_DATA = 1 << 12;

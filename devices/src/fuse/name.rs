@@ -3,8 +3,8 @@
 //! A name the guest sends becomes a path component on the host, so every
 //! opcode takes its names from here and from nowhere else. What passes is one
 //! component: NUL-terminated where the protocol says so, not empty, no `/`,
-//! not `.` or `..`, at most 255 bytes. LOOKUP of `.` and `..` belongs to
-//! `FUSE_EXPORT_SUPPORT`, which is not offered.
+//! not `.` or `..`, at most 255 bytes. LOOKUP alone may ask for those two, and
+//! gets a word for them that is no name.
 
 use std::ffi::CStr;
 
@@ -35,6 +35,26 @@ type SymlinkSpace = [u8; NAME_MAX + 1 + TARGET_MAX + 1];
 /// The name that is all the rest of a request.
 pub(super) fn component<'s>(body: &mut Body<'_>, space: &'s mut NameSpace) -> Result<&'s CStr> {
     checked(terminated(rest(body, space)?)?)
+}
+
+/// What LOOKUP is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sought<'s> {
+    Child(&'s CStr),
+    /// `.`
+    Itself,
+    /// `..`
+    Parent,
+}
+
+/// The name that is all the rest of a LOOKUP.
+pub(super) fn sought<'s>(body: &mut Body<'_>, space: &'s mut NameSpace) -> Result<Sought<'s>> {
+    let name = terminated(rest(body, space)?)?;
+    match name.to_bytes() {
+        b"." => Ok(Sought::Itself),
+        b".." => Ok(Sought::Parent),
+        _ => checked(name).map(Sought::Child),
+    }
 }
 
 /// The two names that are all the rest of a request.

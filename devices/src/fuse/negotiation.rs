@@ -110,6 +110,7 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
     let wanted = InitFlags::DO_READDIRPLUS.when(capabilities.readdirplus)
         | InitFlags::READDIRPLUS_AUTO
             .when(capabilities.readdirplus && capabilities.readdirplus_auto)
+        | InitFlags::EXPORT_SUPPORT.when(capabilities.export)
         | InitFlags::CACHE_SYMLINKS.when(capabilities.cache_symlinks)
         | InitFlags::AUTO_INVAL_DATA.when(capabilities.auto_invalidate)
         | InitFlags::WRITEBACK_CACHE.when(agreement.writeback_cache)

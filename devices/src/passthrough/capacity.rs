@@ -43,6 +43,11 @@ impl Capacity {
         self.left.fetch_add(places, Ordering::Relaxed);
     }
 
+    /// Whether there is no place.
+    pub(super) fn is_full(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
     #[cfg(test)]
     pub(super) fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)

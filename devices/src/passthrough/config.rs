@@ -110,6 +110,9 @@ pub struct Config {
     /// Mount points below the share are announced (`FUSE_SUBMOUNTS`), so that
     /// `st_dev` tells the file systems apart.
     pub announce_submounts: bool,
+    /// How many nodes are remembered that the guest has forgotten. If any, it
+    /// may look them up by their number (`FUSE_EXPORT_SUPPORT`).
+    pub remembered: usize,
     /// How many descriptors may be held for inodes that the guest knows but
     /// has not opened; `None` takes a share of `RLIMIT_NOFILE`.
     pub fd_budget: Option<usize>,
@@ -126,6 +129,9 @@ pub struct Config {
 const FEWEST_INODES: usize = 65_536;
 
 impl Config {
+    /// How many nodes are to be remembered for an NFS server in the guest.
+    pub const EXPORTED: usize = 65_536;
+
     /// How many inodes suit a guest with `memory` bytes: more than it could hold,
     /// because Linux takes over a thousand bytes for one itself, and at least
     /// 65 536.
@@ -145,6 +151,7 @@ impl Default for Config {
             xattr: true,
             posix_acl: false,
             announce_submounts: false,
+            remembered: 0,
             fd_budget: None,
             // Of a guest with 512 MiB.
             max_inodes: 1 << 20,

@@ -7,9 +7,9 @@
 //! share's root is still above it. How far above is remembered, which makes the
 //! check one system call, or one for every 1365 levels; after a move it is
 //! found out anew, up to the nearest directory that knows it, or for 16 384
-//! levels: a directory deeper than that has to be looked up. This is the only
-//! place where the host is ever handed `..`, and nothing found that way is
-//! shown to the guest.
+//! levels: a directory deeper than that has to be looked up. Elsewhere
+//! the host is handed `..` only where the guest asks what is above a directory
+//! (see `exporting`), and nothing else found that way is shown to it.
 //!
 //! Nothing leads from a *file* to where it is but its names. It is opened,
 //! changed or linked only while a name that the guest was told of leads to it;
@@ -148,7 +148,7 @@ impl Passthrough {
         Ok(root.mount.identity(&stat?))
     }
 
-    fn open_above(&self, fd: impl AsFd, levels: usize) -> Result<Descriptor> {
+    pub(super) fn open_above(&self, fd: impl AsFd, levels: usize) -> Result<Descriptor> {
         let path = up(levels).ok_or(Errno::STALE)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.hold(Purpose::Work, || {

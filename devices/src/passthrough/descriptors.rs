@@ -183,7 +183,7 @@ impl Passthrough {
     /// inode. Whoever removes a name holds the descriptor meanwhile and marks
     /// the inode as used, under the same lock: as nobody has done so since
     /// the mark was taken away, the address found good after that still is.
-    fn let_go(inode: &Inode, descriptor: &Arc<Descriptor>) -> bool {
+    pub(super) fn let_go(inode: &Inode, descriptor: &Arc<Descriptor>) -> bool {
         let mut place = inode.place();
         if inode.recently_used.load(Ordering::Relaxed) || Arc::strong_count(descriptor) > 2 {
             return false;

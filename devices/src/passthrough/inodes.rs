@@ -5,10 +5,10 @@
 //! looking one up lead to the same shard and one lock keeps them in step.
 
 use std::borrow::Borrow;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::inode::Inode;
 use super::stat::Identity;
@@ -65,6 +65,16 @@ struct InodeShard {
     by_identity: HashSet<ByIdentity>,
 }
 
+impl InodeShard {
+    fn take(&mut self, number: NodeId) -> Option<ByNumber> {
+        let removed = self.by_number.take(&number);
+        if let Some(ByNumber(inode)) = &removed {
+            self.by_identity.remove(&inode.identity);
+        }
+        removed
+    }
+}
+
 /// All inodes of one share.
 #[derive(Debug)]
 pub(super) struct Inodes {
@@ -73,17 +83,24 @@ pub(super) struct Inodes {
     hasher: RandomState,
     /// Counts up for ever: a number that was forgotten never comes back.
     next: AtomicU64,
+    /// How many are kept to which the guest has no reference any more.
+    most_forgotten: usize,
+    /// Those, in the order in which they were forgotten. May name some that
+    /// the guest knows again.
+    forgotten: Mutex<VecDeque<NodeId>>,
 }
 
 impl Inodes {
     /// A table that knows the share's root alone. The root is never
-    /// forgotten.
-    pub(super) fn new(root: Arc<Inode>) -> Self {
+    /// forgotten; of the others, the last `most_forgotten` stay.
+    pub(super) fn new(root: Arc<Inode>, most_forgotten: usize) -> Self {
         Self {
             root,
             shards: Default::default(),
             hasher: RandomState::new(),
             next: AtomicU64::new(1),
+            most_forgotten,
+            forgotten: Mutex::default(),
         }
     }
 
@@ -163,31 +180,82 @@ impl Inodes {
         Ok((inode, true))
     }
 
-    /// Drops `count` references; more than there are drop all of them. The
-    /// last one takes the inode out of the table.
-    pub(super) fn forget(&self, number: NodeId, count: u64) {
+    /// Takes a reference to the inode with this number.
+    pub(super) fn reference_to(&self, number: NodeId) -> Result<Arc<Inode>> {
         if number == ROOT {
-            return;
+            return Ok(Arc::clone(&self.root));
+        }
+        let shard = Self::read(self.shard_of_number(number));
+        let ByNumber(inode) = shard.by_number.get(&number).ok_or(Errno::STALE)?;
+        inode.references.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::clone(inode))
+    }
+
+    /// Drops `count` references; more than there are drop all of them. The
+    /// last one takes the inode out of the table, or gives it back if it
+    /// stays.
+    pub(super) fn forget(&self, number: NodeId, count: u64) -> Option<Arc<Inode>> {
+        if number == ROOT {
+            return None;
         }
         let mut shard = Self::write(self.shard_of_number(number));
-        let Some(ByNumber(inode)) = shard.by_number.get(&number) else {
-            return;
-        };
-        let left = inode
-            .references
-            .load(Ordering::Relaxed)
-            .saturating_sub(count);
+        let ByNumber(inode) = shard.by_number.get(&number)?;
+        let before = inode.references.load(Ordering::Relaxed);
+        let left = before.saturating_sub(count);
         inode.references.store(left, Ordering::Relaxed);
         if left > 0 {
-            return;
+            return None;
         }
-        let removed = shard.by_number.take(&number);
-        if let Some(ByNumber(inode)) = &removed {
-            shard.by_identity.remove(&inode.identity);
+        if self.most_forgotten > 0 {
+            let kept = (before > 0).then(|| Arc::clone(inode));
+            drop(shard);
+            if kept.is_some() {
+                self.note_forgotten(number);
+            }
+            return kept;
         }
+        let removed = shard.take(number);
         drop(shard);
         // Closes the descriptor, outside the lock.
         drop(removed);
+        None
+    }
+
+    fn note_forgotten(&self, number: NodeId) {
+        let mut forgotten = self.lock_forgotten();
+        forgotten.push_back(number);
+        let too_many = forgotten.len() > self.most_forgotten;
+        drop(forgotten);
+        if too_many {
+            self.drop_oldest_forgotten();
+        }
+    }
+
+    /// Drops the inode that was forgotten first, unless the guest knows it
+    /// again; false when there is none.
+    pub(super) fn drop_oldest_forgotten(&self) -> bool {
+        let oldest = self.lock_forgotten().pop_front();
+        oldest.is_some_and(|number| {
+            self.remove_forgotten(number);
+            true
+        })
+    }
+
+    fn lock_forgotten(&self) -> MutexGuard<'_, VecDeque<NodeId>> {
+        self.forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an inode out of the table unless the guest knows it again.
+    pub(super) fn remove_forgotten(&self, number: NodeId) {
+        let mut shard = Self::write(self.shard_of_number(number));
+        let forgotten = |ByNumber(inode): &ByNumber| inode.references.load(Ordering::Relaxed) == 0;
+        if shard.by_number.get(&number).is_some_and(forgotten) {
+            let removed = shard.take(number);
+            drop(shard);
+            drop(removed);
+        }
     }
 
     /// The share's root.
@@ -211,6 +279,7 @@ impl Inodes {
             let emptied = std::mem::take(&mut *Self::write(shard));
             drop(emptied);
         }
+        self.lock_forgotten().clear();
     }
 
     /// How many there are, the root not counted.

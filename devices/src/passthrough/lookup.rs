@@ -45,8 +45,18 @@ impl LookupOperations for Passthrough {
         }
     }
 
+    fn lookup_itself(&self, request: &Request<'_>) -> Result<Entry> {
+        self.itself(request)
+    }
+
+    fn lookup_parent(&self, request: &Request<'_>) -> Result<Entry> {
+        self.above_itself(request)
+    }
+
     fn forget(&self, node: NodeId, count: u64) {
-        self.inodes.forget(node, count);
+        if let Some(kept) = self.inodes.forget(node, count) {
+            self.keep_forgotten(&kept);
+        }
     }
 
     fn readlink(&self, request: &Request<'_>) -> Result<Vec<u8>> {
@@ -145,6 +155,7 @@ impl Passthrough {
     /// Leave for what is to be made: nothing may be, unless it can be answered
     /// with.
     pub(super) fn leave_to_make(&self) -> Result<Leave<'_>> {
+        self.make_room();
         Ok(Leave {
             permit: self.permit(Purpose::Work)?,
             room: Some(self.capacity.room()?),
@@ -203,6 +214,7 @@ impl Passthrough {
             may_wait,
         } = leave;
         let fd = Descriptor::new(fd, permit);
+        self.make_room();
         let status = self.status_below(parent, may_wait, |source| Stat::of_from(source, &fd))?;
         let mount = self.mount_of(&fd, &status, &parent.mount);
         let identity = mount.identity(&status);
@@ -233,7 +245,7 @@ impl Passthrough {
     /// root of another file system, whose server may be gone; that this is so
     /// is seen without asking it. `WOULD_WAIT` when it would have to be asked
     /// by somebody who must not wait.
-    fn status_below(
+    pub(super) fn status_below(
         &self,
         parent: &Inode,
         may_wait: bool,
@@ -258,7 +270,7 @@ impl Passthrough {
     pub(super) fn entry(&self, inode: &Inode, status: &Stat) -> Entry {
         Entry {
             inode: inode.number,
-            generation: 0,
+            generation: self.generation_of(inode),
             attributes: self.attributes(inode, status),
             attr_timeout: self.attribute_timeout(inode, status),
             entry_timeout: match inode.kind {

@@ -15,6 +15,7 @@
 //! | `capacity` | how many nodes and names a guest can make it remember |
 //! | `descriptors`, `second_chance` | which inodes have one |
 //! | `finding` | how the others are found again |
+//! | `exporting` | nodes of which the guest has the number alone |
 //! | `coherence`, `refusals` | whether what the guest has in its cache is true |
 //! | `confinement` | what the host moved out of the share |
 //! | `root`, `mount`, `stat` | the share's root and every path-taking open, the file systems under it, what tells nodes apart |
@@ -87,6 +88,7 @@ mod directories;
 mod dirty;
 mod durability;
 mod error;
+mod exporting;
 mod files;
 mod finding;
 mod grants;
@@ -152,6 +154,8 @@ pub struct Passthrough {
     privileges: Privileges,
     grants: Grants,
     attribute_names: AttributeNames,
+    /// Of the nodes, as no share before had it.
+    generation: u64,
     agreement: RwLock<Agreement>,
 }
 
@@ -219,7 +223,7 @@ impl Passthrough {
             root,
             clock: Clock::default(),
             mounts,
-            inodes: Inodes::new(Arc::new(node)),
+            inodes: Inodes::new(Arc::new(node), config.remembered),
             part,
             capacity,
             second_chance: SecondChance::default(),
@@ -228,6 +232,7 @@ impl Passthrough {
             privileges: Privileges::of_process(),
             grants: Grants::default(),
             attribute_names: AttributeNames::of_process(),
+            generation: exporting::new_generation(),
             agreement: RwLock::default(),
         })
     }
@@ -308,6 +313,7 @@ impl FileSystem for Passthrough {
             // Attributes that may not be trusted are not worth their cost.
             readdirplus: cache != CachePolicy::Never,
             readdirplus_auto: cache != CachePolicy::Never,
+            export: self.config.remembered > 0,
             cache_symlinks: cache == CachePolicy::Always,
             auto_invalidate: cache != CachePolicy::Always,
         }

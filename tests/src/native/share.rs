@@ -52,6 +52,7 @@ impl NativeShare {
             ("writeback", "") => config.writeback = true,
             ("xattr", "") => config.xattr = true,
             ("no-xattr", "") => config.xattr = false,
+            ("export", "") => config.remembered = Config::EXPORTED,
             ("cache", "never") => config.cache = CachePolicy::Never,
             ("cache", "metadata") => config.cache = CachePolicy::Metadata,
             ("cache", "auto") => config.cache = CachePolicy::Auto,
@@ -65,7 +66,7 @@ impl NativeShare {
             }
             _ => bail!(
                 "'{option}' is none of cache=never, metadata, auto or always, writeback, ro, rw, \
-                 xattr, no-xattr and queues=N"
+                 xattr, no-xattr, export and queues=N"
             ),
         }
         Ok(())

@@ -6,14 +6,23 @@ use fuse_backend_rs::abi::fuse_abi::{BatchForgetIn, ForgetIn, ForgetOne};
 use rustix::io::Errno;
 
 use crate::filesystem::Result;
-use crate::fuse::name;
+use crate::fuse::flags::InitFlags;
+use crate::fuse::name::{self, Sought};
 use crate::fuse::request::Call;
 
+/// Linux asks for `.` and `..` where it has the number of a node and no name
+/// (fs/fuse/inode.c, `fuse_get_dentry`, `fuse_get_parent`), if that was agreed.
 pub(in crate::fuse) fn lookup(call: &mut Call<'_, '_>) -> Result<()> {
     let mut space = name::SPACE;
-    let name = name::component(&mut call.body, &mut space)?;
+    let sought = name::sought(&mut call.body, &mut space)?;
     call.ensure_entry()?;
-    let entry = call.fs.lookup(&call.request, name)?;
+    let by_number = call.agreed.contains(InitFlags::EXPORT_SUPPORT);
+    let entry = match sought {
+        Sought::Child(name) => call.fs.lookup(&call.request, name)?,
+        Sought::Itself if by_number => call.fs.lookup_itself(&call.request)?,
+        Sought::Parent if by_number => call.fs.lookup_parent(&call.request)?,
+        Sought::Itself | Sought::Parent => return Err(Errno::INVAL),
+    };
     call.put_entry(&entry)
 }
 

@@ -80,6 +80,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
     },
     readdirplus: true,
     readdirplus_auto: true,
+    export: true,
     cache_symlinks: true,
     auto_invalidate: true,
 };
@@ -174,6 +175,14 @@ impl FileSystem for Recorder {
 impl LookupOperations for Recorder {
     fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
         self.call(request, "lookup", &format!("{name:?}"), ENTRY)
+    }
+
+    fn lookup_itself(&self, request: &Request<'_>) -> Result<Entry> {
+        self.call(request, "lookup_itself", "", ENTRY)
+    }
+
+    fn lookup_parent(&self, request: &Request<'_>) -> Result<Entry> {
+        self.call(request, "lookup_parent", "", ENTRY)
     }
 
     fn forget(&self, node: NodeId, count: u64) {

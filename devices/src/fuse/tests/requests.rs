@@ -78,6 +78,8 @@ pub(super) fn every_request() -> Vec<Sound> {
     let new = |opcode| Message::new(opcode, 5);
     vec![
         sound(new(Opcode::LOOKUP).bytes(b"a\0"), r#"lookup 5 "a""#, 128),
+        sound(new(Opcode::LOOKUP).bytes(b".\0"), "lookup_itself 5", 128),
+        sound(new(Opcode::LOOKUP).bytes(b"..\0"), "lookup_parent 5", 128),
         sound(
             new(Opcode::GETATTR).u32(1).u32(0).u64(6),
             "getattr 5 Some(6)",

@@ -45,10 +45,10 @@ fn init_answers_with_what_is_served() {
 fn wishes_come_true_when_the_guest_can() {
     let (server, recorder) = before_session(EVERYTHING);
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
-    // The above, and DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS
+    // The above, and EXPORT_SUPPORT DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS
     // READDIRPLUS_AUTO WRITEBACK_CACHE POSIX_ACL CACHE_SYMLINKS SUBMOUNTS
     // HANDLE_KILLPRIV_V2 SETXATTR_EXT
-    assert_eq!(answer.u32(28), 0x4044_8021 | 0x3891_7040);
+    assert_eq!(answer.u32(28), 0x4044_8021 | 0x3891_7050);
     // DIRECT_IO_ALLOW_MMAP
     assert_eq!(answer.u32(48), 1 << 2 | 1 << 10 | 1 << 4);
     let agreement = EVERYTHING.agreement;
@@ -310,11 +310,24 @@ fn a_file_system_of_defaults_answers_enosys() {
     let server = Server::new(Arc::new(Defaults));
     exchange(&server, &init(7, 38, !InitFlags::SETXATTR_EXT.bits()), 80).assert_success(64);
     for sound in every_request() {
-        // SETXATTR is sent in its extended layout, which was not agreed on.
-        if !sound.call.starts_with("setxattr") {
+        // SETXATTR in its extended layout and LOOKUP of `.` were not agreed on.
+        if !sound.call.starts_with("setxattr") && !sound.call.starts_with("lookup_") {
             exchange(&server, &sound.message.finish(), 4112).assert_errno(Errno::NOSYS);
         }
     }
+}
+
+#[test]
+fn a_node_is_looked_up_by_number_only_where_that_was_agreed() {
+    let (server, recorder) = before_session(EVERYTHING);
+    let offer = InitFlags::all() - InitFlags::EXPORT_SUPPORT;
+    exchange(&server, &init(7, 38, offer.bits()), 80).assert_success(64);
+    recorder.calls();
+    for name in [&b".\0"[..], b"..\0"] {
+        let request = Message::new(Opcode::LOOKUP, 5).bytes(name).finish();
+        exchange(&server, &request, 144).assert_errno(Errno::INVAL);
+    }
+    assert!(recorder.calls().is_empty());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod durability;
 mod escape;
 mod eviction;
 mod exhaustion;
+mod exporting;
 mod files;
 mod finding;
 mod fixture;

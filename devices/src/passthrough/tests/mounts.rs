@@ -190,6 +190,34 @@ fn where_the_host_has_no_files_without_names_linux_may_ask_again_elsewhere() {
 }
 
 #[test]
+fn above_the_root_of_a_file_system_is_where_it_is_mounted() {
+    in_a_namespace(
+        "above_the_root_of_a_file_system_is_where_it_is_mounted",
+        || {
+            let share = Share::new();
+            std::fs::create_dir_all(share.path("d/m")).unwrap();
+            mount("tmpfs", "size=1m", &share.path("d/m"));
+            std::fs::create_dir(share.path("d/m/below")).unwrap();
+            let above = |node| share.fs.lookup_parent(&by(&GUEST_ROOT, node)).unwrap();
+            for submounts in [false, true] {
+                share.fs.init(Agreement {
+                    submounts,
+                    ..Agreement::default()
+                });
+                let directory = share.walk("d").unwrap();
+                let root = share.walk("d/m").unwrap();
+                let below = share.walk("d/m/below").unwrap();
+                assert_eq!(above(below).inode, root);
+                assert_eq!(above(root).inode, directory);
+                // Linux takes a root of its own for generation 0.
+                assert_eq!(above(below).generation == 0, submounts);
+                assert_ne!(above(root).generation, 0);
+            }
+        },
+    );
+}
+
+#[test]
 fn a_file_copied_up_in_an_overlay_stays_the_same_inode() {
     in_a_namespace(
         "a_file_copied_up_in_an_overlay_stays_the_same_inode",

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, PathBuf};
 
-use devices::passthrough::CachePolicy;
+use devices::passthrough::{CachePolicy, Config};
 use devices::virtio::fs::{MAX_REQUEST_QUEUES, QUEUE_SIZES};
 use serde_json::Value;
 
@@ -204,6 +204,16 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         }],
         root_only: false,
         shown: Some(("xattr", |service| service.server.xattr.into())),
+    },
+    ShareOption {
+        name: "export",
+        takes: Takes::Nothing(|share| share.service.server.remembered = Config::EXPORTED),
+        help: "remember the last 65 536 nodes that the guest has forgotten: for an NFS server in \
+               it, and for `open_by_handle_at`",
+        default: "off",
+        excludes: &[],
+        root_only: false,
+        shown: Some(("export", |service| (service.server.remembered > 0).into())),
     },
     ShareOption {
         name: "queues",

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use devices::passthrough::CachePolicy;
+use devices::passthrough::{CachePolicy, Config};
 
 use super::error::Error;
 use super::*;
@@ -30,11 +30,13 @@ fn a_directory_alone_is_enough() {
 
 #[test]
 fn every_option_is_read() {
-    let share = parse("d,tag=t,at=/x,rw,cache=always,writeback,no-xattr,queues=3,queue-size=64");
+    let share =
+        parse("d,tag=t,at=/x,rw,cache=always,writeback,no-xattr,export,queues=3,queue-size=64");
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
     service.server.writeback = true;
     service.server.xattr = false;
+    service.server.remembered = Config::EXPORTED;
     service.queues.requests = 3;
     service.queues.size = 64;
     assert_eq!(
@@ -166,7 +168,9 @@ fn mistakes_are_explained() {
     assert!(message("d,foo").contains("unknown option 'foo'"));
     assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
-    assert!(message("d,foo").contains("writeback, xattr, no-xattr, queues=, queue-size= and"));
+    assert!(
+        message("d,foo").contains("writeback, xattr, no-xattr, export, queues=, queue-size= and")
+    );
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
     assert!(message("d,queues=0").contains("from 1 to 64"));
