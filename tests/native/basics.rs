@@ -7,7 +7,7 @@ use std::thread;
 
 use rustix::io::Errno;
 
-use crate::fixture::{MODES, mapped_modes, names, on_share, pattern};
+use crate::fixture::{MODES, Place, mapped_modes, names, on_share, pattern, text};
 use crate::mapping;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -99,6 +99,35 @@ fn a_file_is_as_old_as_it_is_on_the_host() {
             },
         );
     }
+}
+
+#[test]
+fn acls_are_kept_on_the_host_and_decide_in_the_guest() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "only root can be two users"
+    );
+    let place = Place::new();
+    let script = "umask 077; echo text >file; mkdir d; setfacl -d -m u::rwx,g::rx,o::rx d
+                  umask 077; echo text >d/open; stat -c %a d/open
+                  as() { setpriv --reuid 1234 --regid 1234 --clear-groups \"$@\"; }
+                  chmod 711 .; as cat file 2>/dev/null || echo refused
+                  setfacl -m u:1234:r file; as cat file; getfacl -cp file | grep 1234";
+    let output = place.shell("acl,cache=auto", script);
+    assert_eq!(
+        text(&output),
+        "644\nrefused\ntext\nuser:1234:r--\n",
+        "{output:?}"
+    );
+    let getfacl = std::process::Command::new("getfacl")
+        .arg("-cp")
+        .arg(place.directory().join("file"))
+        .output()
+        .unwrap();
+    assert!(text(&getfacl).contains("user:1234:r--"), "{getfacl:?}");
+
+    let output = place.shell("cache=auto", "setfacl -m u:1:r file");
+    assert!(text(&output).contains("not supported"), "{output:?}");
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl NativeShare {
             ("writeback", "") => config.writeback = true,
             ("xattr", "") => config.xattr = true,
             ("no-xattr", "") => config.xattr = false,
+            ("acl", "") => config.posix_acl = true,
             ("export", "") => config.remembered = Config::EXPORTED,
             ("cache", "never") => config.cache = CachePolicy::Never,
             ("cache", "metadata") => config.cache = CachePolicy::Metadata,
@@ -66,7 +67,7 @@ impl NativeShare {
             }
             _ => bail!(
                 "'{option}' is none of cache=never, metadata, auto or always, writeback, ro, rw, \
-                 xattr, no-xattr, export and queues=N"
+                 xattr, no-xattr, acl, export and queues=N"
             ),
         }
         Ok(())

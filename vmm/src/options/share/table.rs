@@ -206,6 +206,30 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         shown: Some(("xattr", |service| service.server.xattr.into())),
     },
     ShareOption {
+        name: "acl",
+        takes: Takes::Nothing(|share| share.service.server.posix_acl = true),
+        help: "serve POSIX ACLs; a directory's default ACL takes the place of the umask",
+        default: "off",
+        excludes: &[Exclusion {
+            other: "no-xattr",
+            mend: "ACLs are extended attributes; leave one of them out",
+        }],
+        root_only: false,
+        shown: Some(("acl", |service| service.server.posix_acl.into())),
+    },
+    ShareOption {
+        name: "submounts",
+        takes: Takes::Nothing(|share| share.service.server.announce_submounts = true),
+        help: "what the host has mounted below DIR is mounted in the guest too: `df`, `find -xdev` \
+               and `st_dev` tell it apart",
+        default: "off",
+        excludes: &[],
+        root_only: false,
+        shown: Some(("submounts", |service| {
+            service.server.announce_submounts.into()
+        })),
+    },
+    ShareOption {
         name: "export",
         takes: Takes::Nothing(|share| share.service.server.remembered = Config::EXPORTED),
         help: "remember the last 65 536 nodes that the guest has forgotten: for an NFS server in \

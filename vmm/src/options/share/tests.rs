@@ -30,12 +30,14 @@ fn a_directory_alone_is_enough() {
 
 #[test]
 fn every_option_is_read() {
-    let share =
-        parse("d,tag=t,at=/x,rw,cache=always,writeback,no-xattr,export,queues=3,queue-size=64");
+    let share = parse(
+        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,export,queues=3,queue-size=64",
+    );
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
     service.server.writeback = true;
-    service.server.xattr = false;
+    service.server.posix_acl = true;
+    service.server.announce_submounts = true;
     service.server.remembered = Config::EXPORTED;
     service.queues.requests = 3;
     service.queues.size = 64;
@@ -50,7 +52,7 @@ fn every_option_is_read() {
         }
     );
     assert!(parse("d,ro").unwrap().service.server.read_only);
-    assert!(parse("d,xattr").unwrap().service.server.xattr);
+    assert!(!parse("d,no-xattr").unwrap().service.server.xattr);
     assert!(parse("d").unwrap().service.server.xattr);
 }
 
@@ -169,7 +171,8 @@ fn mistakes_are_explained() {
     assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
     assert!(
-        message("d,foo").contains("writeback, xattr, no-xattr, export, queues=, queue-size= and")
+        message("d,foo")
+            .contains("xattr, no-xattr, acl, submounts, export, queues=, queue-size= and")
     );
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
