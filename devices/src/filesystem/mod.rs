@@ -32,7 +32,7 @@ pub use files::{
 pub use lookup::{Entry, LookupOperations};
 pub use negotiation::{Agreement, Capabilities};
 pub use remove::{RemoveOperations, RenameArgs};
-pub use request::{Caller, Handle, NodeId, ROOT, Request, Result, WOULD_WAIT};
+pub use request::{Caller, Handle, Label, NodeId, ROOT, Request, Result, WOULD_WAIT};
 pub use waiters::{Admission, Waiter, Waiters};
 pub use xattrs::{SetXattrArgs, XattrOperations};
 

@@ -31,6 +31,8 @@ pub struct Capabilities {
     /// The guest may choose between READDIR and READDIRPLUS by need
     /// (`FUSE_READDIRPLUS_AUTO`).
     pub readdirplus_auto: bool,
+    /// It labels what it makes as the guest asks (`FUSE_SECURITY_CTX`).
+    pub labels: bool,
     /// The guest may look nodes up by their number (`FUSE_EXPORT_SUPPORT`).
     pub export: bool,
     /// The guest may cache symbolic links' targets (`FUSE_CACHE_SYMLINKS`).

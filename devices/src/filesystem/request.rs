@@ -1,5 +1,7 @@
 //! What every request says: who asks, of which node, and what is answered.
 
+use std::ffi::CStr;
+
 use rustix::io::Errno;
 
 use super::waiters::{Admission, Waiter};
@@ -31,6 +33,15 @@ pub struct Caller {
     pub supplementary_gid: Option<u32>,
 }
 
+/// What a new node is to be labelled with: an extended attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label<'s> {
+    /// The attribute's name; it begins with `security.`.
+    pub name: &'s CStr,
+    /// Its value.
+    pub value: &'s [u8],
+}
+
 /// What every request says, whatever it asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'s> {
@@ -41,6 +52,8 @@ pub struct Request<'s> {
     pub node: NodeId,
     /// Who asks.
     pub caller: Caller,
+    /// How what it makes is to be labelled, if it makes something.
+    pub label: Option<Label<'s>>,
     admission: Admission<'s>,
     may_wait: bool,
 }
@@ -63,9 +76,16 @@ impl<'s> Request<'s> {
             unique,
             node,
             caller,
+            label: None,
             admission: admission.into(),
             may_wait: true,
         }
+    }
+
+    /// The same request, for a node with a label.
+    #[must_use]
+    pub fn labelled(self, label: Option<Label<'s>>) -> Self {
+        Self { label, ..self }
     }
 
     /// The same request from who keeps others waiting.

@@ -25,6 +25,8 @@ bitflags! {
         const HANDLE_KILLPRIV_V2 = 1 << 28;
         const SETXATTR_EXT = 1 << 29;
         const INIT_EXT = 1 << 30;
+        /// The security context extension of requests that create something.
+        const SECURITY_CTX = 1 << 32;
         /// The group extension of requests that create something. The header
         /// files of Linux before 6.3 lack it.
         const CREATE_SUPP_GROUP = 1 << 34;

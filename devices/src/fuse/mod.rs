@@ -43,6 +43,7 @@ use fuse_backend_rs::abi::fuse_abi::InitOut;
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use rustix::io::Errno;
 
+use self::extensions::Extensions;
 use self::flags::InitFlags;
 use self::limits::{MAX_REPLY, MAX_REQUEST};
 pub use self::metrics::{LATENCY_BUCKETS, MetricsSnapshot, OperationMetrics};
@@ -120,7 +121,14 @@ impl Server {
             (_, 0) => return Err(Errno::IO),
             (_, session) => InitFlags::from_bits_retain(session),
         };
-        let caller = caller(&header, session, &mut extensions)?;
+        let mut space;
+        let extensions = if header.extensions_len == 0 {
+            Extensions::default()
+        } else {
+            space = extensions::SPACE;
+            extensions::read(&mut extensions, session, &mut space)?
+        };
+        let caller = caller(&header, extensions.group);
         if body.remaining() < opcode.smallest_body() {
             return Err(Errno::INVAL);
         }
@@ -128,7 +136,8 @@ impl Server {
             return self.interrupt(&mut body);
         }
         let operation = opcode.operation().ok_or(Errno::NOSYS)?;
-        let request = Request::new(header.unique, header.node, caller, admission);
+        let request =
+            Request::new(header.unique, header.node, caller, admission).labelled(extensions.label);
         operation(&mut Call {
             fs: &*self.fs,
             request: match may_wait {
@@ -275,20 +284,13 @@ impl RequestServer for Server {
     }
 }
 
-fn caller(header: &Header, agreed: InitFlags, extensions: &mut Body<'_>) -> Result<Caller> {
-    let supplementary_gid = if header.extensions_len == 0 {
-        None
-    } else if agreed.contains(InitFlags::CREATE_SUPP_GROUP) {
-        extensions::supplementary_gid(extensions)?
-    } else {
-        return Err(Errno::INVAL);
-    };
-    Ok(Caller {
+fn caller(header: &Header, supplementary_gid: Option<u32>) -> Caller {
+    Caller {
         uid: header.uid,
         gid: header.gid,
         pid: header.pid,
         supplementary_gid,
-    })
+    }
 }
 
 impl fmt::Debug for Server {

@@ -111,6 +111,7 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
         | InitFlags::READDIRPLUS_AUTO
             .when(capabilities.readdirplus && capabilities.readdirplus_auto)
         | InitFlags::EXPORT_SUPPORT.when(capabilities.export)
+        | InitFlags::SECURITY_CTX.when(capabilities.labels)
         | InitFlags::CACHE_SYMLINKS.when(capabilities.cache_symlinks)
         | InitFlags::AUTO_INVAL_DATA.when(capabilities.auto_invalidate)
         | InitFlags::WRITEBACK_CACHE.when(agreement.writeback_cache)

@@ -120,7 +120,8 @@ impl CreateOperations for Passthrough {
             match made {
                 Ok(fd) => {
                     let file = Descriptor::new(File::from(fd), open_permit);
-                    return self.created(&parent, name, file, leave, host_flags);
+                    let place = (&parent, &*directory, name);
+                    return self.created(request, place, file, leave, host_flags);
                 }
                 Err(Errno::EXIST) if !exclusive => {}
                 Err(error) => return Err(error),
@@ -173,6 +174,7 @@ impl CreateOperations for Passthrough {
         let file = Descriptor::new(File::from(fd), open_permit);
         let path = self.with_descriptors(|| self.root.reopen(&file, OFlags::PATH))?;
         let (inode, status) = self.adopt_unnamed(&parent, path, leave)?;
+        self.label_or_undo(request, &inode, None)?;
         let opened = self.opened(Arc::clone(&inode), file, host_flags);
         Ok((self.entry(&inode, &status), opened))
     }
@@ -184,14 +186,15 @@ impl Passthrough {
     /// elsewhere by now.
     fn created(
         &self,
-        parent: &Arc<Inode>,
-        name: &CStr,
+        request: &Request<'_>,
+        (parent, directory, name): (&Arc<Inode>, &Descriptor, &CStr),
         file: Descriptor<File>,
         leave: Leave<'_>,
         host_flags: OFlags,
     ) -> Result<(Entry, Opened)> {
         let path = self.with_descriptors(|| self.root.reopen(&file, OFlags::PATH))?;
         let (inode, status) = self.adopt(parent, name, path, leave)?;
+        self.label_or_undo(request, &inode, Some((directory, name)))?;
         let opened = self.opened(Arc::clone(&inode), file, host_flags);
         Ok((self.entry(&inode, &status), opened))
     }
@@ -219,6 +222,7 @@ impl Passthrough {
         self.as_caller(request, umask, || act(&directory))?;
         drop(spare);
         let (inode, status) = self.child_permitted(&parent, &*directory, name, leave)?;
+        self.label_or_undo(request, &inode, Some((&*directory, name)))?;
         Ok(self.entry(&inode, &status))
     }
 

@@ -22,6 +22,7 @@
 //! | `grants` | set-ID bits that outlive a change of the owner |
 //! | `host_fs` | kinds of file systems that are served in another way |
 //! | `attribute_names` | which extended attributes the guest has, and what the host calls them |
+//! | `labels` | security labels of new nodes |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
 //! | `durability` | what is on the disk before an answer |
@@ -96,6 +97,7 @@ mod handle;
 mod host_fs;
 mod inode;
 mod inodes;
+mod labels;
 mod lookup;
 mod mount;
 mod names;
@@ -313,6 +315,7 @@ impl FileSystem for Passthrough {
             // Attributes that may not be trusted are not worth their cost.
             readdirplus: cache != CachePolicy::Never,
             readdirplus_auto: cache != CachePolicy::Never,
+            labels: self.config.xattr && !self.config.read_only,
             export: self.config.remembered > 0,
             cache_symlinks: cache == CachePolicy::Always,
             auto_invalidate: cache != CachePolicy::Always,

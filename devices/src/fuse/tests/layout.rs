@@ -320,6 +320,41 @@ fn a_supplementary_group_reaches_the_file_system() {
 }
 
 #[test]
+fn a_label_reaches_the_file_system_and_a_group_after_it() {
+    let (server, recorder) = in_session(EVERYTHING);
+    // As get_security_context() in fs/fuse/dir.c lays it out.
+    let label = b"security.selinux\0system_u\0\0\0\0\0\0\0";
+    let labelled = Message::new(Opcode::MKDIR, 5)
+        .u64(0)
+        .bytes(b"abc\0")
+        .extensions(8)
+        .u32(16 + 32)
+        .u32(1)
+        .u32(9)
+        .u32(0)
+        .bytes(label)
+        .u32(16)
+        .u32(32)
+        .u32(1)
+        .u32(77);
+    exchange(&server, &labelled.finish(), 144).assert_success(128);
+    let expected = (c"security.selinux".to_owned(), b"system_u\0".to_vec());
+    assert_eq!(*recorder.label.lock().unwrap(), Some(expected));
+    let caller = recorder.caller.lock().unwrap().unwrap();
+    assert_eq!(caller.supplementary_gid, Some(77));
+
+    // What a guest without such a module sends.
+    let without = Message::new(Opcode::MKDIR, 5)
+        .u64(0)
+        .bytes(b"abc\0")
+        .extensions(1)
+        .u32(8)
+        .u32(0);
+    exchange(&server, &without.finish(), 144).assert_success(128);
+    assert_eq!(*recorder.label.lock().unwrap(), None);
+}
+
+#[test]
 fn extensions_begin_on_multiples_of_eight() {
     let (server, recorder) = in_session(EVERYTHING);
     let message = Message::new(Opcode::MKDIR, 5)

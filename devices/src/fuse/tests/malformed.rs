@@ -282,19 +282,34 @@ fn extensions_that_are_wrong_are_refused() {
             .bytes(b"abcdefg\0")
             .extensions(units)
     };
+    let label = |text: &[u8], length| {
+        let size = 16 + u32::try_from(text.len()).unwrap();
+        mkdir(u16::try_from(size / 8).unwrap())
+            .u32(size)
+            .u32(1)
+            .u32(length)
+            .u32(0)
+            .bytes(text)
+    };
     let wrong = [
-        mkdir(3),                                               // longer than the request
-        mkdir(0xffff),                                          // far longer
-        mkdir(1).u32(7).u32(32),                                // shorter than its header
-        mkdir(1).u32(0).u32(32),                                // no end to it
-        mkdir(1).u32(u32::MAX).u32(32),                         // beyond its end
-        mkdir(2).u32(24).u32(32).u32(1).u32(7),                 // beyond its end
-        mkdir(2).u32(16).u32(1).u32(1).u32(7),                  // a security context
-        mkdir(2).u32(16).u32(33).u32(1).u32(7),                 // not defined
-        mkdir(1).u32(8).u32(32),                                // without groups
-        mkdir(2).u32(12).u32(32).u32(1).u32(7),                 // one announced, none there
-        mkdir(3).u32(24).u32(32).u32(2).u32(7).u64(8),          // two groups
-        mkdir(9).u32(72).u32(32).u32(1).u32(7).bytes(&[0; 56]), // longer than any
+        mkdir(3),                                                     // longer than the request
+        mkdir(0xffff),                                                // far longer
+        mkdir(1).u32(7).u32(32),                                      // shorter than its header
+        mkdir(1).u32(0).u32(32),                                      // no end to it
+        mkdir(1).u32(u32::MAX).u32(32),                               // beyond its end
+        mkdir(2).u32(24).u32(32).u32(1).u32(7),                       // beyond its end
+        mkdir(2).u32(16).u32(1).u32(1).u32(7),                        // a label without a name
+        mkdir(2).u32(16).u32(2).u32(0).u32(0),                        // two labels
+        mkdir(1).u32(8).u32(1),                                       // one announced, none there
+        label(b"security.x\0abc", 6),                                 // longer than there is
+        label(b"security.xabcdef", 1),                                // a name without an end
+        label(b"user.xyz\0label!!", 1),                               // no label
+        label(b"security.capability\0....", 1),                       // worth a set-ID bit
+        mkdir(2).u32(16).u32(33).u32(1).u32(7),                       // not defined
+        mkdir(1).u32(8).u32(32),                                      // without groups
+        mkdir(2).u32(12).u32(32).u32(1).u32(7),                       // one announced, none there
+        mkdir(3).u32(24).u32(32).u32(2).u32(7).u64(8),                // two groups
+        mkdir(513).u32(4104).u32(32).u32(1).u32(7).bytes(&[0; 4088]), // longer than any
     ];
     for message in wrong {
         assert_refused(&server, &message.finish(), Errno::INVAL);

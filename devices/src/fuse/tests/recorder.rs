@@ -1,7 +1,7 @@
 //! A file system that notes what it is asked and answers with numbers a test
 //! knows.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(super) struct Recorder {
     pub(super) caller: Mutex<Option<Caller>>,
     /// The time of creation that GETATTR answers.
     pub(super) btime: Mutex<Option<Timestamp>>,
+    /// The last label, and what it is called.
+    pub(super) label: Mutex<Option<(CString, Vec<u8>)>>,
     /// What every operation fails with, if anything.
     pub(super) failure: Mutex<Option<Errno>>,
     /// What READLINK, GETXATTR, LISTXATTR and READ answer.
@@ -58,6 +60,8 @@ impl Recorder {
         let call = format!("{operation} {} {asked}", request.node);
         self.note(call.trim_end().to_owned());
         *self.caller.lock().unwrap() = Some(request.caller);
+        let label = |label: Label<'_>| (label.name.to_owned(), label.value.to_vec());
+        *self.label.lock().unwrap() = request.label.map(label);
         match *self.failure.lock().unwrap() {
             Some(errno) => Err(errno),
             None => Ok(answer),
@@ -81,6 +85,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
     readdirplus: true,
     readdirplus_auto: true,
     export: true,
+    labels: true,
     cache_symlinks: true,
     auto_invalidate: true,
 };

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, attribute, by};
-use crate::filesystem::{Agreement, Caller, NewNode, ROOT};
+use super::fixture::{GUEST_ROOT, Share, attribute, by, opening};
+use crate::filesystem::{Agreement, Caller, Label, NewNode, ROOT};
 use crate::passthrough::{Config, Error, Passthrough};
 
 #[test]
@@ -379,4 +379,76 @@ fn labels_of_the_guest_are_none_of_the_hosts() {
         let got = share.fs.getxattr(&request, name, 100);
         assert_eq!(got, Err(Errno::OPNOTSUPP), "{name:?}");
     }
+}
+
+#[test]
+fn what_is_made_has_the_label_that_came_with_it() {
+    let share = Share::new();
+    let name = c"security.selinux";
+    let value = b"system_u:object_r:tmp_t:s0\0";
+    let labelled = by(&GUEST_ROOT, ROOT).labelled(Some(Label { name, value }));
+    let new = |mode| NewNode {
+        mode,
+        umask: 0,
+        rdev: 0,
+    };
+    let opening = opening((libc::O_RDWR).cast_unsigned(), false);
+    let fs = &share.fs;
+    assert!(fs.capabilities().labels);
+
+    let made = [
+        fs.mkdir(&labelled, c"directory", &new(0o755)).unwrap(),
+        fs.mknod(&labelled, c"file", &new(0o644)).unwrap(),
+        fs.create(&labelled, c"open", &new(0o644), opening)
+            .unwrap()
+            .0,
+        fs.tmpfile(&labelled, &new(0o644), opening).unwrap().0,
+    ];
+    for entry in made {
+        let got = fs.getxattr(&by(&GUEST_ROOT, entry.inode), name, 100);
+        assert_eq!(got.unwrap(), value);
+    }
+    // Without root the host has no such attribute for a link.
+    fs.symlink(&labelled, c"link", c"target").unwrap();
+
+    // What is there already keeps its own.
+    let other = Label {
+        name,
+        value: b"other",
+    };
+    let again = by(&GUEST_ROOT, ROOT).labelled(Some(other));
+    let open = fs.create(&again, c"open", &new(0o644), opening).unwrap().0;
+    let got = fs.getxattr(&by(&GUEST_ROOT, open.inode), name, 100);
+    assert_eq!(got.unwrap(), value);
+}
+
+#[test]
+fn what_cannot_be_labelled_is_not_made() {
+    let share = Share::new();
+    // Longer than any file system takes.
+    let value = vec![b'x'; 70_000];
+    let name = c"security.selinux";
+    let label = Label {
+        name,
+        value: &value,
+    };
+    let labelled = by(&GUEST_ROOT, ROOT).labelled(Some(label));
+    let new = NewNode {
+        mode: 0o755,
+        umask: 0,
+        rdev: 0,
+    };
+    let opening = opening((libc::O_RDWR).cast_unsigned(), false);
+    let fs = &share.fs;
+
+    let made = [
+        fs.mkdir(&labelled, c"d", &new).map(drop),
+        fs.mknod(&labelled, c"f", &new).map(drop),
+        fs.symlink(&labelled, c"l", c"target").map(drop),
+        fs.create(&labelled, c"o", &new, opening).map(drop),
+        fs.tmpfile(&labelled, &new, opening).map(drop),
+    ];
+    assert_eq!(made, [Err(Errno::TOOBIG); 5]);
+    assert_eq!(std::fs::read_dir(share.path("")).unwrap().count(), 0);
+    assert_eq!((fs.inode_count(), fs.open_count()), (0, 0));
 }
