@@ -31,6 +31,9 @@ pub struct Capabilities {
     /// The guest may choose between READDIR and READDIRPLUS by need
     /// (`FUSE_READDIRPLUS_AUTO`).
     pub readdirplus_auto: bool,
+    /// The guest may map users for a mount (`FUSE_ALLOW_IDMAP`): it then says
+    /// who asks only where something is created.
+    pub idmap: bool,
     /// It labels what it makes as the guest asks (`FUSE_SECURITY_CTX`).
     pub labels: bool,
     /// The guest may look nodes up by their number (`FUSE_EXPORT_SUPPORT`).

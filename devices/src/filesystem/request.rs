@@ -18,7 +18,8 @@ pub type Handle = u64;
 /// The inode of the root of every file system (`FUSE_ROOT_ID`).
 pub const ROOT: NodeId = 1;
 
-/// Who asks: the credentials in the request's header.
+/// Who asks: the credentials in the request's header. `u32::MAX` is nobody: the
+/// guest does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// Effective user ID of the calling task.
@@ -31,6 +32,14 @@ pub struct Caller {
     /// (`FUSE_EXT_GROUPS`): the group of the parent directory, when the
     /// caller is a member of it.
     pub supplementary_gid: Option<u32>,
+}
+
+impl Caller {
+    /// Whether the guest's root may be asking.
+    #[must_use]
+    pub fn may_be_root(&self) -> bool {
+        self.uid == 0 || self.uid == u32::MAX
+    }
 }
 
 /// What a new node is to be labelled with: an extended attribute.

@@ -32,6 +32,9 @@ bitflags! {
         const CREATE_SUPP_GROUP = 1 << 34;
         /// A file that bypasses the page cache can be mapped shared.
         const DIRECT_IO_ALLOW_MMAP = 1 << 36;
+        /// Mounts may map users. The header then says who asks only where
+        /// something is created.
+        const ALLOW_IDMAP = 1 << 40;
         /// How long the guest waits for an answer is the server's to say.
         const REQUEST_TIMEOUT = 1 << 42;
     }

@@ -112,6 +112,7 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
             .when(capabilities.readdirplus && capabilities.readdirplus_auto)
         | InitFlags::EXPORT_SUPPORT.when(capabilities.export)
         | InitFlags::SECURITY_CTX.when(capabilities.labels)
+        | InitFlags::ALLOW_IDMAP.when(capabilities.idmap)
         | InitFlags::CACHE_SYMLINKS.when(capabilities.cache_symlinks)
         | InitFlags::AUTO_INVAL_DATA.when(capabilities.auto_invalidate)
         | InitFlags::WRITEBACK_CACHE.when(agreement.writeback_cache)

@@ -110,6 +110,9 @@ pub struct Config {
     /// Mount points below the share are announced (`FUSE_SUBMOUNTS`), so that
     /// `st_dev` tells the file systems apart.
     pub announce_submounts: bool,
+    /// The guest may map users for a mount of its own (`FUSE_ALLOW_IDMAP`). It
+    /// does not say any more who asks, but where something is created.
+    pub idmap: bool,
     /// How many nodes are remembered that the guest has forgotten. If any, it
     /// may look them up by their number (`FUSE_EXPORT_SUPPORT`).
     pub remembered: usize,
@@ -151,6 +154,7 @@ impl Default for Config {
             xattr: true,
             posix_acl: false,
             announce_submounts: false,
+            idmap: false,
             remembered: 0,
             fd_budget: None,
             // Of a guest with 512 MiB.

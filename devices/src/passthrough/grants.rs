@@ -56,7 +56,7 @@ struct Grant {
 impl Grants {
     /// Remembers that the caller gave the node set-ID bits or capabilities.
     pub(super) fn note(&self, request: &Request<'_>) {
-        if request.caller.uid != 0 || request.caller.pid == 0 {
+        if !request.caller.may_be_root() || request.caller.pid == 0 {
             return;
         }
         let mut grants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ impl Grants {
 
     /// Whether this caller gave the node something just now. It counts once.
     fn take(&self, request: &Request<'_>) -> bool {
-        if request.caller.uid != 0 {
+        if !request.caller.may_be_root() {
             return false;
         }
         let mut grants = self.0.lock().unwrap_or_else(PoisonError::into_inner);

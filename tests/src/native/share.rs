@@ -53,6 +53,7 @@ impl NativeShare {
             ("xattr", "") => config.xattr = true,
             ("no-xattr", "") => config.xattr = false,
             ("acl", "") => config.posix_acl = true,
+            ("idmap", "") => config.idmap = true,
             ("export", "") => config.remembered = Config::EXPORTED,
             ("cache", "never") => config.cache = CachePolicy::Never,
             ("cache", "metadata") => config.cache = CachePolicy::Metadata,
@@ -67,7 +68,7 @@ impl NativeShare {
             }
             _ => bail!(
                 "'{option}' is none of cache=never, metadata, auto or always, writeback, ro, rw, \
-                 xattr, no-xattr, acl, export and queues=N"
+                 xattr, no-xattr, acl, idmap, export and queues=N"
             ),
         }
         Ok(())

@@ -85,6 +85,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
     readdirplus: true,
     readdirplus_auto: true,
     export: true,
+    idmap: true,
     labels: true,
     cache_symlinks: true,
     auto_invalidate: true,

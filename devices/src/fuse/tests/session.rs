@@ -49,8 +49,8 @@ fn wishes_come_true_when_the_guest_can() {
     // READDIRPLUS_AUTO WRITEBACK_CACHE POSIX_ACL CACHE_SYMLINKS SUBMOUNTS
     // HANDLE_KILLPRIV_V2 SETXATTR_EXT
     assert_eq!(answer.u32(28), 0x4044_8021 | 0x3891_7050);
-    // SECURITY_CTX DIRECT_IO_ALLOW_MMAP
-    assert_eq!(answer.u32(48), 1 << 2 | 1 << 10 | 1 << 4 | 1);
+    // SECURITY_CTX DIRECT_IO_ALLOW_MMAP ALLOW_IDMAP
+    assert_eq!(answer.u32(48), 1 << 2 | 1 << 10 | 1 << 4 | 1 | 1 << 8);
     let agreement = EVERYTHING.agreement;
     assert_eq!(recorder.calls(), [format!("init {agreement:?}")]);
 }

@@ -194,7 +194,14 @@ fn set_id_bits_go_unless_root_copies() {
         ..GUEST_ROOT
     };
 
-    for (caller, left) in [(GUEST_ROOT, 0o6777), (user, 0o777)] {
+    // As of an ID-mapped mount.
+    let unknown = Caller {
+        uid: u32::MAX,
+        gid: u32::MAX,
+        ..GUEST_ROOT
+    };
+
+    for (caller, left) in [(GUEST_ROOT, 0o6777), (user, 0o777), (unknown, 0o777)] {
         let privileged = PermissionsExt::from_mode(0o6777);
         std::fs::set_permissions(share.path("to"), privileged).unwrap();
         let args = copying(files, [0, 0], 4);

@@ -287,7 +287,7 @@ fn names_are_listed_to_those_who_may_ask_for_the_values() {
         of_guest(c"trusted.t");
         of_guest(c"security.s");
 
-        for uid in [0, 1234] {
+        for uid in [0, 1234, u32::MAX] {
             let caller = Caller {
                 uid,
                 gid: uid,
@@ -303,7 +303,7 @@ fn names_are_listed_to_those_who_may_ask_for_the_values() {
                 expected.push("system.posix_acl_access");
             }
             expected.push("security.s");
-            if uid == 0 {
+            if uid != 1234 {
                 expected.push("trusted.t");
             }
             expected.push("user.a");

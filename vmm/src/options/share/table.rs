@@ -230,6 +230,15 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         })),
     },
     ShareOption {
+        name: "idmap",
+        takes: Takes::Nothing(|share| share.service.server.idmap = true),
+        help: "the guest may mount it again with other owners (`X-mount.idmap`, from Linux 6.12 on)",
+        default: "off",
+        excludes: &[],
+        root_only: false,
+        shown: Some(("idmap", |service| service.server.idmap.into())),
+    },
+    ShareOption {
         name: "export",
         takes: Takes::Nothing(|share| share.service.server.remembered = Config::EXPORTED),
         help: "remember the last 65 536 nodes that the guest has forgotten: for an NFS server in \

@@ -31,13 +31,14 @@ fn a_directory_alone_is_enough() {
 #[test]
 fn every_option_is_read() {
     let share = parse(
-        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,export,queues=3,queue-size=64",
+        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,queues=3,queue-size=64",
     );
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
     service.server.writeback = true;
     service.server.posix_acl = true;
     service.server.announce_submounts = true;
+    service.server.idmap = true;
     service.server.remembered = Config::EXPORTED;
     service.queues.requests = 3;
     service.queues.size = 64;
@@ -172,7 +173,7 @@ fn mistakes_are_explained() {
     assert!(message("d,a,b").contains("path=DIR"));
     assert!(
         message("d,foo")
-            .contains("xattr, no-xattr, acl, submounts, export, queues=, queue-size= and")
+            .contains("xattr, no-xattr, acl, submounts, idmap, export, queues=, queue-size= and")
     );
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
