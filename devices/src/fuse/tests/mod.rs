@@ -9,6 +9,7 @@ mod interrupts;
 mod layout;
 mod malformed;
 mod random;
+mod readme;
 mod recorder;
 mod requests;
 mod session;
