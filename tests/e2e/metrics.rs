@@ -14,6 +14,7 @@ pub(crate) fn theme() -> Theme {
         "metrics",
         vec![
             Test::new("count_requests_bytes_and_errors", PATCHED, counts),
+            Test::new("a_sync_reaches_the_host", PATCHED, sync),
             Test::new("are_written_when_the_run_ends_badly", PATCHED, bad_end),
             Test::new(
                 "are_the_same_in_two_runs_of_the_same_work",
@@ -89,6 +90,20 @@ fn counts(fixtures: &Fixtures) -> Result<()> {
             run.metrics
         );
     }
+    Ok(())
+}
+
+/// Linux sends SYNCFS over virtio-fs only, so nothing but a guest shows it.
+fn sync(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[])?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t")
+        .script("echo text >/mnt/t/file; sync")
+        .run()?
+        .expect_success()?;
+    let syncs = &share_metrics(&run)?["operations"]["SYNCFS"];
+    ensure!(syncs["count"].as_u64() >= Some(1), "{}", run.metrics);
+    ensure!(syncs["errors"] == 0, "{}", run.metrics);
     Ok(())
 }
 
