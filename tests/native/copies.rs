@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 
 use crate::failures::failing;
-use crate::fixture::{MODES, on_share, pattern};
+use crate::fixture::{MODES, Place, on_share, pattern, text};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -65,5 +65,22 @@ fn what_the_host_cannot_copy_the_guest_reads_and_writes() {
             let output = failing(mode, rule, script);
             assert!(output.status.success(), "{mode}: {output:?}");
         }
+    }
+}
+
+#[test]
+fn a_copy_longer_than_the_host_allows_is_an_error() {
+    for mode in MODES {
+        // The server's limit, in units of 1024 bytes, and not the program's.
+        let place = Place::prepared("ulimit -Sf 64");
+        fs::write(place.directory().join("from"), pattern(1, 200_000)).unwrap();
+        let script = "ulimit -Sf unlimited; if cp from to; then exit 9; fi; rm to; echo alive >to";
+        let output = place.shell(mode, script);
+        assert!(output.status.success(), "{mode}: {}", text(&output));
+        assert!(
+            text(&output).contains("File too large"),
+            "{}",
+            text(&output)
+        );
     }
 }
