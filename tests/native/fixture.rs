@@ -23,15 +23,19 @@ pub(crate) const MODES: [&str; 6] = [
     "cache=always,writeback",
 ];
 
-/// Those in which files can be mapped shared. Linux maps what bypasses its page
-/// cache since 6.6.
-pub(crate) fn mapped_modes() -> &'static [&'static str] {
+/// Whether this host's kernel is at least as new.
+pub(crate) fn linux_since(major: u32, minor: u32) -> bool {
     let names = rustix::system::uname();
     let release = names.release().to_string_lossy();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     let mut next = || numbers.next().and_then(|number| number.parse().ok());
-    let version: (Option<u32>, Option<u32>) = (next(), next());
-    match version >= (Some(6), Some(6)) {
+    (next(), next()) >= (Some(major), Some(minor))
+}
+
+/// Those in which files can be mapped shared. Linux maps what bypasses its page
+/// cache since 6.6.
+pub(crate) fn mapped_modes() -> &'static [&'static str] {
+    match linux_since(6, 6) {
         true => &MODES,
         false => &MODES[2..],
     }

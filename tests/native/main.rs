@@ -11,6 +11,7 @@ mod copies;
 mod data_loss;
 mod failures;
 mod fixture;
+mod idmap;
 mod mapping;
 mod overlay;
 mod serve;
