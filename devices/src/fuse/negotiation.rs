@@ -25,6 +25,11 @@ const MINOR: u32 = 45;
 /// differently; the first Linux with virtio-fs, 5.4, has 7.31.
 const OLDEST_MINOR: u32 = 27;
 
+/// The minor version since which a request says how long its extensions are.
+/// Before, a label followed the name as if it were part of it (Linux 5.17 to
+/// 6.2).
+const EXTENSIONS_MINOR: u32 = 38;
+
 /// `MAX_WRITE` in pages of 4096 bytes.
 const MAX_PAGES: u16 = 256;
 
@@ -77,9 +82,13 @@ impl Offer {
         } else {
             0
         };
+        let mut flags = InitFlags::from_halves(low, high);
+        if minor < EXTENSIONS_MINOR {
+            flags -= InitFlags::SECURITY_CTX;
+        }
         Ok(Self::Known {
             max_readahead,
-            flags: InitFlags::from_halves(low, high),
+            flags,
         })
     }
 }

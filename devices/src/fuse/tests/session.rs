@@ -318,6 +318,16 @@ fn a_file_system_of_defaults_answers_enosys() {
 }
 
 #[test]
+fn a_label_is_only_asked_for_where_its_length_is_told() {
+    for (minor, asked) in [(37, 0), (38, 1)] {
+        let (server, _) = before_session(EVERYTHING);
+        let answer = exchange(&server, &init(7, minor, u64::MAX), 80);
+        answer.assert_success(64);
+        assert_eq!(answer.u32(48) & 1, asked, "7.{minor}");
+    }
+}
+
+#[test]
 fn a_node_is_looked_up_by_number_only_where_that_was_agreed() {
     let (server, recorder) = before_session(EVERYTHING);
     let offer = InitFlags::all() - InitFlags::EXPORT_SUPPORT;
