@@ -454,7 +454,7 @@ fn nothing_is_promised_of_attributes_where_the_guest_always_or_never_asks() {
 #[test]
 fn what_it_costs_does_not_grow_with_depth() {
     let costs = |cache, levels: usize, within_a_tick: bool| {
-        let share = Share::with(Config {
+        let share = Share::large(Config {
             cache,
             ..Config::default()
         });

@@ -26,6 +26,7 @@ mod mounts;
 mod names;
 mod opening;
 mod owners;
+mod privileges;
 mod readonly;
 mod reads;
 mod scarcity;
