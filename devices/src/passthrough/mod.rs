@@ -61,7 +61,9 @@
 //! [`Passthrough::new`]. `CAP_SETUID`, `CAP_SETGID` and `CAP_DAC_OVERRIDE` to
 //! give what is made to the guest's users, `CAP_CHOWN`, `CAP_FOWNER`,
 //! `CAP_FSETID` and `CAP_MKNOD` to do for the guest's root what root may do,
-//! and `CAP_DAC_READ_SEARCH` to open file handles. Whoever takes the last away
+//! `CAP_SETFCAP` to give files capabilities, `CAP_SYS_ADMIN` to keep the guest's
+//! labels where links can have them too (see `attribute_names`), and
+//! `CAP_DAC_READ_SEARCH` to open file handles. Whoever takes the last away
 //! later turns off [`Config::file_handles`]. `unshare(CLONE_FS)` once per
 //! thread, which [`Passthrough::prepare_thread`] can do beforehand.
 //!
