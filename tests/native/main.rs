@@ -15,3 +15,4 @@ mod idmap;
 mod mapping;
 mod overlay;
 mod serve;
+mod xattrs;
