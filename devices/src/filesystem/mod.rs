@@ -11,6 +11,7 @@
 
 mod attributes;
 mod create;
+mod deferral;
 mod directories;
 mod files;
 mod lookup;
@@ -24,6 +25,7 @@ pub use attributes::{
     AttributeOperations, Attributes, SetAttributes, SetTime, Statistics, Timestamp,
 };
 pub use create::{CreateOperations, NewNode};
+pub use deferral::{Change, Deferral};
 pub use directories::{DirectoryEntry, DirectoryOperations, Listing};
 pub use files::{
     CopyFileRangeArgs, FallocateArgs, FileOperations, LseekArgs, OpenArgs, OpenBehaviour, Opened,

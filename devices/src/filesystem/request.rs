@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use rustix::io::Errno;
 
+use super::deferral::Deferral;
 use super::waiters::{Admission, Waiter};
 
 /// What a file system answers: a value, or the errno the guest sees.
@@ -65,11 +66,13 @@ pub struct Request<'s> {
     pub label: Option<Label<'s>>,
     admission: Admission<'s>,
     may_wait: bool,
+    deferral: Option<&'s Deferral>,
 }
 
 /// What a file system answers to a request that [must not
 /// wait](Request::may_wait) and would have to, before it has done anything:
-/// the request comes again when it may (`ERESTARTSYS`, which no guest sees).
+/// the request comes again when it may (`ERESTARTSYS`, which no guest sees). And
+/// to one that was [deferred](Request::defer).
 pub const WOULD_WAIT: Errno = Errno::from_raw_os_error(512);
 
 impl<'s> Request<'s> {
@@ -88,6 +91,17 @@ impl<'s> Request<'s> {
             label: None,
             admission: admission.into(),
             may_wait: true,
+            deferral: None,
+        }
+    }
+
+    /// The same request from who will have it served again when it is
+    /// deferred.
+    #[must_use]
+    pub fn deferrable(self, deferral: &'s Deferral) -> Self {
+        Self {
+            deferral: Some(deferral),
+            ..self
         }
     }
 
@@ -117,5 +131,40 @@ impl<'s> Request<'s> {
     /// waits for anything but its own work.
     pub fn waiter(&self) -> Result<Waiter<'s>> {
         self.admission.enter(self.unique)
+    }
+
+    /// Defers the request, for want of anything to [wait](Self::waiter) with,
+    /// and says what to answer: [`WOULD_WAIT`], or why that cannot be.
+    /// `EAGAIN` when as many are deferred as there may be, or when nobody
+    /// would have it served again. `keep` is dropped with the answer, or when
+    /// the request is deferred once more.
+    #[must_use]
+    pub fn defer(&self, keep: Box<dyn Send>) -> Errno {
+        let Some(deferral) = self.deferral else {
+            return Errno::AGAIN;
+        };
+        match self.admission.defer(self.unique, deferral, keep) {
+            Ok(()) => WOULD_WAIT,
+            Err(error) => error,
+        }
+    }
+
+    /// Whether it was deferred before.
+    #[must_use]
+    pub fn was_deferred(&self) -> bool {
+        self.deferral.is_some_and(Deferral::is_entered)
+    }
+
+    /// `EINTR` when it was deferred and has been interrupted since.
+    pub fn go_on(&self) -> Result<()> {
+        match self.deferral {
+            Some(deferral) if deferral.is_interrupted() => Err(Errno::INTR),
+            _ => Ok(()),
+        }
+    }
+
+    /// Something changed that deferred requests may wait for.
+    pub fn changed(&self) {
+        self.admission.changed();
     }
 }

@@ -8,10 +8,13 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::io::{Errno, Result};
+
+use super::deferral::{Change, Deferral, Deferrals};
 
 /// The requests that wait at the moment, by their `unique`.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Waiters {
     bells: Mutex<BTreeMap<u64, Arc<Bell>>>,
     /// How often all were interrupted. Changed under the lock of `bells`.
     ended: AtomicU64,
+    /// Those that wait without a thread.
+    deferrals: LazyLock<Arc<Deferrals>>,
 }
 
 /// Leave to wait, until all are interrupted the next time. A request gets it
@@ -62,6 +67,17 @@ impl<'s> Admission<'s> {
             bell,
         })
     }
+
+    /// The request `unique` is deferred from now on, as `deferral`.
+    pub(super) fn defer(self, unique: u64, deferral: &Deferral, keep: Box<dyn Send>) -> Result<()> {
+        let over = || self.waiters.ended.load(Ordering::Acquire) != self.ended;
+        deferral.enter(&self.waiters.deferrals, unique, over, keep)
+    }
+
+    /// Something changed that deferred requests may wait for.
+    pub(super) fn changed(self) {
+        self.waiters.deferrals.changed();
+    }
 }
 
 /// What wakes one request.
@@ -86,7 +102,28 @@ impl Waiters {
         Self {
             bells: Mutex::new(BTreeMap::new()),
             ended: AtomicU64::new(0),
+            deferrals: LazyLock::new(Arc::default),
         }
+    }
+
+    /// Lets at most so many requests be deferred.
+    pub fn limit_deferred(&self, most: usize) {
+        self.deferrals.limit(most);
+    }
+
+    /// What has happened so far that deferred requests may wait for.
+    pub fn change(&self) -> Change {
+        self.deferrals.change()
+    }
+
+    /// Waits until there is another change than `seen`, or the time is up.
+    pub fn wait_for_change(&self, seen: Change, patience: Duration) -> Change {
+        self.deferrals.wait(seen, patience)
+    }
+
+    /// Wakes whoever [waits for changes](Self::wait_for_change).
+    pub fn wake(&self) {
+        self.deferrals.wake();
     }
 
     /// Interrupts the request `unique`; says whether it waits.
@@ -95,7 +132,7 @@ impl Waiters {
         if let Some(bell) = &bell {
             bell.interrupt();
         }
-        bell.is_some()
+        bell.is_some() || self.deferrals.interrupt(unique)
     }
 
     /// Interrupts every request, those that have not begun to wait included.
@@ -107,6 +144,7 @@ impl Waiters {
         for bell in all.values() {
             bell.interrupt();
         }
+        self.deferrals.interrupt_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Bell>>> {

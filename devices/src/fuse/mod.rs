@@ -37,7 +37,7 @@ use std::fmt;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fuse_backend_rs::abi::fuse_abi::InitOut;
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
@@ -53,7 +53,9 @@ pub use self::opcode::Opcode;
 use self::opcode::Wait;
 use self::reply::Reply;
 use self::request::{Body, Call, Header, RawRequest};
-use crate::filesystem::{Admission, Caller, FileSystem, Request, Result, WOULD_WAIT, Waiters};
+use crate::filesystem::{
+    Admission, Caller, Change, Deferral, FileSystem, Request, Result, WOULD_WAIT, Waiters,
+};
 use crate::virtio::fs::RequestServer;
 
 /// Serves one file system to one guest.
@@ -69,6 +71,17 @@ pub struct Server {
     /// The requests that wait.
     waiters: Waiters,
     metrics: Metrics,
+}
+
+/// How a request may wait.
+#[derive(Clone, Copy)]
+enum Patience<'d> {
+    /// Not at all: it is not begun with then.
+    None,
+    /// On the thread that serves it.
+    Here,
+    /// The same, or without a thread.
+    Deferred(&'d Deferral),
 }
 
 /// Set in [`Server::session`] while there is one. No flag of INIT: the
@@ -100,7 +113,7 @@ impl Server {
         &self,
         request: RawRequest<'a>,
         reply: &mut Reply<'a>,
-        may_wait: bool,
+        patience: Patience<'_>,
     ) -> Result<()> {
         let RawRequest {
             header,
@@ -140,9 +153,10 @@ impl Server {
             Request::new(header.unique, header.node, caller, admission).labelled(extensions.label);
         operation(&mut Call {
             fs: &*self.fs,
-            request: match may_wait {
-                true => request,
-                false => request.in_a_hurry(),
+            request: match patience {
+                Patience::None => request.in_a_hurry(),
+                Patience::Here => request,
+                Patience::Deferred(deferral) => request.deferrable(deferral),
             },
             body,
             reply,
@@ -155,18 +169,24 @@ impl Server {
     /// used: 0 for a request without an answer (FORGET, BATCH_FORGET), and
     /// for one that left no room for the 16 bytes of a header.
     ///
-    /// Nothing when the request would have to wait and must not.
-    fn serve(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>, may_wait: bool) -> Option<u32> {
+    /// Nothing when the request would have to wait and must not, or was
+    /// deferred.
+    fn serve(
+        &self,
+        request: Reader<'_>,
+        reply: VirtioFsWriter<'_>,
+        patience: Patience<'_>,
+    ) -> Option<u32> {
         let begun = Instant::now();
         let mut reply = Reply::new(reply);
         let (opcode, unique, outcome) = match RawRequest::decode(request) {
             Ok(request) => {
                 let Header { opcode, unique, .. } = request.header;
-                (opcode, unique, self.execute(request, &mut reply, may_wait))
+                (opcode, unique, self.execute(request, &mut reply, patience))
             }
             Err(malformed) => (malformed.opcode, malformed.unique, Err(Errno::INVAL)),
         };
-        if outcome == Err(WOULD_WAIT) && !may_wait {
+        if outcome == Err(WOULD_WAIT) && !matches!(patience, Patience::Here) {
             return None;
         }
         let opcode = Opcode(opcode);
@@ -265,11 +285,36 @@ impl RequestServer for Server {
     }
 
     fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
-        self.serve(request, reply, true).unwrap_or(0)
+        self.serve(request, reply, Patience::Here).unwrap_or(0)
     }
 
     fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
-        self.serve(request, reply, false)
+        self.serve(request, reply, Patience::None)
+    }
+
+    fn answer_or_defer(
+        &self,
+        request: Reader<'_>,
+        reply: VirtioFsWriter<'_>,
+        deferral: &Deferral,
+    ) -> Option<u32> {
+        self.serve(request, reply, Patience::Deferred(deferral))
+    }
+
+    fn limit_deferred(&self, most: usize) {
+        self.waiters.limit_deferred(most);
+    }
+
+    fn change(&self) -> Change {
+        self.waiters.change()
+    }
+
+    fn wait_for_change(&self, seen: Change, patience: Duration) -> Change {
+        self.waiters.wait_for_change(seen, patience)
+    }
+
+    fn wake(&self) {
+        self.waiters.wake();
     }
 
     /// The session ends without DESTROY, and the next request has to be INIT.

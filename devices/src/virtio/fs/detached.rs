@@ -12,11 +12,12 @@
 //! The copy lives from the moment a thread of the pool begins with the request
 //! until the reply is in guest memory: there are never more copies than the
 //! pool has threads, however slow the queue's thread is in giving the requests
-//! back. One is as long as the longest request and reply together, 5 MiB; what
+//! back, and are deferred. One is as long as the longest request and reply together, 5 MiB; what
 //! of it nobody writes to takes no memory of the host.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use thiserror::Error;
@@ -30,6 +31,8 @@ use vm_memory::{
 use vmm_sys_util::eventfd::EventFd;
 
 use super::server::RequestServer;
+use crate::filesystem::{Change, Deferral};
+use crate::virtio::Complaints;
 use crate::virtio::drain::Chain;
 
 /// What everybody but the driver adds to a queue's kick. Beyond 32 bits, so
@@ -64,6 +67,28 @@ pub(super) struct Detached {
     /// Where it came from.
     pub(super) finished: Sender<Finished>,
     pub(super) kick: Arc<EventFd>,
+    /// Set when a thread has begun with it.
+    pub(super) begun: Option<Box<Begun>>,
+}
+
+/// A request that was served, perhaps without an answer yet.
+pub(super) struct Begun {
+    bounce: Bounce,
+    deferral: Deferral,
+    /// When that was the first time.
+    since: Instant,
+    /// When it was the last time.
+    last: Instant,
+    /// What had happened before it.
+    seen: Change,
+}
+
+/// What became of a request that was served.
+pub(super) enum Served {
+    /// It was answered, or found to have no answer, which is said why.
+    Over(Result<(), BounceError>),
+    /// It is to be served again.
+    Deferred(Detached),
 }
 
 /// A detached request that was answered, or was found to have no answer.
@@ -95,40 +120,134 @@ pub(super) enum BounceError {
 
 impl BounceError {
     /// Whether it says something about the host, and not about the guest.
-    pub(super) fn is_the_hosts(&self) -> bool {
+    fn is_the_hosts(&self) -> bool {
         matches!(self, Self::Map(_))
+    }
+
+    /// Says it in the log, and not too often.
+    pub(super) fn report(&self, complaints: &Complaints) {
+        let level = match self.is_the_hosts() {
+            true => complaints.level(),
+            false => log::Level::Debug,
+        };
+        log::log!(level, "a request that may block gets no answer: {self}");
     }
 }
 
 impl Detached {
     /// Answers the request and hands it back to its queue, unless the driver
-    /// it came from is gone. Says why if there was no answer.
-    pub(super) fn serve(self) -> Result<(), BounceError> {
-        let Self {
-            chain,
-            server,
-            lease,
-            finished,
-            kick,
-        } = self;
-        let Some(copied) = lease.with(|| Bounce::copy_of(&chain, &*server)) else {
-            return Ok(());
+    /// it came from is gone, or the request is deferred.
+    pub(super) fn serve(self) -> Served {
+        self.serve_as(|bounce, server, deferral| bounce.answer(server, Some(deferral)))
+    }
+
+    /// Answers the request, deferred or not.
+    pub(super) fn serve_at_last(self) -> Result<(), BounceError> {
+        match self.serve_as(|bounce, server, _| bounce.answer(server, None)) {
+            Served::Over(outcome) => outcome,
+            Served::Deferred(_) => Ok(()),
+        }
+    }
+
+    fn serve_as(
+        mut self,
+        answer: impl FnOnce(
+            &Bounce,
+            &dyn RequestServer,
+            &Deferral,
+        ) -> Result<Option<usize>, BounceError>,
+    ) -> Served {
+        let seen = self.server.change();
+        let begun = match self.begun.take() {
+            Some(begun) => self.lease.with(|| Ok(begun.again(seen))),
+            None => (self.lease)
+                .with(|| Bounce::copy_of(&self.chain, &*self.server))
+                .map(|copied| copied.map(|bounce| Begun::new(bounce, seen))),
         };
-        let reply = copied.and_then(|bounce| bounce.answer(server.as_ref()));
-        let delivered = lease.with(|| reply.as_ref().map_or(0, |reply| reply.deliver(&chain)));
-        let Some(len) = delivered else {
-            return Ok(());
+        let Some(begun) = begun else {
+            return Served::Over(Ok(()));
         };
-        let head = chain.head_index();
+        let answered = begun.and_then(|begun| {
+            let len = answer(&begun.bounce, &*self.server, &begun.deferral)?;
+            Ok((begun, len))
+        });
+        let reply = match answered {
+            Ok((begun, None)) => {
+                self.begun = Some(Box::new(begun));
+                return Served::Deferred(self);
+            }
+            Ok((begun, Some(len))) => Ok(BouncedReply {
+                len: len.min(begun.bounce.reply_len),
+                bounce: begun.bounce,
+            }),
+            Err(error) => Err(error),
+        };
+        let deliver = || reply.as_ref().map_or(0, |reply| reply.deliver(&self.chain));
+        let Some(len) = self.lease.with(deliver) else {
+            return Served::Over(Ok(()));
+        };
+        let head = self.chain.head_index();
         // The copy goes before the queue may take its time.
         let outcome = reply.map(drop);
         // When the queue is gone nobody is to be woken either.
-        if finished.send(Finished { head, len }).is_ok()
-            && let Err(error) = kick.write(WAKE)
+        if self.finished.send(Finished { head, len }).is_ok()
+            && let Err(error) = self.kick.write(WAKE)
         {
             log::error!("cannot wake a queue: {error}");
         }
-        outcome
+        Served::Over(outcome)
+    }
+
+    /// Since when it has been served.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.begun.as_ref().map(|begun| begun.since)
+    }
+
+    /// When it is to be served again: `next` says how long after the last time,
+    /// by how long it had waited then.
+    pub(super) fn due(&self, next: fn(Duration) -> Duration) -> Option<Instant> {
+        let begun = self.begun.as_ref()?;
+        begun.last.checked_add(next(begun.last - begun.since))
+    }
+
+    /// Whether that is now, because of the time or of what has changed.
+    pub(super) fn is_due(
+        &self,
+        change: Change,
+        now: Instant,
+        next: fn(Duration) -> Duration,
+    ) -> bool {
+        let begun = self.begun.as_ref();
+        begun.is_none_or(|begun| begun.seen.events != change.events)
+            || self.due(next).is_none_or(|due| due <= now)
+    }
+
+    /// Whether serving it may wait for somebody else whatever it asks.
+    pub(super) fn may_stall(&self) -> bool {
+        let Some(begun) = &self.begun else {
+            return false;
+        };
+        let request = begun.bounce.request();
+        request.is_ok_and(|request| self.server.may_block(&request))
+    }
+}
+
+impl Begun {
+    fn new(bounce: Bounce, seen: Change) -> Self {
+        let now = Instant::now();
+        Self {
+            bounce,
+            deferral: Deferral::default(),
+            since: now,
+            last: now,
+            seen,
+        }
+    }
+
+    /// The same, now that it is served again.
+    fn again(self, seen: Change) -> Self {
+        let last = Instant::now();
+        Self { last, seen, ..self }
     }
 }
 
@@ -212,17 +331,28 @@ impl Bounce {
         })
     }
 
-    /// Has the copy answered.
-    fn answer(self, server: &dyn RequestServer) -> Result<BouncedReply, BounceError> {
+    /// The copy, to be read.
+    fn request(&self) -> Result<Reader<'_>, BounceError> {
+        let chain = self.chain()?;
+        Reader::from_descriptor_chain(self.memory.as_ref(), chain).map_err(BounceError::Read)
+    }
+
+    /// Has the copy answered, or deferred where there is a `deferral`, and says
+    /// how long the answer is.
+    fn answer(
+        &self,
+        server: &dyn RequestServer,
+        deferral: Option<&Deferral>,
+    ) -> Result<Option<usize>, BounceError> {
         let chain = self.chain()?;
         let request = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())
             .map_err(BounceError::Read)?;
         let reply = VirtioFsWriter::new(self.memory.as_ref(), chain).map_err(BounceError::Read)?;
-        let len = usize::try_from(server.answer(request, reply)).unwrap_or(usize::MAX);
-        Ok(BouncedReply {
-            len: len.min(self.reply_len),
-            bounce: self,
-        })
+        let len = match deferral {
+            Some(deferral) => server.answer_or_defer(request, reply, deferral),
+            None => Some(server.answer(request, reply)),
+        };
+        Ok(len.map(|len| usize::try_from(len).unwrap_or(usize::MAX)))
     }
 
     /// `len` bytes of the reply from byte `from` on.

@@ -16,6 +16,7 @@ use thiserror::Error;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_queue::QueueT;
 
 use self::pool::Pool;
 use self::tag::TAG_SPACE;
@@ -23,6 +24,7 @@ use self::worker::Worker;
 use super::{ActivateError, Activation, Complaints, VirtioDevice};
 
 mod counters;
+mod deferred;
 mod detached;
 mod pool;
 mod server;
@@ -65,6 +67,11 @@ impl Default for Queues {
 /// How long a reset waits for requests that are being served before it has
 /// the server wake them.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The part of a queue that deferred requests may take. One is three
+/// descriptors when the driver has no indirect ones; so even then there is
+/// room for a request that ends their wait.
+const DEFERRED_PART: u16 = 4;
 
 const FEATURES: u64 =
     1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
@@ -160,6 +167,10 @@ impl VirtioDevice for Fs {
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         self.active = true;
+        let requests = activation.queues.iter().filter(|live| live.index > 0);
+        let smallest = requests.map(|live| live.queue.size()).min().unwrap_or(0);
+        self.server
+            .limit_deferred(usize::from(smallest / DEFERRED_PART));
         for live in activation.queues {
             let index = live.index;
             let started = Worker::start(

@@ -14,7 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::detached::{Detached, Lease};
+use super::deferred::DeferredRequests;
+use super::detached::{Detached, Lease, Served};
 use crate::virtio::Complaints;
 
 /// Most threads of one pool: as many requests can block at once and others
@@ -45,7 +46,11 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     patience: Duration,
-    complaints: Complaints,
+    complaints: Arc<Complaints>,
+    deferred: Arc<DeferredRequests>,
+    /// Those that may keep their thread waiting each time, as on a file system
+    /// of the network whose server is gone.
+    stalling: Arc<DeferredRequests>,
 }
 
 #[derive(Debug, Default)]
@@ -89,12 +94,16 @@ impl Pool {
     }
 
     fn with_limits(name: String, limit: usize, patience: Duration) -> Self {
+        let complaints = Arc::<Complaints>::default();
+        let deferred = || DeferredRequests::new(name.clone(), Arc::clone(&complaints));
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 work: Condvar::new(),
                 patience,
-                complaints: Complaints::default(),
+                deferred: deferred(),
+                stalling: deferred(),
+                complaints,
             }),
             name,
             limit,
@@ -168,12 +177,11 @@ impl Shared {
     }
 
     fn answer(&self, request: Detached) {
-        if let Err(error) = request.serve() {
-            let level = match error.is_the_hosts() {
-                true => self.complaints.level(),
-                false => log::Level::Debug,
-            };
-            log::log!(level, "a request that may block gets no answer: {error}");
+        match request.serve() {
+            Served::Over(Ok(())) => {}
+            Served::Over(Err(error)) => error.report(&self.complaints),
+            Served::Deferred(request) if request.may_stall() => self.stalling.put(request),
+            Served::Deferred(request) => self.deferred.put(request),
         }
     }
 

@@ -1,6 +1,10 @@
 //! What a virtio-fs device asks of the server behind it.
 
+use std::time::Duration;
+
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
+
+use crate::filesystem::{Change, Deferral};
 
 /// What answers the requests of a device.
 ///
@@ -31,6 +35,38 @@ pub trait RequestServer: Send + Sync {
     fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
         Some(self.answer(request, reply))
     }
+
+    /// The same as [`answer`](Self::answer), unless the request waits for
+    /// something that no thread has to wait for: then there is no answer yet,
+    /// and it is to be served again, with the same `deferral`, at each
+    /// [change](Self::wait_for_change) and from time to time.
+    fn answer_or_defer(
+        &self,
+        request: Reader<'_>,
+        reply: VirtioFsWriter<'_>,
+        _deferral: &Deferral,
+    ) -> Option<u32> {
+        Some(self.answer(request, reply))
+    }
+
+    /// At most so many requests may be deferred at a time: they keep their
+    /// places in the queue, and there have to be some left for what ends
+    /// their wait.
+    fn limit_deferred(&self, _most: usize) {}
+
+    /// What has happened so far that deferred requests may wait for.
+    fn change(&self) -> Change {
+        Change::default()
+    }
+
+    /// Waits until there is another change than `seen`, or the time is up.
+    fn wait_for_change(&self, _seen: Change, patience: Duration) -> Change {
+        std::thread::sleep(patience);
+        Change::default()
+    }
+
+    /// Wakes whoever waits for a change.
+    fn wake(&self) {}
 
     /// The driver is gone: forgets what was negotiated and opened, and wakes
     /// whatever still waits in [`answer`](Self::answer).

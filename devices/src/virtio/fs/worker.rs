@@ -314,6 +314,7 @@ impl Loop {
             lease: Arc::clone(&self.lease),
             finished: self.finished_in.clone(),
             kick: Arc::clone(&self.kick),
+            begun: None,
         };
         (self.service.pool.submit(request)).map_err(|request| request.chain)
     }

@@ -74,6 +74,7 @@ fn requests(server: &Arc<Crowd>, count: u16) -> (Vec<Detached>, Receiver<Finishe
             lease: Arc::<Lease>::default(),
             finished: finished.clone(),
             kick: Arc::clone(&kick),
+            begun: None,
         }
     });
     (all.collect(), back)

@@ -1,0 +1,166 @@
+//! The requests that wait without a thread each, and the one thread that has
+//! them served again.
+//!
+//! Again means: at once when the server says that something changed, and
+//! otherwise when a part of the time has gone by that the request has waited
+//! already. What the host's processes do nobody tells us, and so a lock that
+//! one of them gives up is had a little later, but not much later for a
+//! request that is not old; and one that is costs little.
+//!
+//! The oldest is served first. The thread comes with the first request and
+//! leaves with the last.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::detached::{Detached, Served};
+use super::server::RequestServer;
+use crate::filesystem::Change;
+use crate::virtio::Complaints;
+
+/// The part of the time it has waited after which a request is served again.
+const PART: u32 = 8;
+/// The shortest and longest time after which it is.
+const SOONEST: Duration = Duration::from_millis(1);
+const LATEST: Duration = Duration::from_millis(50);
+
+/// Deferred requests of one device.
+#[derive(Debug)]
+pub(super) struct DeferredRequests {
+    name: String,
+    state: Mutex<State>,
+    complaints: Arc<Complaints>,
+    spawn: Spawn,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The oldest first.
+    requests: Vec<Detached>,
+    /// There is a thread.
+    kept: bool,
+}
+
+type Spawn = fn(Arc<DeferredRequests>, Arc<dyn RequestServer>) -> io::Result<()>;
+
+fn spawn(all: Arc<DeferredRequests>, server: Arc<dyn RequestServer>) -> io::Result<()> {
+    let builder = thread::Builder::new().name(all.name.clone());
+    builder.spawn(move || all.keep(&*server)).map(drop)
+}
+
+impl DeferredRequests {
+    /// None; the thread to come is called `name`.
+    pub(super) fn new(name: String, complaints: Arc<Complaints>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            state: Mutex::default(),
+            complaints,
+            spawn,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Requests are served without the lock: nothing can panic under it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `request` served again until there is an answer.
+    pub(super) fn put(self: &Arc<Self>, request: Detached) {
+        let server = Arc::clone(&request.server);
+        let mut state = self.lock();
+        state.put(request);
+        let kept = std::mem::replace(&mut state.kept, true);
+        drop(state);
+        if kept {
+            server.wake();
+            return;
+        }
+        let Err(error) = (self.spawn)(Arc::clone(self), server) else {
+            return;
+        };
+        log::log!(
+            self.complaints.level(),
+            "cannot start a thread for requests that wait: {error}"
+        );
+        let mut state = self.lock();
+        state.kept = false;
+        let all = std::mem::take(&mut state.requests);
+        drop(state);
+        for request in all {
+            self.over(request.serve_at_last());
+        }
+    }
+
+    /// What the thread does.
+    fn keep(self: &Arc<Self>, server: &dyn RequestServer) {
+        loop {
+            let change = server.change();
+            let Some(due) = self.take_due(change) else {
+                return;
+            };
+            for request in due {
+                match request.serve() {
+                    Served::Deferred(request) => self.lock().put(request),
+                    Served::Over(outcome) => self.over(outcome),
+                }
+            }
+            let patience = self.patience();
+            server.wait_for_change(change, patience);
+        }
+    }
+
+    /// Those that are to be served again; nothing when there are none at all,
+    /// and this thread is to leave.
+    fn take_due(&self, change: Change) -> Option<Vec<Detached>> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if state.requests.is_empty() {
+            state.kept = false;
+            return None;
+        }
+        let is_due = |request: &Detached| request.is_due(change, now, next);
+        let (due, left) = std::mem::take(&mut state.requests)
+            .into_iter()
+            .partition(is_due);
+        state.requests = left;
+        Some(due)
+    }
+
+    /// The time until the next is due.
+    fn patience(&self) -> Duration {
+        let now = Instant::now();
+        let state = self.lock();
+        let due = state
+            .requests
+            .iter()
+            .filter_map(|request| request.due(next));
+        let first = due.min();
+        first.map_or(LATEST, |due| due.saturating_duration_since(now))
+    }
+
+    fn over(&self, outcome: Result<(), super::detached::BounceError>) {
+        if let Err(error) = outcome {
+            error.report(&self.complaints);
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, request: Detached) {
+        let since = request.since();
+        let at = (self.requests).partition_point(|other| other.since() <= since);
+        self.requests.insert(at, request);
+    }
+}
+
+/// How long after its last try a request is served again that has waited for
+/// `waited` by then.
+fn next(waited: Duration) -> Duration {
+    (waited / PART).clamp(SOONEST, LATEST)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
