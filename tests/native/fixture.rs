@@ -44,6 +44,8 @@ pub(crate) fn mapped_modes() -> &'static [&'static str] {
 /// A directory to share and a place to mount it.
 pub(crate) struct Place {
     top: TempDir,
+    /// What is shared, where that is not this place's own.
+    other: Option<PathBuf>,
     /// Shell commands that the share comes after, in a mount namespace of
     /// their own; `$1` is the directory.
     prepared: Option<&'static str>,
@@ -57,7 +59,16 @@ impl Place {
         }
         Self {
             top,
+            other: None,
             prepared: None,
+        }
+    }
+
+    /// This place with the directory of another, which has to last.
+    pub(crate) fn of(self, place: &Self) -> Self {
+        Self {
+            other: Some(place.directory()),
+            ..self
         }
     }
 
@@ -71,7 +82,8 @@ impl Place {
 
     /// What is shared, as the host sees it.
     pub(crate) fn directory(&self) -> PathBuf {
-        self.top.path().join("shared")
+        let own = || self.top.path().join("shared");
+        self.other.clone().unwrap_or_else(own)
     }
 
     /// `serve` for this place, ready for COMMAND.

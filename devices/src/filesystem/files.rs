@@ -4,6 +4,7 @@ use std::fs::File;
 
 use rustix::io::Errno;
 
+use super::locks::LockOwner;
 use super::request::{Handle, NodeId, Request, Result};
 
 /// OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC, SYNCFS, FALLOCATE, LSEEK and
@@ -36,13 +37,14 @@ pub trait FileOperations {
         Err(Errno::NOSYS)
     }
 
-    /// A descriptor of the file was closed; there may be more.
-    fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+    /// A descriptor of the file was closed; there may be more. The POSIX locks
+    /// that `owner` has of the file go.
+    fn flush(&self, request: &Request<'_>, handle: Handle, owner: LockOwner) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
     /// The last descriptor of the file was closed.
-    fn release(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+    fn release(&self, request: &Request<'_>, args: ReleaseArgs) -> Result<()> {
         Err(Errno::NOSYS)
     }
 
@@ -113,6 +115,16 @@ pub struct WriteArgs {
     /// Clear set-user-ID, set-group-ID and file capabilities
     /// (`FUSE_WRITE_KILL_SUIDGID`).
     pub kill_privileges: bool,
+}
+
+/// What RELEASE closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseArgs {
+    /// The open file.
+    pub handle: Handle,
+    /// There may be a lock of `flock(2)` to give up
+    /// (`FUSE_RELEASE_FLOCK_UNLOCK`).
+    pub unlock: bool,
 }
 
 /// What FALLOCATE asks for, as `fallocate(2)`.

@@ -14,6 +14,7 @@ mod create;
 mod deferral;
 mod directories;
 mod files;
+mod locks;
 mod lookup;
 mod negotiation;
 mod remove;
@@ -29,8 +30,9 @@ pub use deferral::{Change, Deferral};
 pub use directories::{DirectoryEntry, DirectoryOperations, Listing};
 pub use files::{
     CopyFileRangeArgs, FallocateArgs, FileOperations, LseekArgs, OpenArgs, OpenBehaviour, Opened,
-    Position, ReadArgs, ReplyData, RequestData, WriteArgs,
+    Position, ReadArgs, ReleaseArgs, ReplyData, RequestData, WriteArgs,
 };
+pub use locks::{Lock, LockArgs, LockKind, LockOperations, LockOwner, LockRange};
 pub use lookup::{Entry, LookupOperations};
 pub use negotiation::{Agreement, Capabilities};
 pub use remove::{RemoveOperations, RenameArgs};
@@ -54,6 +56,7 @@ pub trait FileSystem:
     + FileOperations
     + DirectoryOperations
     + XattrOperations
+    + LockOperations
     + Send
     + Sync
 {

@@ -19,6 +19,10 @@ pub struct Agreement {
     /// Files that bypass the page cache can be mapped shared, and have pages
     /// there for as long (`FUSE_DIRECT_IO_ALLOW_MMAP`).
     pub direct_mappings: bool,
+    /// The guest leaves locks to the server: those of `fcntl(2)`
+    /// (`FUSE_POSIX_LOCKS`) and of `flock(2)` (`FUSE_FLOCK_LOCKS`), or those
+    /// of the two that it can.
+    pub locks: bool,
 }
 
 /// What a file system can do, and wants where the guest can do it too.

@@ -8,10 +8,12 @@ bitflags! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub(super) struct InitFlags: u64 {
         const ASYNC_READ = 1 << 0;
+        const POSIX_LOCKS = 1 << 1;
         /// LOOKUP of `.` and `..`.
         const EXPORT_SUPPORT = 1 << 4;
         const BIG_WRITES = 1 << 5;
         const DONT_MASK = 1 << 6;
+        const FLOCK_LOCKS = 1 << 10;
         const AUTO_INVAL_DATA = 1 << 12;
         const DO_READDIRPLUS = 1 << 13;
         const READDIRPLUS_AUTO = 1 << 14;
@@ -95,6 +97,12 @@ pub(super) const GETATTR_FH: u32 = 1 << 0;
 
 /// `fuse_open_in.open_flags`: clear set-ID bits on truncation.
 pub(super) const OPEN_KILL_SUIDGID: u32 = 1 << 0;
+
+/// `fuse_release_in.release_flags`: give up the lock of `flock(2)`.
+pub(super) const RELEASE_FLOCK_UNLOCK: u32 = 1 << 1;
+
+/// `fuse_lk_in.lk_flags`: a lock of `flock(2)`.
+pub(super) const LK_FLOCK: u32 = 1 << 0;
 
 /// `fuse_write_in.write_flags`: the data comes from the page cache.
 pub(super) const WRITE_CACHE: u32 = 1 << 0;

@@ -50,6 +50,9 @@ const TIME_GRANULARITY: u32 = 1;
 /// `fs.fuse.default_request_timeout`.
 const REQUEST_TIMEOUT: u16 = u16::MAX;
 
+/// Locks of both kinds.
+const LOCKS: InitFlags = InitFlags::POSIX_LOCKS.union(InitFlags::FLOCK_LOCKS);
+
 /// What the guest offers (`struct fuse_init_in`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
@@ -128,7 +131,8 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
         | InitFlags::HANDLE_KILLPRIV_V2.when(agreement.kill_privileges)
         | InitFlags::DONT_MASK.when(agreement.dont_mask)
         | InitFlags::SUBMOUNTS.when(agreement.submounts)
-        | InitFlags::DIRECT_IO_ALLOW_MMAP.when(agreement.direct_mappings);
+        | InitFlags::DIRECT_IO_ALLOW_MMAP.when(agreement.direct_mappings)
+        | LOCKS.when(agreement.locks);
     // With ACLs the umask yields to a default ACL, which only the server can
     // see, and setting an ACL may have to clear the set-group-ID bit, which
     // only the guest can tell: one without the others would be wrong.
@@ -152,6 +156,7 @@ pub(super) fn agreement(agreed: InitFlags) -> Agreement {
         posix_acl: agreed.contains(InitFlags::POSIX_ACL),
         submounts: agreed.contains(InitFlags::SUBMOUNTS),
         direct_mappings: agreed.contains(InitFlags::DIRECT_IO_ALLOW_MMAP),
+        locks: agreed.intersects(LOCKS),
     }
 }
 

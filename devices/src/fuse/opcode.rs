@@ -9,13 +9,13 @@ use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{
     AccessIn, BatchForgetIn, CreateIn, FallocateIn, FlushIn, ForgetIn, FsyncIn, GetattrIn,
-    GetxattrIn, LinkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn, Rename2In, RenameIn,
-    SetattrIn, SetxattrIn, WriteIn,
+    GetxattrIn, LinkIn, LkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn, Rename2In,
+    RenameIn, SetattrIn, SetxattrIn, WriteIn,
 };
 
 use self::Answer::{Always, Never, Perhaps};
 use self::Wait::{ByHost, ByHosts, ByNode, No, Yes};
-use super::dispatch::{attributes, create, directories, files, lookup, remove, xattrs};
+use super::dispatch::{attributes, create, directories, files, locks, lookup, remove, xattrs};
 use super::request::Operation;
 
 /// What a request asks for.
@@ -129,9 +129,9 @@ opcodes! {
     READDIR         28 Always  ByHost size_of::<ReadIn>(), Some(directories::readdir);
     RELEASEDIR      29 Always  ByHost size_of::<ReleaseIn>(), Some(directories::releasedir);
     FSYNCDIR        30 Always  Yes    size_of::<FsyncIn>(), Some(directories::fsyncdir);
-    GETLK           31 Always  No     0, None;
-    SETLK           32 Always  No     0, None;
-    SETLKW          33 Always  Yes    0, None;
+    GETLK           31 Always  ByHost size_of::<LkIn>(), Some(locks::getlk);
+    SETLK           32 Always  ByHost size_of::<LkIn>(), Some(locks::setlk);
+    SETLKW          33 Always  ByHost size_of::<LkIn>(), Some(locks::setlkw);
     ACCESS          34 Always  ByHost size_of::<AccessIn>(), Some(attributes::access);
     CREATE          35 Always  ByHost size_of::<CreateIn>() + NAME, Some(create::create);
     INTERRUPT       36 Perhaps No     8, None;

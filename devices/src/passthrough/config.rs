@@ -116,6 +116,9 @@ pub struct Config {
     /// How many nodes are remembered that the guest has forgotten. If any, it
     /// may look them up by their number (`FUSE_EXPORT_SUPPORT`).
     pub remembered: usize,
+    /// Locks of the guest are locks on the host. When not, the guest's kernel
+    /// keeps them to itself.
+    pub locks: bool,
     /// How many descriptors may be held for inodes that the guest knows but
     /// has not opened; `None` takes a share of `RLIMIT_NOFILE`.
     pub fd_budget: Option<usize>,
@@ -156,6 +159,7 @@ impl Default for Config {
             announce_submounts: false,
             idmap: false,
             remembered: 0,
+            locks: false,
             fd_budget: None,
             // Of a guest with 512 MiB.
             max_inodes: 1 << 20,

@@ -17,8 +17,9 @@ use super::durability::Durability;
 use super::handle::OpenFile;
 use super::stat::Kind;
 use crate::filesystem::{
-    CopyFileRangeArgs, FallocateArgs, FileOperations, Handle, LseekArgs, NodeId, OpenArgs, Opened,
-    Position, ReadArgs, ReplyData, Request, RequestData, Result, WriteArgs,
+    CopyFileRangeArgs, FallocateArgs, FileOperations, Handle, LockOwner, LseekArgs, NodeId,
+    OpenArgs, Opened, Position, ReadArgs, ReleaseArgs, ReplyData, Request, RequestData, Result,
+    WriteArgs,
 };
 
 impl FileOperations for Passthrough {
@@ -110,8 +111,13 @@ impl FileOperations for Passthrough {
         Ok(done)
     }
 
-    fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
+    fn flush(&self, request: &Request<'_>, handle: Handle, owner: LockOwner) -> Result<()> {
         let open = self.handles.get(request.node, handle)?;
+        self.unlock_for(request, owner);
+        // Only for the locks' sake: see `opened`.
+        if self.agreement().locks && !open.node.may_write() {
+            return Ok(());
+        }
         // Only a close makes file systems like NFS tell of failed writes.
         let copy = || rustix::io::fcntl_dupfd_cloexec(open.host(), 0);
         let outcome = match self.hold(Purpose::Work, copy) {
@@ -129,8 +135,13 @@ impl FileOperations for Passthrough {
         outcome
     }
 
-    fn release(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
-        self.handles.remove(request.node, handle).map(drop)
+    fn release(&self, request: &Request<'_>, args: ReleaseArgs) -> Result<()> {
+        let open = self.handles.remove(request.node, args.handle)?;
+        self.unlock_with(request, args.handle);
+        if args.unlock {
+            Self::unlock_open(request, &open);
+        }
+        Ok(())
     }
 
     fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {

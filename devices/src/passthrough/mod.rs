@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs` | the operations |
+//! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs`, `locks` | the operations |
 //! | `copying` | data that goes from file to file without the guest |
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
@@ -69,10 +69,12 @@
 //!
 //! # Locks
 //!
-//! No lock is held over a system call of the host, with one exception: the
-//! cursor of an open directory, whose position is part of the call. The locks
+//! No lock is held over a system call of the host, with two exceptions: the
+//! cursor of an open directory, whose position is part of the call, and the
+//! locks of a file, which the host and the table are to know alike. The locks
 //! are, in the order in which they may be taken: cursor, clock of
-//! descriptors, shard of inodes, place of an inode.
+//! descriptors, shard of inodes, place of an inode; and by themselves those of
+//! `locks`: host, list of files or waits, table.
 
 mod attribute_names;
 mod attributes;
@@ -100,6 +102,7 @@ mod host_fs;
 mod inode;
 mod inodes;
 mod labels;
+mod locks;
 mod lookup;
 mod mount;
 mod names;
@@ -136,6 +139,7 @@ use grants::Grants;
 use handle::Handles;
 use inode::Inode;
 use inodes::Inodes;
+use locks::Locks;
 use mount::Mounts;
 use refusals::Refusals;
 use root::Root;
@@ -154,6 +158,7 @@ pub struct Passthrough {
     capacity: Arc<Capacity>,
     second_chance: SecondChance,
     handles: Handles,
+    locks: Locks,
     refusals: Refusals,
     privileges: Privileges,
     grants: Grants,
@@ -232,6 +237,7 @@ impl Passthrough {
             capacity,
             second_chance: SecondChance::default(),
             handles: Handles::default(),
+            locks: Locks::default(),
             refusals: Refusals::default(),
             privileges: Privileges::of_process(),
             grants: Grants::default(),
@@ -313,6 +319,7 @@ impl FileSystem for Passthrough {
                 posix_acl: self.config.posix_acl,
                 submounts: self.config.announce_submounts,
                 direct_mappings: cache.bypasses_pages(),
+                locks: self.config.locks,
             },
             // Attributes that may not be trusted are not worth their cost.
             readdirplus: cache != CachePolicy::Never,
@@ -338,6 +345,7 @@ impl FileSystem for Passthrough {
 
     fn destroy(&self) {
         self.handles.clear();
+        self.locks.clear();
         self.inodes.clear();
         self.agree(Agreement::default());
     }

@@ -164,8 +164,8 @@ impl Passthrough {
         } else {
             self.config.cache.file_behaviour()
         };
-        // Closing what was only read has nothing to tell.
-        behaviour.no_flush = host_flags & ACCESS_MODE == OFlags::RDONLY;
+        // Closing what was only read has nothing to tell, but that it ends locks.
+        behaviour.no_flush = host_flags & ACCESS_MODE == OFlags::RDONLY && !self.agreement().locks;
         let node = OpenNode::File(OpenFile {
             file,
             flags: host_flags,

@@ -1,6 +1,7 @@
 //! The system calls for which no safe wrapper exists: file handles, raw
-//! directory reading, a close that reports its error, and a thread's own
-//! working directory and umask. The only unsafe code of the file system.
+//! directory reading, a close that reports its error, a thread's own working
+//! directory and umask, and locks of an open file. The only unsafe code of the
+//! file system.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_uint};
@@ -8,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::filesystem::Result;
+use crate::filesystem::{Lock, LockKind, LockRange, Result};
 
 #[cfg(test)]
 std::thread_local! {
@@ -173,4 +174,65 @@ pub(super) fn close(fd: OwnedFd) -> Result<()> {
             error => Err(error),
         },
     }
+}
+
+fn flock(kind: LockKind, range: LockRange) -> Result<libc::flock> {
+    // The numbers fit their narrower type.
+    #[allow(clippy::cast_possible_truncation)]
+    let kind = match kind {
+        LockKind::Read => libc::F_RDLCK,
+        LockKind::Write => libc::F_WRLCK,
+        LockKind::Unlock => libc::F_UNLCK,
+    } as libc::c_short;
+    // A length of 0 reaches to wherever the end will be.
+    let len = match range.end {
+        LockRange::END => 0,
+        end => end - range.start + 1,
+    };
+    Ok(libc::flock {
+        l_type: kind,
+        #[allow(clippy::cast_possible_truncation)]
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: i64::try_from(range.start).map_err(|_| Errno::INVAL)?,
+        l_len: i64::try_from(len).map_err(|_| Errno::INVAL)?,
+        l_pid: 0,
+    })
+}
+
+/// Sets a lock that belongs to the open file `fd`, or gives one up. Never
+/// waits: `EAGAIN` when somebody else has one that conflicts.
+pub(super) fn lock(fd: impl AsFd, kind: LockKind, range: LockRange) -> Result<()> {
+    let lock = flock(kind, range)?;
+    // SAFETY: `lock` is a whole `struct flock`, which the kernel only reads.
+    match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        -1 => Err(last_error()),
+        _ => Ok(()),
+    }
+}
+
+/// A lock that keeps the open file `fd` from having one. Who has it is none of
+/// the guest's processes.
+pub(super) fn find_lock(fd: impl AsFd, kind: LockKind, range: LockRange) -> Result<Option<Lock>> {
+    let mut lock = flock(kind, range)?;
+    // SAFETY: `lock` is a whole `struct flock`, exclusively borrowed while the
+    // kernel writes to it.
+    let found = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if found == -1 {
+        return Err(last_error());
+    }
+    let kind = match c_int::from(lock.l_type) {
+        libc::F_RDLCK => LockKind::Read,
+        libc::F_WRLCK => LockKind::Write,
+        _ => return Ok(None),
+    };
+    let start = u64::try_from(lock.l_start).unwrap_or(0);
+    let end = match u64::try_from(lock.l_len).unwrap_or(0) {
+        0 => LockRange::END,
+        len => start.saturating_add(len - 1).min(LockRange::END),
+    };
+    Ok(Some(Lock {
+        range: LockRange { start, end },
+        kind,
+        pid: 0,
+    }))
 }

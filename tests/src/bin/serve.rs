@@ -36,7 +36,7 @@ struct Cli {
     directory: PathBuf,
 
     /// Where to mount it, and the options of `vmm run --share`: cache=, writeback, ro, xattr,
-    /// queues= (threads; default 2) ...
+    /// locks, queues= (threads; default 2) ...
     #[arg(value_name = "MOUNTPOINT[,OPTION[=VALUE]]...")]
     place: OsString,
 

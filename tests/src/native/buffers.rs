@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use devices::filesystem::Deferral;
 use devices::fuse::Server;
 use devices::virtio::fs::RequestServer;
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
@@ -109,10 +110,51 @@ impl Buffers {
     ///
     /// When it cannot be described.
     pub fn answer(&self, server: &Server, request: &Request) -> Result<usize> {
+        self.serve(request, |reader, writer| {
+            server.answer(reader, writer) as usize
+        })
+    }
+
+    /// The same for who keeps others waiting: nothing when the request shows only
+    /// now that it may block.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be described.
+    pub fn answer_at_once(&self, server: &Server, request: &Request) -> Result<Option<usize>> {
+        self.serve(request, |reader, writer| {
+            let len = server.answer_at_once(reader, writer);
+            len.map(|len| len as usize)
+        })
+    }
+
+    /// The same, where a request may be deferred: nothing when it is to be
+    /// served again.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be described.
+    pub fn answer_or_defer(
+        &self,
+        server: &Server,
+        request: &Request,
+        deferral: &Deferral,
+    ) -> Result<Option<usize>> {
+        self.serve(request, |reader, writer| {
+            let len = server.answer_or_defer(reader, writer, deferral);
+            len.map(|len| len as usize)
+        })
+    }
+
+    fn serve<T>(
+        &self,
+        request: &Request,
+        answer: impl FnOnce(Reader<'_>, VirtioFsWriter<'_>) -> T,
+    ) -> Result<T> {
         let chain = self.chain(request)?;
         let reader = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())?;
         let writer = VirtioFsWriter::new(self.memory.as_ref(), chain)?;
-        Ok(server.answer(reader, writer) as usize)
+        Ok(answer(reader, writer))
     }
 
     /// Writes the answer, `len` bytes, to `device`.

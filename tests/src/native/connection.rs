@@ -5,12 +5,21 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use devices::filesystem::Deferral;
 use devices::fuse::Server;
+use devices::virtio::fs::RequestServer;
 
 use super::buffers::{Buffers, Receive};
 use super::driver::{self, ReadFailure, Request};
+
+/// Most requests that may wait without an answer: as on a queue of 1024
+/// elements, though nothing else has to find a place in it here.
+const DEFERRED: usize = 256;
+/// How long one of them waits for a change before it is served again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A server with the device that asks it.
 #[derive(Debug)]
@@ -37,6 +46,7 @@ impl Connection {
     ///
     /// When there is no thread to be had.
     pub fn serve(device: Arc<File>, server: Arc<Server>, queues: u16) -> Result<Self> {
+        server.limit_deferred(DEFERRED);
         let shared = Arc::new(Shared {
             device,
             server,
@@ -103,8 +113,11 @@ impl Shared {
             } else if buffers.may_block(&self.server, &request)? {
                 let full = std::mem::replace(&mut buffers, self.take()?);
                 self.detach(full, request)?;
+            } else if let Some(len) = buffers.answer_at_once(&self.server, &request)? {
+                self.reply(&buffers, &request, len)?;
             } else {
-                self.answer(&buffers, &request)?;
+                let full = std::mem::replace(&mut buffers, self.take()?);
+                self.detach(full, request)?;
             }
         }
     }
@@ -122,8 +135,20 @@ impl Shared {
         Ok(())
     }
 
+    /// Answers, however long it takes. Here each waits on a thread of its own.
     fn answer(&self, buffers: &Buffers, request: &Request) -> Result<()> {
-        match buffers.answer(&self.server, request)? {
+        let deferral = Deferral::default();
+        loop {
+            let change = self.server.change();
+            if let Some(len) = buffers.answer_or_defer(&self.server, request, &deferral)? {
+                return self.reply(buffers, request, len);
+            }
+            self.server.wait_for_change(change, AGAIN);
+        }
+    }
+
+    fn reply(&self, buffers: &Buffers, request: &Request, len: usize) -> Result<()> {
+        match len {
             0 => Ok(()),
             len => self.delivered(request, buffers.deliver(&self.device, len)),
         }

@@ -55,6 +55,7 @@ impl NativeShare {
             ("acl", "") => config.posix_acl = true,
             ("idmap", "") => config.idmap = true,
             ("export", "") => config.remembered = Config::EXPORTED,
+            ("locks", "") => config.locks = true,
             ("cache", "never") => config.cache = CachePolicy::Never,
             ("cache", "metadata") => config.cache = CachePolicy::Metadata,
             ("cache", "auto") => config.cache = CachePolicy::Auto,
@@ -68,7 +69,7 @@ impl NativeShare {
             }
             _ => bail!(
                 "'{option}' is none of cache=never, metadata, auto or always, writeback, ro, rw, \
-                 xattr, no-xattr, acl, idmap, export and queues=N"
+                 xattr, no-xattr, acl, idmap, export, locks and queues=N"
             ),
         }
         Ok(())
@@ -103,9 +104,9 @@ mod tests {
         assert_eq!(plain.config.cache, CachePolicy::Auto);
         assert!(plain.config.xattr && !plain.config.read_only);
         assert_eq!((plain.queues, plain.at.as_path()), (2, top.path()));
-        let full = place(",ro,cache=always,writeback,no-xattr,queues=3").unwrap();
+        let full = place(",ro,cache=always,writeback,no-xattr,locks,queues=3").unwrap();
         let config = full.config;
-        assert!(config.read_only && config.writeback && !config.xattr);
+        assert!(config.read_only && config.writeback && !config.xattr && config.locks);
         assert_eq!((config.cache, full.queues), (CachePolicy::Always, 3));
         for wrong in [
             ",fast",

@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use devices::filesystem::{
     AttributeOperations, Attributes, CreateOperations, DirectoryEntry, DirectoryOperations, Entry,
-    FileOperations, FileSystem, Handle, Listing, LookupOperations, NodeId, OpenArgs, OpenBehaviour,
-    Opened, ReadArgs, RemoveOperations, ReplyData, Request, RequestData, Result, SetAttributes,
-    Statistics, WriteArgs, XattrOperations,
+    FileOperations, FileSystem, Handle, Listing, LockOperations, LookupOperations, NodeId,
+    OpenArgs, OpenBehaviour, Opened, ReadArgs, ReleaseArgs, RemoveOperations, ReplyData, Request,
+    RequestData, Result, SetAttributes, Statistics, WriteArgs, XattrOperations,
 };
 use guest_init::protocol::{Mark, Plan, Status, WallTime, WindowSize};
 use rustix::io::Errno;
@@ -271,7 +271,7 @@ impl FileOperations for Session {
         }
     }
 
-    fn release(&self, _request: &Request<'_>, _handle: Handle) -> Result<()> {
+    fn release(&self, _request: &Request<'_>, _args: ReleaseArgs) -> Result<()> {
         Ok(())
     }
 }
@@ -322,6 +322,7 @@ impl CreateOperations for Session {}
 impl RemoveOperations for Session {}
 
 impl XattrOperations for Session {}
+impl LockOperations for Session {}
 
 /// What time it is.
 fn now() -> WallTime {

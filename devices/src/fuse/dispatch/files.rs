@@ -10,10 +10,12 @@ use fuse_backend_rs::abi::fuse_abi::{
 use rustix::io::Errno;
 
 use crate::filesystem::{
-    CopyFileRangeArgs, FallocateArgs, LseekArgs, OpenArgs, ReadArgs, Result, WriteArgs,
+    CopyFileRangeArgs, FallocateArgs, LseekArgs, OpenArgs, ReadArgs, ReleaseArgs, Result, WriteArgs,
 };
 use crate::fuse::encoding::open_out;
-use crate::fuse::flags::{FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, WRITE_CACHE, WRITE_KILL_SUIDGID};
+use crate::fuse::flags::{
+    FSYNC_FDATASYNC, OPEN_KILL_SUIDGID, RELEASE_FLOCK_UNLOCK, WRITE_CACHE, WRITE_KILL_SUIDGID,
+};
 use crate::fuse::limits::{MAX_READ, MAX_WRITE};
 use crate::fuse::request::Call;
 
@@ -67,12 +69,16 @@ pub(in crate::fuse) fn write(call: &mut Call<'_, '_>) -> Result<()> {
 
 pub(in crate::fuse) fn flush(call: &mut Call<'_, '_>) -> Result<()> {
     let input: FlushIn = call.body.object()?;
-    call.fs.flush(&call.request, input.fh)
+    call.fs.flush(&call.request, input.fh, input.lock_owner)
 }
 
 pub(in crate::fuse) fn release(call: &mut Call<'_, '_>) -> Result<()> {
     let input: ReleaseIn = call.body.object()?;
-    call.fs.release(&call.request, input.fh)
+    let args = ReleaseArgs {
+        handle: input.fh,
+        unlock: input.release_flags & RELEASE_FLOCK_UNLOCK != 0,
+    };
+    call.fs.release(&call.request, args)
 }
 
 pub(in crate::fuse) fn fsync(call: &mut Call<'_, '_>) -> Result<()> {

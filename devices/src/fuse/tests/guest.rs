@@ -7,6 +7,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::filesystem::Deferral;
 use crate::fuse::{Opcode, Server};
 use crate::virtio::fs::RequestServer;
 
@@ -209,4 +210,29 @@ pub(super) fn may_block(server: &Server, request: &[u8]) -> bool {
     let answer = server.may_block(&reader);
     assert_eq!(reader.available_bytes(), request.len(), "consumed");
     answer
+}
+
+/// The errno that `request` is answered with, which has room for a header;
+/// nothing when it is deferred.
+pub(super) fn answered_or_deferred(
+    server: &Server,
+    request: &[u8],
+    deferral: &Deferral,
+) -> Option<i32> {
+    let memory: GuestMemoryMmap =
+        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+    let queue = MockSplitQueue::create(&memory, GuestAddress(0), 16);
+    memory.write_slice(request, GuestAddress(REQUEST)).unwrap();
+    let len = u32::try_from(request.len()).unwrap();
+    let descriptors = [
+        Descriptor::new(REQUEST, len, 0, 0).into(),
+        Descriptor::new(REPLY, 16, WRITABLE, 0).into(),
+    ];
+    let chain = queue.build_desc_chain(&descriptors).unwrap();
+    let reader = Reader::from_descriptor_chain(&memory, chain.clone()).unwrap();
+    let writer = VirtioFsWriter::new(&memory, chain).unwrap();
+    let used = server.answer_or_defer(reader, writer, deferral)?;
+    assert_eq!(used, 16);
+    let error: i32 = memory.read_obj(GuestAddress(REPLY + 4)).unwrap();
+    Some(-error)
 }

@@ -9,11 +9,12 @@ use std::time::Instant;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::guest::{Message, UNIQUE, exchange};
-use super::requests::{init, read};
+use super::guest::{Message, UNIQUE, answered_or_deferred, exchange};
+use super::requests::{init, lock, read};
 use crate::filesystem::{
-    AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
-    LookupOperations, ReadArgs, RemoveOperations, ReplyData, Request, Result, XattrOperations,
+    AttributeOperations, CreateOperations, Deferral, DirectoryOperations, FileOperations,
+    FileSystem, LockArgs, LockOperations, LookupOperations, ReadArgs, RemoveOperations, ReplyData,
+    Request, Result, XattrOperations,
 };
 use crate::fuse::{Opcode, Server};
 use crate::virtio::driver::PATIENCE;
@@ -29,6 +30,13 @@ impl RemoveOperations for Silence {}
 impl AttributeOperations for Silence {}
 impl DirectoryOperations for Silence {}
 impl XattrOperations for Silence {}
+
+impl LockOperations for Silence {
+    fn setlk(&self, request: &Request<'_>, _: &LockArgs) -> Result<()> {
+        request.go_on()?;
+        Err(request.defer(Box::new(())))
+    }
+}
 
 impl FileOperations for Silence {
     fn read(&self, request: &Request<'_>, _: &ReadArgs, _: &mut dyn ReplyData) -> Result<usize> {
@@ -124,4 +132,56 @@ fn the_end_of_the_session_ends_every_wait() {
             .map(Errno::raw_os_error)
             .contains(&errno)
     );
+}
+
+/// Whether a SETLKW that is served once more gets an answer, and which.
+fn once_more(server: &Server, deferral: &Deferral) -> Option<i32> {
+    answered_or_deferred(server, &lock(Opcode::SETLKW, 1, 0).finish(), deferral)
+}
+
+#[test]
+fn a_deferred_request_is_answered_when_it_is_interrupted() {
+    let (server, _open) = silent();
+    let deferral = Deferral::default();
+    assert_eq!(once_more(&server, &deferral), None);
+    exchange(&server, &interrupt(UNIQUE + 1), 16).assert_errno(Errno::AGAIN);
+    assert_eq!(once_more(&server, &deferral), None);
+    let change = server.change();
+    exchange(&server, &interrupt(UNIQUE), 16).assert_well_formed();
+    assert_ne!(server.change(), change);
+    assert_eq!(
+        once_more(&server, &deferral),
+        Some(Errno::INTR.raw_os_error())
+    );
+    drop(deferral);
+    exchange(&server, &interrupt(UNIQUE), 16).assert_errno(Errno::AGAIN);
+}
+
+#[test]
+fn the_end_of_the_session_ends_what_is_deferred() {
+    let destroy = Message::new(Opcode::DESTROY, 0).finish();
+    let init = init(7, 38, 0);
+    for end in [Some(destroy), Some(init), None] {
+        let (server, _open) = silent();
+        let deferral = Deferral::default();
+        assert_eq!(once_more(&server, &deferral), None);
+        match end {
+            Some(end) => exchange(&server, &end, 80).assert_well_formed(),
+            None => server.reset(),
+        }
+        let errno = once_more(&server, &deferral).unwrap();
+        assert!(
+            [Errno::INTR, Errno::IO]
+                .map(Errno::raw_os_error)
+                .contains(&errno)
+        );
+    }
+}
+
+#[test]
+fn a_request_that_nobody_serves_again_is_not_deferred() {
+    let (server, _open) = silent();
+    let request = lock(Opcode::SETLKW, 1, 0).finish();
+    exchange(&server, &request, 16).assert_errno(Errno::AGAIN);
+    exchange(&server, &interrupt(UNIQUE), 16).assert_errno(Errno::AGAIN);
 }

@@ -7,7 +7,7 @@ use fuse_backend_rs::abi::fuse_abi as abi;
 
 use super::guest::{Message, UNIQUE, exchange, exchange_scattered};
 use super::recorder::{EVERYTHING, in_session};
-use super::requests::{copy_file_range, every_request, readdir};
+use super::requests::{copy_file_range, every_request, lock, readdir};
 use crate::filesystem::{Caller, Capabilities, Timestamp};
 use crate::fuse::Opcode;
 use crate::fuse::listing::PackedEntries;
@@ -439,4 +439,58 @@ fn a_listing_that_fails_late_delivers_what_it_has() {
     exchange(&server, &request, 4112).assert_success(320);
     recorder.names.lock().unwrap().clear();
     exchange(&server, &request, 4112).assert_errno(rustix::io::Errno::NFILE);
+}
+
+#[test]
+fn a_lock_that_is_found_has_its_fields_where_the_kernel_looks() {
+    let (server, recorder) = in_session(EVERYTHING);
+    let answer = exchange(&server, &lock(Opcode::GETLK, 0, 0).finish(), 40);
+    answer.assert_success(24);
+    assert_eq!((answer.u64(16), answer.u64(24)), (71, 72));
+    assert_eq!((answer.u32(32), answer.u32(36)), (1, 73));
+    recorder.calls();
+    // Without one it is what was asked for, and none.
+    let mut request = lock(Opcode::GETLK, 0, 0);
+    request.0[56..72].fill(0);
+    let answer = exchange(&server, &request.finish(), 40);
+    answer.assert_success(24);
+    assert_eq!((answer.u64(16), answer.u64(24)), (0, 0));
+    assert_eq!((answer.u32(32), answer.u32(36)), (2, 10));
+}
+
+#[test]
+fn a_lock_that_is_none_is_refused() {
+    use rustix::io::Errno;
+    let (server, recorder) = in_session(EVERYTHING);
+    let opcodes = [Opcode::GETLK, Opcode::SETLK, Opcode::SETLKW];
+    for opcode in opcodes {
+        for kind in [3, 4, 32, u32::MAX] {
+            exchange(&server, &lock(opcode, kind, 0).finish(), 40).assert_errno(Errno::INVAL);
+        }
+        let end = i64::MAX as u64;
+        for (start, end) in [
+            (9, 8),
+            (0, end + 1),
+            (end + 1, end + 1),
+            (u64::MAX, u64::MAX),
+        ] {
+            let mut request = lock(opcode, 1, 0);
+            request.0[56..64].copy_from_slice(&start.to_le_bytes());
+            request.0[64..72].copy_from_slice(&end.to_le_bytes());
+            exchange(&server, &request.finish(), 40).assert_errno(Errno::INVAL);
+        }
+    }
+    exchange(&server, &lock(Opcode::GETLK, 1, 1).finish(), 40).assert_errno(Errno::INVAL);
+    assert_eq!(recorder.calls(), [""; 0]);
+    exchange(&server, &lock(Opcode::GETLK, 1, 0).finish(), 39).assert_errno(Errno::IO);
+    assert_eq!(recorder.calls(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_was_locked_says_so_when_it_is_closed() {
+    let (server, recorder) = in_session(EVERYTHING);
+    let release = Message::new(Opcode::RELEASE, 5).u64(6).u32(0).u32(2).u64(7);
+    exchange(&server, &release.finish(), 16).assert_success(0);
+    let calls = recorder.calls();
+    assert_eq!(calls, ["release 5 ReleaseArgs { handle: 6, unlock: true }"]);
 }

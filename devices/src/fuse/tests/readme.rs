@@ -123,6 +123,7 @@ fn the_readme_has_every_flag_as_it_is_agreed_on() {
         announce_submounts: true,
         idmap: true,
         remembered: 1,
+        locks: true,
         ..Config::default()
     };
     // What is agreed on with one option or another.

@@ -81,6 +81,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
         posix_acl: true,
         submounts: true,
         direct_mappings: true,
+        locks: true,
     },
     readdirplus: true,
     readdirplus_auto: true,
@@ -331,12 +332,12 @@ impl FileOperations for Recorder {
         self.call(request, "write", &asked, bytes.len())
     }
 
-    fn flush(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
-        self.call(request, "flush", &handle.to_string(), ())
+    fn flush(&self, request: &Request<'_>, handle: Handle, owner: LockOwner) -> Result<()> {
+        self.call(request, "flush", &format!("{handle} {owner}"), ())
     }
 
-    fn release(&self, request: &Request<'_>, handle: Handle) -> Result<()> {
-        self.call(request, "release", &handle.to_string(), ())
+    fn release(&self, request: &Request<'_>, args: ReleaseArgs) -> Result<()> {
+        self.call(request, "release", &format!("{args:?}"), ())
     }
 
     fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
@@ -415,5 +416,22 @@ impl XattrOperations for Recorder {
 
     fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
         self.call(request, "removexattr", &format!("{name:?}"), ())
+    }
+}
+
+impl LockOperations for Recorder {
+    fn getlk(&self, request: &Request<'_>, args: &LockArgs) -> Result<Option<Lock>> {
+        let found = Lock {
+            range: LockRange { start: 71, end: 72 },
+            kind: LockKind::Write,
+            pid: 73,
+        };
+        let there = args.lock.range.end > 0;
+        let asked = format!("{args:?}");
+        self.call(request, "getlk", &asked, there.then_some(found))
+    }
+
+    fn setlk(&self, request: &Request<'_>, args: &LockArgs) -> Result<()> {
+        self.call(request, "setlk", &format!("{args:?}"), ())
     }
 }

@@ -48,6 +48,19 @@ pub(super) fn write(size: u32, offset: u64, data: &[u8]) -> Message {
         .bytes(data)
 }
 
+/// GETLK, SETLK or SETLKW of a kind by its number in `fcntl.h`.
+pub(super) fn lock(opcode: Opcode, kind: u32, flags: u32) -> Message {
+    Message::new(opcode, 5)
+        .u64(6)
+        .u64(7)
+        .u64(8)
+        .u64(9)
+        .u32(kind)
+        .u32(10)
+        .u32(flags)
+        .u32(0)
+}
+
 /// READDIR or READDIRPLUS with `size` bytes.
 pub(super) fn readdir(opcode: Opcode, size: u32) -> Message {
     Message::new(opcode, 5)
@@ -192,12 +205,12 @@ pub(super) fn every_request() -> Vec<Sound> {
         sound(new(Opcode::STATFS), "statfs 5", 80),
         sound(
             new(Opcode::FLUSH).u64(6).u32(0).u32(0).u64(7),
-            "flush 5 6",
+            "flush 5 6 7",
             0,
         ),
         sound(
             new(Opcode::RELEASE).u64(6).u32(2).u32(1).u64(7),
-            "release 5 6",
+            "release 5 ReleaseArgs { handle: 6, unlock: false }",
             0,
         ),
         sound(new(Opcode::FSYNC).u64(6).u32(1).u32(0), "fsync 5 6 true", 0),
@@ -217,6 +230,24 @@ pub(super) fn every_request() -> Vec<Sound> {
         sound(
             new(Opcode::FSYNCDIR).u64(6).u32(0).u32(0),
             "fsyncdir 5 6 false",
+            0,
+        ),
+        sound(
+            lock(Opcode::GETLK, 1, 0),
+            "getlk 5 LockArgs { handle: 6, owner: 7, lock: Lock { range: LockRange { start: 8, \
+             end: 9 }, kind: Write, pid: 10 }, flock: false, wait: false }",
+            24,
+        ),
+        sound(
+            lock(Opcode::SETLK, 2, 0),
+            "setlk 5 LockArgs { handle: 6, owner: 7, lock: Lock { range: LockRange { start: 8, \
+             end: 9 }, kind: Unlock, pid: 10 }, flock: false, wait: false }",
+            0,
+        ),
+        sound(
+            lock(Opcode::SETLKW, 0, 1),
+            "setlk 5 LockArgs { handle: 6, owner: 7, lock: Lock { range: LockRange { start: 8, \
+             end: 9 }, kind: Read, pid: 10 }, flock: true, wait: true }",
             0,
         ),
         sound(new(Opcode::ACCESS).u32(4).u32(0), "access 5 4", 0),

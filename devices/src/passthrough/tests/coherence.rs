@@ -178,7 +178,7 @@ fn what_the_guest_did_itself_is_no_reason() {
     assert_eq!(open(&share, 7, inode, 0), Ok(()));
     write(b"written");
     assert_eq!(open(&share, 7, inode, 0), Ok(()));
-    share.fs.flush(&request, opened.handle).unwrap();
+    share.fs.flush(&request, opened.handle, 0).unwrap();
     assert_eq!(open(&share, 7, inode, 0), Ok(()));
     let to = name("g");
     let root = by(&GUEST_ROOT, ROOT);
@@ -206,7 +206,7 @@ fn after_a_close_the_guest_is_held_to_know_what_it_wrote_and_no_more() {
     let request = by(&GUEST_ROOT, entry.inode);
     let args = writing(opened.handle, 0, b"mine", 0);
     share.fs.write(&request, &args, &mut Data(b"mine")).unwrap();
-    share.fs.flush(&request, opened.handle).unwrap();
+    share.fs.flush(&request, opened.handle, 0).unwrap();
     append(&share.path("f"), "more");
 
     assert_eq!(open(&share, 7, entry.inode, 0), Err(Errno::STALE));
@@ -222,7 +222,7 @@ fn what_the_close_itself_changes_is_no_reason() {
     // As NFS, whose server has its own clock.
     let path = share.path("f");
     at_next_close(move || append(&path, "more"));
-    share.fs.flush(&request, opened.handle).unwrap();
+    share.fs.flush(&request, opened.handle, 0).unwrap();
     assert_eq!(std::fs::read(share.path("f")).unwrap(), b"minemore");
 
     assert_eq!(open(&share, 7, entry.inode, 0), Ok(()));

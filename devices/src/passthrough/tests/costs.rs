@@ -75,7 +75,7 @@ fn reading_and_writing_ask_for_no_node() {
     assert_eq!(cost(|| share.write(node, handle, 0, b"text").unwrap()), 0);
     assert_eq!(cost(|| share.read(node, handle, 0, 9).unwrap()), 0);
     let file = by(&GUEST_ROOT, node);
-    assert_eq!(cost(|| share.fs.flush(&file, handle).unwrap()), 0);
+    assert_eq!(cost(|| share.fs.flush(&file, handle, 0).unwrap()), 0);
     assert_eq!(cost(|| share.fs.fsync(&file, handle, true).unwrap()), 0);
 }
 

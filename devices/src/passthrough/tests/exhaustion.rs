@@ -115,7 +115,7 @@ fn starve() {
     assert_eq!(share.create(ROOT, "new").map(drop), Err(Errno::NFILE));
     assert!(!share.path("new").exists());
     assert_eq!(
-        share.fs.flush(&by(&GUEST_ROOT, ROOT), opened.handle),
+        share.fs.flush(&by(&GUEST_ROOT, ROOT), opened.handle, 0),
         Ok(())
     );
     drop(taken);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, name, node, opening, writing};
+use super::fixture::{GUEST_ROOT, Share, by, closing, name, node, opening, writing};
 use crate::filesystem::{FallocateArgs, LseekArgs, ROOT, SetAttributes, WriteArgs};
 use crate::passthrough::{CachePolicy, Config};
 
@@ -58,7 +58,9 @@ fn a_handle_of_another_inode_is_refused() {
 
     assert_eq!(share.read(two.inode, opened.handle, 0, 1), Err(Errno::BADF));
     assert_eq!(
-        share.fs.release(&by(&GUEST_ROOT, two.inode), opened.handle),
+        share
+            .fs
+            .release(&by(&GUEST_ROOT, two.inode), closing(opened.handle)),
         Err(Errno::BADF)
     );
     assert_eq!(share.read(one.inode, opened.handle, 0, 1), Ok(vec![]));
@@ -76,7 +78,9 @@ fn a_released_handle_is_gone() {
         Err(Errno::BADF)
     );
     assert_eq!(
-        share.fs.flush(&by(&GUEST_ROOT, entry.inode), opened.handle),
+        share
+            .fs
+            .flush(&by(&GUEST_ROOT, entry.inode), opened.handle, 0),
         Err(Errno::BADF)
     );
     assert_eq!(
@@ -321,7 +325,7 @@ fn flush_and_both_syncs_work_on_files_and_directories() {
     let fs = &share.fs;
 
     assert_eq!(
-        fs.flush(&by(&GUEST_ROOT, entry.inode), opened.handle),
+        fs.flush(&by(&GUEST_ROOT, entry.inode), opened.handle, 0),
         Ok(())
     );
     assert_eq!(

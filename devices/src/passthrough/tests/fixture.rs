@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::filesystem::{
     Agreement, Attributes, Caller, DirectoryEntry, Entry, Handle, Listing, NewNode, NodeId,
-    OpenArgs, Opened, Position, ROOT, ReadArgs, RenameArgs, ReplyData, Request, RequestData,
-    Result, SetXattrArgs, Waiters, WriteArgs,
+    OpenArgs, Opened, Position, ROOT, ReadArgs, ReleaseArgs, RenameArgs, ReplyData, Request,
+    RequestData, Result, SetXattrArgs, Waiters, WriteArgs,
 };
 use crate::passthrough::descriptors::Eviction;
 use crate::passthrough::sys::calls;
@@ -24,7 +24,7 @@ use crate::passthrough::{Config, DescriptorPool, Error, Passthrough};
 pub(super) mod operations {
     pub(in crate::passthrough::tests) use crate::filesystem::{
         AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
-        LookupOperations, RemoveOperations, XattrOperations,
+        LockOperations, LookupOperations, RemoveOperations, XattrOperations,
     };
 }
 use operations::*;
@@ -232,6 +232,7 @@ impl Share {
         fs.init(Agreement {
             kill_privileges: true,
             writeback_cache: config.writeback,
+            locks: config.locks,
             ..Agreement::default()
         });
         Self { fs, directory }
@@ -327,7 +328,7 @@ impl Share {
 
     pub(super) fn release(&self, inode: NodeId, opened: &Opened) {
         self.fs
-            .release(&by(&GUEST_ROOT, inode), opened.handle)
+            .release(&by(&GUEST_ROOT, inode), closing(opened.handle))
             .unwrap();
     }
 
@@ -377,6 +378,14 @@ pub(super) fn opening(flags: u32, kill_privileges: bool) -> OpenArgs {
     OpenArgs {
         flags,
         kill_privileges,
+    }
+}
+
+/// RELEASE of a file without a lock of `flock(2)`.
+pub(super) fn closing(handle: Handle) -> ReleaseArgs {
+    ReleaseArgs {
+        handle,
+        unlock: false,
     }
 }
 

@@ -128,7 +128,7 @@ fn a_close_without_a_descriptor_for_it_tells_of_what_was_not_stored() {
             maximum: Some(64),
         };
         setrlimit(Resource::Nofile, limit).unwrap();
-        let flush = |handle| share.fs.flush(&by(&GUEST_ROOT, file.inode), handle);
+        let flush = |handle| share.fs.flush(&by(&GUEST_ROOT, file.inode), handle, 0);
         recorded::syncs();
 
         for opened in [&reads_and_writes, &writes, &reads] {

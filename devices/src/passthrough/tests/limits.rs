@@ -72,7 +72,7 @@ fn a_small_limit_is_enough_for_a_hundred_files_and_everything_else() {
             share.mkdir(directory, "new").unwrap();
             for (inode, opened) in inodes.iter().zip(&open) {
                 let node = by(&GUEST_ROOT, *inode);
-                share.fs.flush(&node, opened.handle).unwrap();
+                share.fs.flush(&node, opened.handle, 0).unwrap();
             }
             share
                 .fs

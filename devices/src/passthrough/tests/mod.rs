@@ -21,6 +21,7 @@ mod host_failures;
 mod leases;
 mod limits;
 mod listings;
+mod locks;
 mod model;
 mod mounts;
 mod names;

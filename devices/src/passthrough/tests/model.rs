@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, moved_to, name, node, opening};
+use super::fixture::{GUEST_ROOT, Share, by, closing, moved_to, name, node, opening};
 use crate::filesystem::{NodeId, ROOT, Result, SetAttributes};
 
 /// Where things happen: few places, so that operations meet.
@@ -70,7 +70,7 @@ impl Deed {
                 let flags = (libc::O_RDWR | libc::O_EXCL).cast_unsigned();
                 let (entry, opened) =
                     fs.create(&by(who, parent), &leaf, &node(0o640), opening(flags, false))?;
-                fs.release(&by(who, entry.inode), opened.handle)
+                fs.release(&by(who, entry.inode), closing(opened.handle))
             }
             Self::Write(path, offset, data) => {
                 let inode = share.walk(path)?;

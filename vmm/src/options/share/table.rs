@@ -249,6 +249,15 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         shown: Some(("export", |service| (service.server.remembered > 0).into())),
     },
     ShareOption {
+        name: "locks",
+        takes: Takes::Nothing(|share| share.service.server.locks = true),
+        help: "locks of the guest count on the host and in other guests, and theirs in the guest",
+        default: "off",
+        excludes: &[],
+        root_only: false,
+        shown: Some(("locks", |service| service.server.locks.into())),
+    },
+    ShareOption {
         name: "queues",
         takes: Takes::Value {
             placeholder: "N",

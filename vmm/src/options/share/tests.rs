@@ -31,7 +31,7 @@ fn a_directory_alone_is_enough() {
 #[test]
 fn every_option_is_read() {
     let share = parse(
-        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,queues=3,queue-size=64",
+        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,locks,queues=3,queue-size=64",
     );
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
@@ -40,6 +40,7 @@ fn every_option_is_read() {
     service.server.announce_submounts = true;
     service.server.idmap = true;
     service.server.remembered = Config::EXPORTED;
+    service.server.locks = true;
     service.queues.requests = 3;
     service.queues.size = 64;
     assert_eq!(
@@ -171,10 +172,9 @@ fn mistakes_are_explained() {
     assert!(message("d,foo").contains("unknown option 'foo'"));
     assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
-    assert!(
-        message("d,foo")
-            .contains("xattr, no-xattr, acl, submounts, idmap, export, queues=, queue-size= and")
-    );
+    assert!(message("d,foo").contains(
+        "xattr, no-xattr, acl, submounts, idmap, export, locks, queues=, queue-size= and"
+    ));
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
     assert!(message("d,queues=0").contains("from 1 to 64"));

@@ -1,0 +1,365 @@
+//! Who of the guest has which locks of one file.
+//!
+//! The host knows one owner for all of them (see [`held`](super::held)), so
+//! what they are to each other is decided here, as `fcntl(2)` has it: an
+//! owner's locks never conflict with its own, and a new one takes the place of
+//! what the owner had there.
+
+use std::collections::BTreeMap;
+
+use crate::filesystem::{Handle, Lock, LockKind, LockOwner, LockRange};
+
+/// A lock that somebody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) owner: LockOwner,
+    /// What it was taken with.
+    pub(super) handle: Handle,
+    pub(super) lock: Lock,
+}
+
+/// Whose locks are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Owner(LockOwner),
+    /// Whoever took them with this.
+    Handle(Handle),
+}
+
+impl Whose {
+    fn is(self, entry: &Entry) -> bool {
+        match self {
+            Self::Owner(owner) => entry.owner == owner,
+            Self::Handle(handle) => entry.handle == handle,
+        }
+    }
+}
+
+/// All bytes of a file.
+pub(super) const ALL: LockRange = LockRange {
+    start: 0,
+    end: LockRange::END,
+};
+
+fn overlap(one: LockRange, other: LockRange) -> Option<LockRange> {
+    let start = one.start.max(other.start);
+    let end = one.end.min(other.end);
+    (start <= end).then_some(LockRange { start, end })
+}
+
+/// `range` without `hole`: what is in front of it, and what is behind it.
+fn without(range: LockRange, hole: LockRange) -> impl Iterator<Item = LockRange> {
+    let LockRange { start, end } = range;
+    let front = (start < hole.start).then(|| LockRange {
+        start,
+        end: end.min(hole.start - 1),
+    });
+    let back = (hole.end < end).then(|| LockRange {
+        start: start.max(hole.end.saturating_add(1)),
+        end,
+    });
+    front.into_iter().chain(back)
+}
+
+/// The locks of one owner, by their first byte. They do not overlap.
+type OwnLocks = BTreeMap<u64, Entry>;
+
+/// Those of them that have bytes in `range`.
+fn within(locks: &OwnLocks, range: LockRange) -> impl Iterator<Item = &Entry> {
+    let before = locks.range(..range.start).next_back();
+    let before = before.filter(move |(_, entry)| entry.lock.range.end >= range.start);
+    let rest = locks.range(range.start..=range.end);
+    before.into_iter().chain(rest).map(|(_, entry)| entry)
+}
+
+/// The locks of one file.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    owners: BTreeMap<LockOwner, OwnLocks>,
+    count: usize,
+}
+
+impl Table {
+    /// How many locks there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What keeps `owner` from having `lock`. Nothing does from having none;
+    /// asked for that, it is any lock of somebody else.
+    pub(super) fn conflicts(
+        &self,
+        owner: LockOwner,
+        lock: Lock,
+    ) -> impl Iterator<Item = &Entry> + use<'_> {
+        let others = self
+            .owners
+            .iter()
+            .filter(move |(other, _)| **other != owner);
+        let theirs = others.flat_map(move |(_, locks)| within(locks, lock.range));
+        theirs.filter(move |entry| (lock.kind, entry.lock.kind) != (LockKind::Read, LockKind::Read))
+    }
+
+    /// Those who keep `owner` from having `lock`, each once.
+    pub(super) fn ahead(&self, owner: LockOwner, lock: Lock) -> Vec<LockOwner> {
+        let mut ahead: Vec<_> = self
+            .conflicts(owner, lock)
+            .map(|entry| entry.owner)
+            .collect();
+        // One owner's come one after the other.
+        ahead.dedup();
+        ahead
+    }
+
+    /// Whether the owner has exactly this kind of lock there already.
+    pub(super) fn covers(&self, owner: LockOwner, lock: Lock) -> bool {
+        let Some(locks) = self.owners.get(&owner) else {
+            return false;
+        };
+        let mut covered = lock.range.start;
+        for entry in within(locks, lock.range) {
+            let LockRange { start, end } = entry.lock.range;
+            if entry.lock.kind != lock.kind || start > covered {
+                return false;
+            }
+            if end >= lock.range.end {
+                return true;
+            }
+            covered = end.saturating_add(1);
+        }
+        false
+    }
+
+    /// Takes `entry` in, in the place of what its owner had there.
+    pub(super) fn insert(&mut self, mut entry: Entry) {
+        self.remove(Whose::Owner(entry.owner), entry.lock.range);
+        let locks = self.owners.entry(entry.owner).or_default();
+        let LockRange { start, end } = entry.lock.range;
+        let before = locks.range(..start).next_back();
+        let before = before.filter(|(_, other)| other.lock.range.end.checked_add(1) == Some(start));
+        let after = end.checked_add(1).and_then(|next| locks.get(&next));
+        // One lock where two touch, so that a program which locks byte by
+        // byte does not have one for each.
+        let same = |other: &&Entry| {
+            (other.handle, other.lock.kind, other.lock.pid)
+                == (entry.handle, entry.lock.kind, entry.lock.pid)
+        };
+        let before = before.map(|(_, other)| other).filter(same).copied();
+        let after = after.filter(same).copied();
+        for touching in [before, after].into_iter().flatten() {
+            let range = touching.lock.range;
+            locks.remove(&range.start);
+            self.count -= 1;
+            entry.lock.range.start = entry.lock.range.start.min(range.start);
+            entry.lock.range.end = entry.lock.range.end.max(range.end);
+        }
+        locks.insert(entry.lock.range.start, entry);
+        self.count += 1;
+    }
+
+    /// Takes everything out.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the locks of `owner` can be some of `whose`.
+    fn may_be(owner: LockOwner, whose: Whose) -> bool {
+        match whose {
+            Whose::Owner(one) => owner == one,
+            Whose::Handle(_) => true,
+        }
+    }
+
+    /// What nobody would have any more of `range` without `whose` locks. Bytes
+    /// that several have which go may be among it more than once.
+    pub(super) fn freed(&self, whose: Whose, range: LockRange) -> Vec<LockRange> {
+        let own = (self.owners.iter()).filter(|(owner, _)| Self::may_be(**owner, whose));
+        let going = own.flat_map(|(_, locks)| within(locks, range));
+        let mut freed: Vec<LockRange> = Vec::new();
+        for entry in going.filter(|entry| whose.is(entry)) {
+            let mut parts: Vec<_> = overlap(entry.lock.range, range).into_iter().collect();
+            let staying = self
+                .owners
+                .values()
+                .flat_map(|locks| within(locks, entry.lock.range));
+            for other in staying.filter(|other| !whose.is(other)) {
+                parts = (parts.into_iter())
+                    .flat_map(|part| subtract(part, other.lock.range))
+                    .collect();
+            }
+            freed.append(&mut parts);
+        }
+        freed
+    }
+
+    /// Takes `whose` locks out of `range`, and says whether there were any.
+    pub(super) fn remove(&mut self, whose: Whose, range: LockRange) -> bool {
+        let own = (self.owners.iter()).filter(|(owner, _)| Self::may_be(**owner, whose));
+        let going: Vec<Entry> = own
+            .flat_map(|(_, locks)| within(locks, range))
+            .filter(|entry| whose.is(entry))
+            .copied()
+            .collect();
+        for entry in &going {
+            let Some(locks) = self.owners.get_mut(&entry.owner) else {
+                continue;
+            };
+            locks.remove(&entry.lock.range.start);
+            self.count -= 1;
+            for part in without(entry.lock.range, range) {
+                let lock = Lock {
+                    range: part,
+                    ..entry.lock
+                };
+                locks.insert(part.start, Entry { lock, ..*entry });
+                self.count += 1;
+            }
+            if locks.is_empty() {
+                self.owners.remove(&entry.owner);
+            }
+        }
+        !going.is_empty()
+    }
+}
+
+/// `range` without what it has in common with `other`.
+fn subtract(range: LockRange, other: LockRange) -> Vec<LockRange> {
+    match overlap(range, other) {
+        Some(common) => without(range, common).collect(),
+        None => vec![range],
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BYTES: usize = 16;
+
+    fn contains(range: LockRange, byte: usize) -> bool {
+        (range.start..=range.end).contains(&(byte as u64))
+    }
+
+    impl Table {
+        fn all(&self) -> Vec<Entry> {
+            let all: Vec<_> = self
+                .owners
+                .values()
+                .flat_map(BTreeMap::values)
+                .copied()
+                .collect();
+            assert_eq!(all.len(), self.len());
+            all
+        }
+    }
+
+    fn entry(owner: LockOwner, handle: Handle, kind: LockKind, start: u64, end: u64) -> Entry {
+        Entry {
+            owner,
+            handle,
+            lock: Lock {
+                range: LockRange { start, end },
+                kind,
+                pid: 7,
+            },
+        }
+    }
+
+    fn kind() -> impl Strategy<Value = LockKind> {
+        prop_oneof![
+            Just(LockKind::Read),
+            Just(LockKind::Write),
+            Just(LockKind::Unlock)
+        ]
+    }
+
+    proptest! {
+        /// Held against a table with a row for each byte.
+        #[test]
+        fn each_byte_has_the_locks_it_was_given(
+            steps in prop::collection::vec(
+                (0..3_usize, 0..2_u64, kind(), 0..BYTES, 0..BYTES),
+                1..40,
+            )
+        ) {
+            let mut table = Table::default();
+            let mut model = [[None::<(LockKind, Handle)>; 3]; BYTES];
+            for (own, handle, kind, one, two) in steps {
+                let (first, last) = (one.min(two), one.max(two));
+                let owner = own as u64;
+                let asked = entry(owner, handle, kind, first as u64, last as u64);
+                let range = asked.lock.range;
+                let both_read = |held| (held, kind) == (LockKind::Read, LockKind::Read);
+                let clash = |row: &[Option<(LockKind, Handle)>; 3]| {
+                    let mut others = row.iter().enumerate().filter(|(other, _)| *other != own);
+                    others.any(|(_, held)| held.is_some_and(|(held, _)| !both_read(held)))
+                };
+                let clashes = model[first..=last].iter().any(clash);
+                prop_assert_eq!(table.conflicts(owner, asked.lock).next().is_some(), clashes);
+                if kind == LockKind::Unlock {
+                    let freed = table.freed(Whose::Owner(owner), range);
+                    for (byte, row) in model.iter().enumerate() {
+                        let alone = (first..=last).contains(&byte)
+                            && row[own].is_some()
+                            && row.iter().flatten().count() == 1;
+                        let is = freed.iter().filter(|part| contains(**part, byte));
+                        prop_assert_eq!(is.count(), usize::from(alone));
+                    }
+                    table.remove(Whose::Owner(owner), range);
+                    model[first..=last].iter_mut().for_each(|row| row[own] = None);
+                } else if !clashes {
+                    let same = |row: &[Option<(LockKind, Handle)>; 3]| {
+                        row[own].is_some_and(|(held, _)| held == kind)
+                    };
+                    let covered = model[first..=last].iter().all(same);
+                    prop_assert_eq!(table.covers(owner, asked.lock), covered);
+                    table.insert(asked);
+                    let rows = model[first..=last].iter_mut();
+                    rows.for_each(|row| row[own] = Some((kind, handle)));
+                }
+                for (byte, row) in model.iter().enumerate() {
+                    for (owner, held) in (0..).zip(row) {
+                        let all = table.all();
+                        let there = (all.iter())
+                            .filter(|entry| entry.owner == owner && contains(entry.lock.range, byte))
+                            .map(|entry| (entry.lock.kind, entry.handle));
+                        prop_assert_eq!(there.collect::<Vec<_>>(), Vec::from_iter(*held));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn locks_that_touch_are_one() {
+        let mut table = Table::default();
+        for byte in [0, 2, 1, 3] {
+            table.insert(entry(1, 1, LockKind::Write, byte, byte));
+        }
+        assert_eq!(table.all(), [entry(1, 1, LockKind::Write, 0, 3)]);
+        table.insert(entry(1, 1, LockKind::Write, LockRange::END, LockRange::END));
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn what_was_taken_with_a_handle_goes_with_it() {
+        let mut table = Table::default();
+        table.insert(entry(1, 1, LockKind::Read, 0, 9));
+        table.insert(entry(2, 2, LockKind::Read, 5, LockRange::END));
+        table.insert(entry(1, 2, LockKind::Write, 20, 29));
+        assert_eq!(
+            table.freed(Whose::Handle(1), ALL),
+            [LockRange { start: 0, end: 4 }]
+        );
+        assert!(table.remove(Whose::Handle(2), ALL));
+        assert_eq!(table.all(), [entry(1, 1, LockKind::Read, 0, 9)]);
+        assert!(!table.remove(Whose::Handle(2), ALL));
+    }
+}
