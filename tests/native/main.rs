@@ -13,6 +13,7 @@ mod failures;
 mod fcntl;
 mod fixture;
 mod idmap;
+mod ioctls;
 mod locks;
 mod mapping;
 mod overlay;

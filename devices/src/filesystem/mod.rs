@@ -14,6 +14,7 @@ mod create;
 mod deferral;
 mod directories;
 mod files;
+mod ioctls;
 mod locks;
 mod lookup;
 mod negotiation;
@@ -32,6 +33,7 @@ pub use files::{
     CopyFileRangeArgs, FallocateArgs, FileOperations, LseekArgs, OpenArgs, OpenBehaviour, Opened,
     Position, ReadArgs, ReleaseArgs, ReplyData, RequestData, WriteArgs,
 };
+pub use ioctls::{IoctlArgs, IoctlOperations};
 pub use locks::{Lock, LockArgs, LockKind, LockOperations, LockOwner, LockRange};
 pub use lookup::{Entry, LookupOperations};
 pub use negotiation::{Agreement, Capabilities};
@@ -57,6 +59,7 @@ pub trait FileSystem:
     + DirectoryOperations
     + XattrOperations
     + LockOperations
+    + IoctlOperations
     + Send
     + Sync
 {

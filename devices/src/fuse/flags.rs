@@ -14,6 +14,7 @@ bitflags! {
         const BIG_WRITES = 1 << 5;
         const DONT_MASK = 1 << 6;
         const FLOCK_LOCKS = 1 << 10;
+        const HAS_IOCTL_DIR = 1 << 11;
         const AUTO_INVAL_DATA = 1 << 12;
         const DO_READDIRPLUS = 1 << 13;
         const READDIRPLUS_AUTO = 1 << 14;

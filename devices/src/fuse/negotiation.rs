@@ -113,6 +113,7 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
     let Capabilities { agreement, .. } = *capabilities;
     let always = InitFlags::ASYNC_READ
         | InitFlags::BIG_WRITES
+        | InitFlags::HAS_IOCTL_DIR
         | InitFlags::ASYNC_DIO
         | InitFlags::PARALLEL_DIROPS
         | InitFlags::MAX_PAGES

@@ -9,13 +9,15 @@ use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{
     AccessIn, BatchForgetIn, CreateIn, FallocateIn, FlushIn, ForgetIn, FsyncIn, GetattrIn,
-    GetxattrIn, LinkIn, LkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn, Rename2In,
-    RenameIn, SetattrIn, SetxattrIn, WriteIn,
+    GetxattrIn, IoctlIn, LinkIn, LkIn, LseekIn, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn,
+    Rename2In, RenameIn, SetattrIn, SetxattrIn, WriteIn,
 };
 
 use self::Answer::{Always, Never, Perhaps};
 use self::Wait::{ByHost, ByHosts, ByNode, No, Yes};
-use super::dispatch::{attributes, create, directories, files, locks, lookup, remove, xattrs};
+use super::dispatch::{
+    attributes, create, directories, files, ioctls, locks, lookup, remove, xattrs,
+};
 use super::request::Operation;
 
 /// What a request asks for.
@@ -137,7 +139,7 @@ opcodes! {
     INTERRUPT       36 Perhaps No     8, None;
     BMAP            37 Always  No     0, None;
     DESTROY         38 Perhaps No     0, None;
-    IOCTL           39 Always  No     0, None;
+    IOCTL           39 Always  Yes    size_of::<IoctlIn>(), Some(ioctls::ioctl);
     POLL            40 Always  No     0, None;
     NOTIFY_REPLY    41 Always  No     0, None;
     BATCH_FORGET    42 Never   No     size_of::<BatchForgetIn>(), Some(lookup::batch_forget);

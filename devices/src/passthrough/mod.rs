@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs`, `locks` | the operations |
+//! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs`, `locks`, `ioctls` | the operations |
 //! | `copying` | data that goes from file to file without the guest |
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
@@ -101,6 +101,7 @@ mod handle;
 mod host_fs;
 mod inode;
 mod inodes;
+mod ioctls;
 mod labels;
 mod locks;
 mod lookup;

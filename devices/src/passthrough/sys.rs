@@ -1,7 +1,7 @@
 //! The system calls for which no safe wrapper exists: file handles, raw
 //! directory reading, a close that reports its error, a thread's own working
-//! directory and umask, and locks of an open file. The only unsafe code of the
-//! file system.
+//! directory and umask, locks of an open file, and the commands of `ioctl(2)`.
+//! The only unsafe code of the file system.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_uint};
@@ -235,4 +235,134 @@ pub(super) fn find_lock(fd: impl AsFd, kind: LockKind, range: LockRange) -> Resu
         kind,
         pid: 0,
     }))
+}
+
+/// `struct fsxattr`.
+pub(super) type FsXattr = [u8; 28];
+
+/// The commands, as `linux/fs.h` and `linux/fsverity.h` number them for every
+/// 64-bit machine. The `long` that the former two are said to take is an
+/// `int`, and Linux sends 4 bytes for it.
+pub(super) mod command {
+    pub(in crate::passthrough) const GETFLAGS: u32 = 0x8008_6601;
+    pub(in crate::passthrough) const SETFLAGS: u32 = 0x4008_6602;
+    pub(in crate::passthrough) const FSGETXATTR: u32 = 0x801c_581f;
+    pub(in crate::passthrough) const FSSETXATTR: u32 = 0x401c_5820;
+    pub(in crate::passthrough) const ENABLE_VERITY: u32 = 0x4080_6685;
+    pub(in crate::passthrough) const MEASURE_VERITY: u32 = 0xc004_6686;
+}
+
+/// What `FS_IOC_ENABLE_VERITY` is given.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct EnableVerity<'a> {
+    pub(super) version: u32,
+    pub(super) hash_algorithm: u32,
+    pub(super) block_size: u32,
+    pub(super) salt: &'a [u8],
+    pub(super) signature: &'a [u8],
+}
+
+/// `FS_IOC_FSGETXATTR`.
+pub(super) fn fsxattr(fd: impl AsFd) -> Result<FsXattr> {
+    let mut attributes: FsXattr = [0; size_of::<FsXattr>()];
+    // SAFETY: the kernel writes a `struct fsxattr`, which is as long as
+    // `attributes`, exclusively borrowed across the call.
+    match unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            command::FSGETXATTR.into(),
+            attributes.as_mut_ptr(),
+        )
+    } {
+        -1 => Err(last_error()),
+        _ => Ok(attributes),
+    }
+}
+
+/// `FS_IOC_FSSETXATTR`.
+pub(super) fn set_fsxattr(fd: impl AsFd, attributes: &FsXattr) -> Result<()> {
+    // SAFETY: the kernel reads a `struct fsxattr`, which is as long as
+    // `attributes` and has no pointers.
+    match unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            command::FSSETXATTR.into(),
+            attributes.as_ptr(),
+        )
+    } {
+        -1 => Err(last_error()),
+        _ => Ok(()),
+    }
+}
+
+/// `struct fsverity_enable_arg`.
+#[repr(C)]
+struct RawEnable {
+    version: u32,
+    hash_algorithm: u32,
+    block_size: u32,
+    salt_size: u32,
+    salt: u64,
+    signature_size: u32,
+    reserved: u32,
+    signature: u64,
+    reserved_too: [u64; 11],
+}
+
+/// `FS_IOC_ENABLE_VERITY`.
+pub(super) fn enable_verity(fd: impl AsFd, enable: &EnableVerity<'_>) -> Result<()> {
+    let raw_enable = RawEnable {
+        version: enable.version,
+        hash_algorithm: enable.hash_algorithm,
+        block_size: enable.block_size,
+        salt_size: u32::try_from(enable.salt.len()).map_err(|_| Errno::INVAL)?,
+        salt: enable.salt.as_ptr() as u64,
+        signature_size: u32::try_from(enable.signature.len()).map_err(|_| Errno::INVAL)?,
+        reserved: 0,
+        signature: enable.signature.as_ptr() as u64,
+        reserved_too: [0; 11],
+    };
+    // SAFETY: the structure has the kernel's layout; its pointers and lengths
+    // are those of slices that live across the call, and the kernel reads all
+    // three only.
+    match unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            command::ENABLE_VERITY.into(),
+            &raw const raw_enable,
+        )
+    } {
+        -1 => Err(last_error()),
+        _ => Ok(()),
+    }
+}
+
+/// `FS_IOC_MEASURE_VERITY`, for a digest of at most `size` bytes: algorithm,
+/// size and digest. `EOVERFLOW` when it is longer.
+pub(super) fn measure_verity(fd: impl AsFd, size: u16) -> Result<Vec<u8>> {
+    const HEADER: usize = 4;
+    let mut answer = vec![0; HEADER + usize::from(size)];
+    if let Some(field) = answer.get_mut(2..HEADER) {
+        field.copy_from_slice(&size.to_ne_bytes());
+    }
+    // SAFETY: the kernel writes a header of 4 bytes and a digest no longer than
+    // `size`, which the header says; there is room for both in `answer`,
+    // exclusively borrowed across the call. It is read byte by byte, so that
+    // its alignment does not matter.
+    if unsafe {
+        libc::ioctl(
+            fd.as_fd().as_raw_fd(),
+            command::MEASURE_VERITY.into(),
+            answer.as_mut_ptr(),
+        )
+    } == -1
+    {
+        return Err(last_error());
+    }
+    let size = u16::from_ne_bytes([
+        answer.get(2).copied().unwrap_or(0),
+        answer.get(3).copied().unwrap_or(0),
+    ]);
+    answer.truncate(HEADER + usize::from(size));
+    Ok(answer)
 }

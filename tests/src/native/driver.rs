@@ -22,6 +22,7 @@ const INIT: u32 = 26;
 const READDIR: u32 = 28;
 const INTERRUPT: u32 = 36;
 const DESTROY: u32 = 38;
+const IOCTL: u32 = 39;
 const READDIRPLUS: u32 = 44;
 
 /// Room for an answer whose length the request does not say: READLINK may use
@@ -43,7 +44,7 @@ pub struct Request {
     pub opcode: u32,
     /// Names the request.
     pub unique: u64,
-    /// The length that a READ, READDIR or GETXATTR gives its answer.
+    /// The length that a READ, READDIR, GETXATTR or IOCTL gives its answer.
     size: usize,
 }
 
@@ -64,6 +65,7 @@ impl Request {
         let size = match opcode {
             READ | READDIR | READDIRPLUS => word(bytes, REQUEST_HEADER + 16),
             GETXATTR | LISTXATTR => word(bytes, REQUEST_HEADER),
+            IOCTL => word(bytes, REQUEST_HEADER + 28),
             _ => 0,
         };
         Ok(Self {
@@ -80,6 +82,8 @@ impl Request {
         let body = match self.opcode {
             READ | READDIR | READDIRPLUS => self.size,
             GETXATTR | LISTXATTR if self.size > 0 => self.size,
+            // `struct fuse_ioctl_out`, and a page at least.
+            IOCTL => 16 + self.size.max(ROOM),
             _ => ROOM,
         };
         REPLY_HEADER + body

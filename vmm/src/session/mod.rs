@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use devices::filesystem::{
     AttributeOperations, Attributes, CreateOperations, DirectoryEntry, DirectoryOperations, Entry,
-    FileOperations, FileSystem, Handle, Listing, LockOperations, LookupOperations, NodeId,
-    OpenArgs, OpenBehaviour, Opened, ReadArgs, ReleaseArgs, RemoveOperations, ReplyData, Request,
-    RequestData, Result, SetAttributes, Statistics, WriteArgs, XattrOperations,
+    FileOperations, FileSystem, Handle, IoctlOperations, Listing, LockOperations, LookupOperations,
+    NodeId, OpenArgs, OpenBehaviour, Opened, ReadArgs, ReleaseArgs, RemoveOperations, ReplyData,
+    Request, RequestData, Result, SetAttributes, Statistics, WriteArgs, XattrOperations,
 };
 use guest_init::protocol::{Mark, Plan, Status, WallTime, WindowSize};
 use rustix::io::Errno;
@@ -323,6 +323,7 @@ impl RemoveOperations for Session {}
 
 impl XattrOperations for Session {}
 impl LockOperations for Session {}
+impl IoctlOperations for Session {}
 
 /// What time it is.
 fn now() -> WallTime {

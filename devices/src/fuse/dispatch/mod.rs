@@ -10,6 +10,7 @@ pub(super) mod attributes;
 pub(super) mod create;
 pub(super) mod directories;
 pub(super) mod files;
+pub(super) mod ioctls;
 pub(super) mod locks;
 pub(super) mod lookup;
 pub(super) mod remove;

@@ -494,3 +494,28 @@ fn a_file_that_was_locked_says_so_when_it_is_closed() {
     let calls = recorder.calls();
     assert_eq!(calls, ["release 5 ReleaseArgs { handle: 6, unlock: true }"]);
 }
+
+#[test]
+fn an_ioctl_brings_what_it_says_and_gets_what_there_is_room_for() {
+    use rustix::io::Errno;
+    let (server, recorder) = in_session(EVERYTHING);
+    let ioctl = |input: u32, output: u32, bytes: &[u8]| {
+        let message = Message::new(Opcode::IOCTL, 5).u64(6).u32(0).u32(9).u64(0);
+        message.u32(input).u32(output).bytes(bytes).finish()
+    };
+    let answer = exchange(&server, &ioctl(0, 6, b""), 60);
+    answer.assert_success(22);
+    assert_eq!(answer.body()[..16], [0; 16]);
+    assert_eq!(&answer.body()[16..], b"answer");
+    assert_eq!(recorder.calls().len(), 1);
+    for (input, bytes) in [(3, b"12".as_slice()), (1, b"12"), (u32::MAX, b"12")] {
+        exchange(&server, &ioctl(input, 0, bytes), 60).assert_errno(Errno::INVAL);
+    }
+    let long = vec![0; 32769];
+    exchange(&server, &ioctl(32769, 0, &long), 60).assert_errno(Errno::NOTTY);
+    exchange(&server, &ioctl(0, 6, b""), 16 + 16 + 5).assert_errno(Errno::IO);
+    assert_eq!(recorder.calls(), [""; 0]);
+    // More room than any command fills is not asked for.
+    exchange(&server, &ioctl(0, u32::MAX, b""), 16 + 16 + 4096).assert_success(22);
+    assert!(recorder.calls()[0].contains("room: 4096"));
+}

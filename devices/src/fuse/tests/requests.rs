@@ -252,6 +252,18 @@ pub(super) fn every_request() -> Vec<Sound> {
         ),
         sound(new(Opcode::ACCESS).u32(4).u32(0), "access 5 4", 0),
         sound(
+            new(Opcode::IOCTL)
+                .u64(6)
+                .u32(16)
+                .u32(0x8008_6601)
+                .u64(0xdead)
+                .u32(2)
+                .u32(4)
+                .bytes(&[1, 2]),
+            "ioctl 5 IoctlArgs { handle: 6, command: 2148034049, input: [1, 2], room: 4 }",
+            20,
+        ),
+        sound(
             new(Opcode::SETXATTR)
                 .u32(2)
                 .u32(1)

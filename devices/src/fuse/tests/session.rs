@@ -9,8 +9,8 @@ use super::recorder::{EVERYTHING, STREAM, before_session, in_session};
 use super::requests::{every_request, init, read, write};
 use crate::filesystem::{
     Agreement, AttributeOperations, Capabilities, CreateOperations, DirectoryOperations,
-    FileOperations, FileSystem, LockOperations, LookupOperations, RemoveOperations,
-    XattrOperations,
+    FileOperations, FileSystem, IoctlOperations, LockOperations, LookupOperations,
+    RemoveOperations, XattrOperations,
 };
 use crate::fuse::flags::InitFlags;
 use crate::fuse::{Opcode, Server};
@@ -27,8 +27,9 @@ fn init_answers_with_what_is_served() {
     answer.assert_success(64);
     assert_eq!((answer.u32(16), answer.u32(20)), (7, 45));
     assert_eq!(answer.u32(24), 0x20000, "max_readahead");
-    // ASYNC_READ BIG_WRITES ASYNC_DIO PARALLEL_DIROPS MAX_PAGES INIT_EXT
-    assert_eq!(answer.u32(28), 0x4044_8021, "flags");
+    // ASYNC_READ BIG_WRITES HAS_IOCTL_DIR ASYNC_DIO PARALLEL_DIROPS
+    // MAX_PAGES INIT_EXT
+    assert_eq!(answer.u32(28), 0x4044_8821, "flags");
     assert_eq!(answer.u32(32), 256 | 192 << 16, "max_background");
     assert_eq!(answer.u32(36), 1 << 20, "max_write");
     assert_eq!(answer.u32(40), 1, "time_gran");
@@ -49,7 +50,7 @@ fn wishes_come_true_when_the_guest_can() {
     // The above, and EXPORT_SUPPORT DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS
     // READDIRPLUS_AUTO WRITEBACK_CACHE POSIX_ACL CACHE_SYMLINKS SUBMOUNTS
     // HANDLE_KILLPRIV_V2 SETXATTR_EXT POSIX_LOCKS FLOCK_LOCKS
-    assert_eq!(answer.u32(28), 0x4044_8021 | 0x3891_7452);
+    assert_eq!(answer.u32(28), 0x4044_8821 | 0x3891_7452);
     // SECURITY_CTX DIRECT_IO_ALLOW_MMAP ALLOW_IDMAP
     assert_eq!(answer.u32(48), 1 << 2 | 1 << 10 | 1 << 4 | 1 | 1 << 8);
     let agreement = EVERYTHING.agreement;
@@ -309,6 +310,7 @@ fn a_file_system_of_defaults_answers_enosys() {
     impl DirectoryOperations for Defaults {}
     impl XattrOperations for Defaults {}
     impl LockOperations for Defaults {}
+    impl IoctlOperations for Defaults {}
     let server = Server::new(Arc::new(Defaults));
     exchange(&server, &init(7, 38, !InitFlags::SETXATTR_EXT.bits()), 80).assert_success(64);
     for sound in every_request() {
@@ -353,12 +355,12 @@ fn requests_that_wait_for_the_disk_are_named() {
             })
             .collect()
     };
-    // FSYNC, FSYNCDIR, FALLOCATE, COPY_FILE_RANGE, SYNCFS,
+    // FSYNC, FSYNCDIR, IOCTL, FALLOCATE, COPY_FILE_RANGE, SYNCFS,
     // COPY_FILE_RANGE_64.
-    assert_eq!(waits(5), [20, 30, 43, 47, 50, 53]);
+    assert_eq!(waits(5), [20, 30, 39, 43, 47, 50, 53]);
     recorder.calls();
     // READ and WRITE as well.
-    assert_eq!(waits(STREAM), [15, 16, 20, 30, 43, 47, 50, 53]);
+    assert_eq!(waits(STREAM), [15, 16, 20, 30, 39, 43, 47, 50, 53]);
     assert_eq!(recorder.calls(), ["is_stream 9"; 2]);
 }
 
@@ -379,6 +381,7 @@ fn what_is_about_two_nodes_waits_for_either() {
     impl DirectoryOperations for Stalls {}
     impl XattrOperations for Stalls {}
     impl LockOperations for Stalls {}
+    impl IoctlOperations for Stalls {}
     let server = Server::new(Arc::new(Stalls));
     let waits = |opcode, node, other: u64| {
         let body = [other.to_ne_bytes(), [0; 8]].concat();

@@ -24,7 +24,7 @@ use crate::passthrough::{Config, DescriptorPool, Error, Passthrough};
 pub(super) mod operations {
     pub(in crate::passthrough::tests) use crate::filesystem::{
         AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
-        LockOperations, LookupOperations, RemoveOperations, XattrOperations,
+        IoctlOperations, LockOperations, LookupOperations, RemoveOperations, XattrOperations,
     };
 }
 use operations::*;

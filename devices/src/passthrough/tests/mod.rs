@@ -18,6 +18,7 @@ mod files;
 mod finding;
 mod fixture;
 mod host_failures;
+mod ioctls;
 mod leases;
 mod limits;
 mod listings;

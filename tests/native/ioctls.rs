@@ -1,0 +1,68 @@
+//! Flags of files, through `chattr(1)` and `lsattr(1)`.
+
+use crate::fixture::{Place, text};
+
+/// What the two say of a file and a directory, of the mount and of the host.
+const SCRIPT: &str = r#"
+attributes() {
+    cd "$1"
+    umask 022
+    touch $2-file; mkdir $2-directory; ln -s $2-file $2-link; mkfifo $2-pipe
+    for what in file directory; do
+        for flags in +d +A -d +i -i +a -a =; do
+            chattr $flags $2-$what 2>&1 || echo failed: $flags
+            lsattr -d $2-$what 2>&1
+        done
+        chattr -p 7 $2-$what 2>&1 || echo no project
+        lsattr -pd $2-$what 2>&1
+    done
+    chattr +i $2-file || :
+    if echo text >$2-file; then echo written; fi 2>/dev/null
+    chattr -i $2-file || :
+    for what in link pipe; do lsattr $2-$what 2>/dev/null || echo none; done
+}
+(attributes . guest) | sed s/guest-// >"$MOUNTPOINT/../guest"
+(attributes "$MOUNTPOINT/../shared" host) | sed s/host-// >"$MOUNTPOINT/../host"
+diff "$MOUNTPOINT/../guest" "$MOUNTPOINT/../host"
+grep -q -- --d-- "$MOUNTPOINT/../guest"
+"#;
+
+const TMPFS: &str = "mount -t tmpfs tmpfs \"$1\"";
+
+/// Only root may mount it.
+const EXT4: &str = "truncate -s 32M \"$1/../image\"; mkfs.ext4 -q \"$1/../image\"; \
+                    mount -o loop \"$1/../image\" \"$1\"";
+
+#[test]
+fn flags_are_those_of_the_host() {
+    let root = rustix::process::geteuid().is_root();
+    let scripts: &[&str] = if root { &[TMPFS, EXT4] } else { &[TMPFS] };
+    for &script in scripts {
+        let place = Place::prepared(script);
+        let output = place.shell("", SCRIPT);
+        assert!(output.status.success(), "{script}: {}", text(&output));
+    }
+}
+
+#[test]
+fn a_read_only_share_shows_flags_and_changes_none() {
+    let place = Place::prepared(TMPFS);
+    let script = "lsattr -d . >/dev/null; touch $MOUNTPOINT/../shared/file; lsattr file >before
+        if chattr +d file; then exit 9; fi; chattr +d . || true; lsattr file | diff before - && echo same";
+    let script = script.replace("before", "$MOUNTPOINT/../before");
+    let output = place.shell("ro", &script);
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("same"), "{said}");
+    assert!(said.contains("Read-only file system"), "{said}");
+}
+
+#[test]
+fn what_is_not_known_is_enotty() {
+    // FIGETBSZ is the kernel's own; TCGETS is nobody's.
+    let place = Place::new();
+    let output = place.shell(
+        "",
+        "echo x >file; if tty -s <file; then exit 9; fi; cat file",
+    );
+    assert_eq!(output.stdout, b"x\n", "{}", text(&output));
+}
