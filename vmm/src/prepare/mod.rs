@@ -2,18 +2,17 @@
 //! and completed.
 
 pub(crate) mod initramfs;
+mod plan;
 pub(crate) mod preflight;
 pub(crate) mod shares;
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use guest_init::protocol::{Plan, RootPlan, SharePlan, Text};
+use guest_init::protocol::Plan;
 use serde_json::json;
 
-use crate::console::terminal;
 use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
 use crate::machine::{self, host};
@@ -26,14 +25,8 @@ use initramfs::{busybox, busybox::Busybox};
 use preflight::Needs;
 use shares::Share;
 
-/// The shell of the built-in initramfs.
-const SHELL: &str = "/bin/sh";
-/// The search path for COMMAND.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The time that COMMAND has after a signal.
 const GRACE: Duration = Duration::from_secs(10);
-/// What the guest calls itself.
-const HOSTNAME: &str = "vmm";
 
 /// Who is in charge of the guest once its kernel is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,15 +90,13 @@ pub(crate) enum Error {
     EmptyInitramfs(PathBuf),
     #[error(transparent)]
     Output(#[from] output_file::Error),
-    #[error("--env {}: there is no such variable to pass on; write NAME=VALUE", .0.display())]
-    Environment(OsString),
     #[error(
         "--grace is for COMMAND to end in, and there is none: name one after --, or leave \
          --grace out"
     )]
     GraceWithoutCommand,
-    #[error("--cwd {} is not an absolute path in the guest, such as /mnt/dir", .0.display())]
-    WorkingDirectory(PathBuf),
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
     #[error(transparent)]
     Host(#[from] host::Error),
     #[error(transparent)]
@@ -149,7 +140,7 @@ impl Configuration {
         }
         let plan = match boot {
             Boot::Initramfs => None,
-            _ => Some(plan(&arguments, boot, &shares, &kernel)?),
+            _ => Some(plan::plan(&arguments, boot, &shares, &kernel)?),
         };
         let initramfs = match &arguments.initramfs {
             Some(path) => read_initramfs(path)?,
@@ -241,88 +232,6 @@ impl Configuration {
     }
 }
 
-/// What the guest's init has to do.
-fn plan(
-    arguments: &RunArguments,
-    boot: Boot,
-    shares: &[Share],
-    kernel: &Kernel,
-) -> Result<Plan, Error> {
-    let interactive = boot == Boot::Command && arguments.command.is_empty();
-    let command = match boot {
-        Boot::Command if interactive => vec![SHELL.into()],
-        _ => arguments.command.iter().map(Text::from).collect(),
-    };
-    let on_terminal = boot == Boot::Command && terminal::is_interactive();
-    if let Some(directory) = &arguments.cwd
-        && !directory.is_absolute()
-    {
-        return Err(Error::WorkingDirectory(directory.clone()));
-    }
-    let rooted = usize::from(arguments.root.is_some());
-    let overlay_size = shares::overlay_size(arguments.root.as_ref(), arguments.memory)?;
-    let mut mounts: Vec<&Share> = shares.iter().skip(rooted).collect();
-    // A mount hides what was mounted below its place before.
-    mounts.sort_by_key(|share| share.at.components().count());
-    Ok(Plan {
-        command,
-        environment: environment(&arguments.env, on_terminal)?,
-        working_directory: arguments.cwd.as_ref().map(Text::from),
-        hostname: HOSTNAME.to_owned(),
-        root: shares.iter().take(rooted).next().map(|root| RootPlan {
-            tag: root.tag.clone(),
-            read_only: root.service.server.read_only,
-            overlay_bytes: overlay_size.map(Size::bytes),
-        }),
-        shares: mounts
-            .into_iter()
-            .map(|share| SharePlan {
-                tag: share.tag.clone(),
-                at: Text::from(&share.at),
-                read_only: share.service.server.read_only,
-            })
-            .collect(),
-        terminal: on_terminal
-            .then(terminal::size)
-            .flatten()
-            .or_else(|| on_terminal.then(Default::default)),
-        interactive,
-        power_off: kernel.discovery() == Discovery::Acpi,
-    })
-}
-
-/// COMMAND's environment: what every program expects, then what the user
-/// says.
-fn environment(user: &[OsString], on_terminal: bool) -> Result<Vec<Text>, Error> {
-    let mut variables: Vec<Text> = vec![
-        format!("PATH={SEARCH_PATH}").into(),
-        "HOME=/root".into(),
-        "USER=root".into(),
-    ];
-    if on_terminal {
-        let mut term = OsString::from("TERM=");
-        term.push(std::env::var_os("TERM").unwrap_or_else(|| "linux".into()));
-        variables.push(term.into());
-    }
-    for variable in user {
-        let bytes = variable.as_bytes();
-        match bytes.iter().position(|byte| *byte == b'=') {
-            Some(0) => return Err(Error::Environment(variable.clone())),
-            Some(_) => variables.push(variable.into()),
-            None => {
-                let value = std::env::var_os(variable)
-                    .filter(|_| !bytes.is_empty())
-                    .ok_or_else(|| Error::Environment(variable.clone()))?;
-                let mut both = variable.clone();
-                both.push("=");
-                both.push(value);
-                variables.push(both.into());
-            }
-        }
-    }
-    Ok(variables)
-}
-
 /// The host's busybox for the initramfs, where the guest needs one: not for a
 /// root file system, which has its own tools, and not for a command that lies
 /// on a share when there is no busybox to be had.
@@ -378,26 +287,6 @@ fn read_initramfs(path: &Path) -> Result<Vec<u8>, Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_users_variables_come_last_and_win() {
-        let variables = environment(&["HOME=/tmp".into()], false).unwrap();
-        assert_eq!(variables.last(), Some(&"HOME=/tmp".into()));
-    }
-
-    #[test]
-    fn a_name_alone_passes_the_hosts_variable_on() {
-        let path = std::env::var("PATH").unwrap();
-        let variables = environment(&["PATH".into()], false).unwrap();
-        assert_eq!(variables.last(), Some(&format!("PATH={path}").into()));
-    }
-
-    #[test]
-    fn a_variable_without_a_name_or_a_value_is_refused() {
-        for text in ["=x", "", "VMM_NO_SUCH_VARIABLE"] {
-            assert!(environment(&[text.into()], false).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_command_on_a_share_needs_no_busybox() {
