@@ -25,52 +25,65 @@ mod run;
 mod session;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use console::terminal;
+use nix::sys::signal::{SigSet, Signal};
+
 use outcome::output_file::OutputFile;
-use outcome::report::{Report, Timings};
+use outcome::report::{self, Report, Timings};
 use outcome::{Outcome, line};
 use prepare::Configuration;
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    survive_the_file_size_limit();
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("VMM_LOG", "warn")).init();
     let arguments = match options::parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => {
-            return finish(&Outcome::VmmError(options::mistake(&error)));
+            // Not to be taken for a file that a mistake has made a report.
+            let report = options::report_of(std::env::args_os().skip(1))
+                .filter(|path| report::may_replace(path));
+            return refused(options::mistake(&error), report.as_deref(), start);
         }
-        Err(help) => {
-            return printed(help.print());
-        }
+        Err(help) => return printed(help.print()),
     };
     let report = arguments.report.clone();
     let dry_run = arguments.dry_run;
     let configuration = match Configuration::prepare(arguments) {
         Ok(configuration) => configuration,
         Err(error) => {
-            let outcome = Outcome::VmmError(line::of_error(&error));
-            // Whoever reads the report should find this failure in it, too.
-            if let Some(file) = report.and_then(|path| OutputFile::check("--report", &path).ok()) {
-                let timings = Timings::collect(start, None, None);
-                let _ = file.write(&Report::new(&outcome, timings).json());
-            }
-            return finish(&outcome);
+            let report = report.filter(|_| !matches!(error, prepare::Error::SameFile(_)));
+            return refused(line::of_error(&error), report.as_deref(), start);
         }
     };
     if dry_run {
         return printed(io::stdout().write_all(&configuration.json()));
     }
-    finish(&run::run(configuration, start))
+    ExitCode::from(run::run(configuration, start).code())
 }
 
-/// Says what has to be said, and ends with the outcome's status.
-fn finish(outcome: &Outcome) -> ExitCode {
-    terminal::restore();
-    if let Some(message) = outcome.message() {
-        line::tell(&format!("vmm: error: {message}"));
+/// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG` instead of ending the
+/// process with SIGXFSZ: it is to be told, to the guest where the guest
+/// writes. Blocked, for this thread and those it starts.
+fn survive_the_file_size_limit() {
+    // Cannot fail: the signal exists and may be blocked.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
+}
+
+/// The end of a process that starts nothing. Whoever reads the report should
+/// find the reason in it, too.
+fn refused(message: String, report: Option<&Path>, start: Instant) -> ExitCode {
+    let outcome = Outcome::VmmError(message);
+    outcome.tell();
+    // Where it cannot be, that may be the message, and is the second mistake.
+    if let Some(Ok(file)) = report.map(|path| OutputFile::check("--report", path)) {
+        let timings = Timings::collect(start, None, None);
+        if let Err(error) = file.write(&Report::new(&outcome, timings).json()) {
+            Outcome::VmmError(line::of_error(&error)).tell();
+        }
     }
     ExitCode::from(outcome.code())
 }
@@ -81,8 +94,9 @@ fn printed(result: io::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => finish(&Outcome::VmmError(format!(
-            "cannot write to standard output: {error}"
-        ))),
+        Err(error) => {
+            let message = format!("cannot write to standard output: {error}");
+            refused(message, None, Instant::now())
+        }
     }
 }

@@ -223,6 +223,119 @@ fn a_failure_before_the_start_is_in_the_report() {
 }
 
 #[test]
+fn a_command_line_with_a_mistake_leaves_no_old_report() {
+    let bench = Bench::new();
+    bench.mistake(&["--share", "gone", "--report", "report.json"]);
+    bench.mistake(&["--report=report.json", "--nonsense"]);
+    let report = fs::read_to_string(bench.path("report.json")).unwrap();
+    assert!(report.contains("--nonsense"), "{report}");
+
+    fs::write(bench.path("notes"), "mine").unwrap();
+    bench.mistake(&["--report", "notes", "--cpus", "0"]);
+    assert_eq!(fs::read(bench.path("notes")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_report_that_nobody_reads_is_told_and_not_waited_for() {
+    let bench = Bench::new();
+    let fifo = bench.path("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let output = Command::new("timeout")
+        .args(["60", env!("CARGO_BIN_EXE_vmm"), "run", "--kernel", "gone"])
+        .arg("--report")
+        .arg(&fifo)
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{message}");
+    let lines: Vec<&str> = message.lines().collect();
+    assert!(
+        lines[0].contains("cannot read the kernel gone"),
+        "{message}"
+    );
+    assert!(lines[1].contains("nobody reads the FIFO"), "{message}");
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_no_signal() {
+    let bench = Bench::new();
+    for script in [
+        "exec \"$0\" run --kernel gone --report report.json",
+        "exec \"$0\" run --dry-run --kernel bzImage > out",
+        "exec \"$0\" run --help > out",
+    ] {
+        let mut command = Command::new("sh");
+        command
+            .current_dir(&bench.directory)
+            .args(["-c", &format!("ulimit -f 0; {script}")])
+            .arg(env!("CARGO_BIN_EXE_vmm"));
+        let output = command.output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{script}: {message}");
+        assert!(message.contains("File too large"), "{script}: {message}");
+    }
+}
+
+#[test]
+fn a_file_of_the_run_is_no_other_ones() {
+    let bench = Bench::new();
+    std::os::unix::fs::symlink("bzImage", bench.path("link")).unwrap();
+    let kernel = fs::read(bench.path("bzImage")).unwrap();
+    for (arguments, names) in [
+        (
+            ["--report", "r", "--metrics", "r"],
+            ["--metrics", "--report"],
+        ),
+        (
+            ["--report", "r", "--console-log", "./r"],
+            ["--console-log", "--report"],
+        ),
+        (
+            ["--cpus", "1", "--console-log", "bzImage"],
+            ["--kernel", "--console-log"],
+        ),
+        (
+            ["--cpus", "1", "--report", "link"],
+            ["--kernel", "--report"],
+        ),
+        (
+            ["--initramfs", "link", "--metrics", "bzImage"],
+            ["--kernel", "--metrics"],
+        ),
+    ] {
+        for run in [&["--dry-run"][..], &[]] {
+            let message = bench.mistake(&[run, &arguments].concat());
+            assert!(message.contains("are the same file"), "{message}");
+            for name in names {
+                assert!(message.contains(name), "{message}");
+            }
+        }
+    }
+    assert!(fs::read(bench.path("bzImage")).unwrap() == kernel);
+    assert!(!bench.path("r").exists());
+    let terminal = ["--report", "/dev/null", "--metrics", "/dev/null"];
+    bench.dry_run(&terminal);
+}
+
+/// A file in the place of the one that standard output is would be another.
+#[test]
+fn a_report_to_standard_output_follows_what_is_there() {
+    let bench = Bench::new();
+    let mut command = Command::new("sh");
+    command
+        .current_dir(&bench.directory)
+        .args([
+            "-c",
+            "{ echo first; \"$0\" run --kernel gone --report /proc/self/fd/1; } > out",
+        ])
+        .arg(env!("CARGO_BIN_EXE_vmm"));
+    assert_eq!(command.output().unwrap().status.code(), Some(125));
+    let out = fs::read_to_string(bench.path("out")).unwrap();
+    assert!(out.starts_with("first\n{") && out.ends_with("}\n"), "{out}");
+}
+
+#[test]
 fn a_dry_run_shows_the_configuration_and_touches_nothing() {
     let bench = Bench::new();
     fs::write(bench.path("console.log"), "old").unwrap();

@@ -3,7 +3,8 @@
 pub(crate) mod share;
 pub(crate) mod size;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -162,6 +163,24 @@ fn on_one_line(message: &str) -> String {
     format!("{message} (vmm run --help has the options)")
 }
 
+/// The file of `--report` in a command line that may be wrong elsewhere.
+pub(crate) fn report_of(arguments: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
+    let mut arguments = arguments
+        .into_iter()
+        .take_while(|argument| argument != "--");
+    let mut report = None;
+    while let Some(argument) = arguments.next() {
+        let attached = argument.as_bytes().strip_prefix(b"--report=");
+        let value = match attached {
+            Some(value) => Some(OsStr::from_bytes(value).to_owned()),
+            None if argument == "--report" => arguments.next(),
+            None => continue,
+        };
+        report = value.filter(|value| !value.as_bytes().starts_with(b"-"));
+    }
+    report.map(PathBuf::from)
+}
+
 /// A duration with its unit, or a number of seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse() {
@@ -245,6 +264,22 @@ mod tests {
             let message = parse(arguments).unwrap_err();
             assert!(message.contains(part), "{message}");
             assert!(!message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_report_is_found_in_a_command_line_with_mistakes() {
+        let report = |arguments: &[&str]| report_of(arguments.iter().map(Into::into));
+        let found = Some(PathBuf::from("r"));
+        assert_eq!(report(&["run", "--nonsense", "--report", "r"]), found);
+        assert_eq!(report(&["run", "--report=r", "--cpus", "0"]), found);
+        for without in [
+            &["run", "--", "--report", "r"][..],
+            &["run", "--report", "--kernel", "r"],
+            &["run", "--report"],
+            &["run", "--reports", "r"],
+        ] {
+            assert_eq!(report(without), None, "{without:?}");
         }
     }
 

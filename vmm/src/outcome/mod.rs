@@ -131,6 +131,13 @@ impl Outcome {
         }
     }
 
+    /// Tells the user what the status alone does not say.
+    pub(crate) fn tell(&self) {
+        if let Some(message) = self.message() {
+            line::tell(&format!("vmm: error: {message}"));
+        }
+    }
+
     /// Whether the end of the kernel's console helps to understand it.
     #[must_use]
     pub(crate) fn wants_console(&self) -> bool {

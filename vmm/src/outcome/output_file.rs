@@ -1,148 +1,192 @@
-//! Files that are written in one piece at the end: the report and the metrics.
+//! The files that a run writes: the report and the metrics, in one piece at
+//! the end, and the console's log, as the guest runs.
 
-use std::fs::{self, File, OpenOptions};
+mod target;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+pub(crate) use target::Identity;
+use target::Target;
+
 /// A file to be written once. A reader sees the old contents or the new ones,
-/// never a part.
+/// never a part, wherever the directory lets another file take its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutputFile {
+    option: &'static str,
     path: PathBuf,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {option} {}: name a file in a directory that exists and is writable", path.display())]
-pub(crate) struct Error {
-    option: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub(crate) enum Error {
+    #[error(
+        "{option} {} cannot be written: name a file that can, in a directory that exists",
+        path.display()
+    )]
+    Unusable {
+        option: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("cannot write {option} {}", path.display())]
+    Write {
+        option: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
 }
 
 impl OutputFile {
     /// Checks that `path`, given with `option`, can be written, without
     /// changing anything there.
     pub(crate) fn check(option: &'static str, path: &Path) -> Result<Self, Error> {
-        let file = Self {
-            path: path.to_owned(),
+        let usable = match target::of(path) {
+            Ok(Target::File(file)) => match beside(&file) {
+                Ok(_) => Ok(()),
+                Err(error) => unless_missing(existing(&file).map(drop), error),
+            },
+            other => other.and_then(|target| others_usable(&target, path)),
         };
-        file.try_out().map_err(|source| Error {
+        usable.map_err(|source| unusable(option, path, source))?;
+        Ok(Self {
             option,
             path: path.to_owned(),
-            source,
-        })?;
-        Ok(file)
+        })
     }
 
-    fn try_out(&self) -> io::Result<()> {
-        if let Some(metadata) = self.special()? {
-            if metadata.is_dir() {
-                return Err(io::ErrorKind::IsADirectory.into());
+    pub(crate) fn write(&self, contents: &[u8]) -> Result<(), Error> {
+        let written = match target::of(&self.path) {
+            Ok(Target::Stream(stream)) => stream
+                .try_clone_to_owned()
+                .and_then(|stream| File::from(stream).write_all(contents)),
+            Ok(Target::Special(kind)) => {
+                open_special(&self.path, kind).and_then(|mut file| file.write_all(contents))
             }
-            // Opening a FIFO without a reader would block; it is opened when
-            // there is something to write.
-            return Ok(());
-        }
-        self.temporary().map(drop)
-    }
-
-    pub(crate) fn write(&self, contents: &[u8]) -> io::Result<()> {
-        if self.special()?.is_some() {
-            return OpenOptions::new()
-                .write(true)
-                .open(&self.path)?
-                .write_all(contents);
-        }
-        let mut file = self.temporary()?;
-        file.write_all(contents)?;
-        file.persist(&self.path)?;
-        Ok(())
-    }
-
-    /// The metadata of a path that is something else than a file, such as
-    /// `/dev/stderr`: that must not be replaced by a file.
-    fn special(&self) -> io::Result<Option<fs::Metadata>> {
-        match fs::metadata(&self.path) {
-            Ok(metadata) if metadata.is_file() => Ok(None),
-            Ok(metadata) => Ok(Some(metadata)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(Target::File(file)) => replace(&file, contents),
             Err(error) => Err(error),
-        }
-    }
-
-    fn temporary(&self) -> io::Result<tempfile::NamedTempFile> {
-        let directory = match self.path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
         };
-        if self.path.file_name().is_none() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        tempfile::Builder::new()
-            .prefix(".vmm-")
-            // The process's umask applies, as to any other file.
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory)
+        written.map_err(|source| Error::Write {
+            option: self.option,
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
-/// Creates the file of `--console-log`, which is written as the guest runs.
-pub(crate) fn create(option: &'static str, path: &Path) -> Result<File, Error> {
-    File::create(path).map_err(|source| Error {
+/// Checks that the run can create or truncate `path`, given with `option`.
+pub(crate) fn check_log(option: &'static str, path: &Path) -> Result<(), Error> {
+    let usable = match target::of(path) {
+        Ok(Target::File(file)) => match existing(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => beside(&file).map(drop),
+            result => result.map(drop),
+        },
+        other => other.and_then(|target| others_usable(&target, path)),
+    };
+    usable.map_err(|source| unusable(option, path, source))
+}
+
+/// Creates the log that [`check_log`] found possible.
+pub(crate) fn create_log(option: &'static str, path: &Path) -> Result<File, Error> {
+    let file = match target::of(path) {
+        Ok(Target::Stream(stream)) => stream.try_clone_to_owned().map(File::from),
+        _ => File::create(path),
+    };
+    file.map_err(|source| unusable(option, path, source))
+}
+
+fn unusable(option: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Unusable {
         option,
         path: path.to_owned(),
         source,
-    })
+    }
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checking_leaves_nothing_behind_and_changes_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("report");
-        OutputFile::check("--report", &path).unwrap();
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
-
-        fs::write(&path, "old").unwrap();
-        OutputFile::check("--report", &path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"old");
+/// A FIFO is opened when there is something to write: its reader may come
+/// until then.
+fn others_usable(target: &Target, path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    match target {
+        Target::Special(_) => Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?),
+        Target::Stream(_) | Target::File(_) => Ok(()),
     }
+}
 
-    #[test]
-    fn writing_replaces_the_contents_and_nothing_else() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("report");
-        fs::write(&path, "old and longer").unwrap();
-        OutputFile::check("--report", &path)
-            .unwrap()
-            .write(b"new")
-            .unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+/// Puts a file with these contents in the place of `path`; writes into the one
+/// that is there where its directory does not let it be replaced.
+fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let in_place = || {
+        let mut file = existing(path)?;
+        file.set_len(0)?;
+        file.write_all(contents)
+    };
+    let mut file = match beside(path) {
+        Ok(file) => file,
+        Err(error) => return unless_missing(in_place(), error),
+    };
+    file.write_all(contents)?;
+    if let Ok(old) = fs::metadata(path) {
+        // Whoever may read it now is to read the new one, too.
+        let (owner, group) = (Some(old.uid()), Some(old.gid()));
+        let _ = fchown(file.as_file(), owner, group);
+        let mode = fs::Permissions::from_mode(old.mode() & 0o777);
+        file.as_file().set_permissions(mode)?;
     }
+    match file.persist(path) {
+        Ok(_) => Ok(()),
+        // A single file that is mounted there, as into a container.
+        Err(error) if error.error.kind() == io::ErrorKind::ResourceBusy => in_place(),
+        Err(error) => Err(error.error),
+    }
+}
 
-    #[test]
-    fn a_directory_that_is_not_there_is_found_at_once() {
-        let error = OutputFile::check("--report", Path::new("/no/such/report")).unwrap_err();
-        assert!(error.to_string().contains("--report /no/such/report"));
+/// A new file in the same directory, which goes with its handle.
+fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    if path.file_name().is_none() {
+        return Err(io::ErrorKind::IsADirectory.into());
     }
+    // Opened here: tempfile would name its own path in the error.
+    tempfile::Builder::new()
+        .prefix(".vmm-")
+        .make_in(target::directory(path), |path| {
+            File::options()
+                .write(true)
+                .create_new(true)
+                // The process's umask applies, as to any other file.
+                .mode(0o666)
+                .open(path)
+        })
+}
 
-    #[test]
-    fn a_directory_is_no_file() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(OutputFile::check("--report", directory.path()).is_err());
-        assert!(OutputFile::check("--report", Path::new("..")).is_err());
-    }
+/// The file that is there, for writing, with all that is in it.
+fn existing(path: &Path) -> io::Result<File> {
+    File::options().write(true).open(path)
+}
 
-    #[test]
-    fn a_device_is_written_and_not_replaced() {
-        let file = OutputFile::check("--report", Path::new("/dev/null")).unwrap();
-        file.write(b"gone").unwrap();
-        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+/// `result`, or `error` where there is no file.
+fn unless_missing(result: io::Result<()>, error: io::Error) -> io::Result<()> {
+    match result {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Err(error),
+        result => result,
     }
+}
+
+/// Opens what is no file, but does not wait for a reader that may never come.
+fn open_special(path: &Path, kind: fs::FileType) -> io::Result<File> {
+    let file = File::options()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ENXIO) if kind.is_fifo() => io::Error::other("nobody reads the FIFO"),
+            _ => error,
+        })?;
+    // A reader that is there is waited for.
+    rustix::io::ioctl_fionbio(&file, false)?;
+    Ok(file)
 }

@@ -5,6 +5,9 @@
 //!  "message": null, "timings_ms": {"kernel_loaded": 12.1, ...}}
 //! ```
 
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::Instant;
 
 use guest_init::protocol::Mark;
@@ -55,6 +58,23 @@ impl Report {
     #[must_use]
     pub(crate) fn json(&self) -> Vec<u8> {
         json(self)
+    }
+}
+
+/// Whether a report may take the place of what is at `path`, where the rest of
+/// the command line is not understood: of nothing, of a report, of what is no
+/// file. A mistake must not cost somebody another file.
+pub(crate) fn may_replace(path: &Path) -> bool {
+    const LONGEST: u64 = 1 << 20;
+    let is_report = || {
+        let file = File::open(path).ok()?.take(LONGEST);
+        let json: serde_json::Value = serde_json::from_reader(io::BufReader::new(file)).ok()?;
+        Some(json.get("schema").is_some() && json.get("outcome").is_some())
+    };
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() > 0 => is_report().unwrap_or(false),
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 
@@ -130,5 +150,25 @@ mod tests {
         assert_eq!(json["signal"], 9);
         assert!(json["message"].is_null());
         assert!(json["timings_ms"]["init_started"].is_null());
+    }
+
+    #[test]
+    fn only_a_report_gives_its_place_to_one_unasked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report");
+        assert!(may_replace(&path));
+        assert!(may_replace(Path::new("/dev/null")));
+        for (contents, expected) in [
+            (&b""[..], true),
+            (
+                &Report::new(&Outcome::Quit, Timings::default()).json(),
+                true,
+            ),
+            (b"notes", false),
+            (b"{\"schema\": 1, \"requests\": 3}", false),
+        ] {
+            fs::write(&path, contents).unwrap();
+            assert_eq!(may_replace(&path), expected, "{contents:?}");
+        }
     }
 }

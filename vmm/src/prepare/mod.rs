@@ -1,6 +1,7 @@
 //! Everything that is known before the machine starts: the arguments, checked
 //! and completed.
 
+mod files;
 pub(crate) mod initramfs;
 mod plan;
 pub(crate) mod preflight;
@@ -89,6 +90,8 @@ pub(crate) enum Error {
     #[error("the initramfs {} is empty: name a cpio archive", .0.display())]
     EmptyInitramfs(PathBuf),
     #[error(transparent)]
+    SameFile(#[from] files::Error),
+    #[error(transparent)]
     Output(#[from] output_file::Error),
     #[error(
         "--grace is for COMMAND to end in, and there is none: name one after --, or leave \
@@ -107,6 +110,8 @@ impl Configuration {
     /// Checks the arguments, and whether this host can run them, and packs
     /// the initramfs.
     pub(crate) fn prepare(arguments: RunArguments) -> Result<Self, Error> {
+        // First: where this fails, no report may be written.
+        files::check(&arguments)?;
         let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
         let kernel = Kernel::open(&arguments.kernel)?;
         let boot = match (&arguments.initramfs, &arguments.root) {
@@ -154,7 +159,9 @@ impl Configuration {
         let metrics = output("--metrics", &arguments.metrics)?;
         let report = output("--report", &arguments.report)?;
         // The log is opened when the run starts: a dry run truncates nothing.
-        output("--console-log", &arguments.console_log)?;
+        if let Some(path) = &arguments.console_log {
+            output_file::check_log("--console-log", path)?;
+        }
         let configuration = Self {
             kernel,
             boot,

@@ -11,7 +11,6 @@ mod watch;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use nix::sys::signal::{SigSet, Signal};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::console::keys::Keys;
@@ -58,7 +57,6 @@ enum Error {
 #[must_use]
 pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
     raise_descriptor_limit();
-    survive_the_file_size_limit();
     let records = Records {
         start,
         metrics: configuration.metrics.clone(),
@@ -73,7 +71,8 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
     conclude(outcome, &records, &observed)
 }
 
-/// What the run's end comes to once everything is written that is to be.
+/// What the run's end comes to once everything is told and written that is to
+/// be. Told first: who reads a record may keep it waiting.
 fn conclude(mut outcome: Outcome, records: &Records, observed: &Observed) -> Outcome {
     if let Some(console) = &observed.console {
         console.flush();
@@ -84,6 +83,7 @@ fn conclude(mut outcome: Outcome, records: &Records, observed: &Observed) -> Out
         }
     }
     outcome = outcome.unless_lost(&observed.lost_output());
+    outcome.tell();
     records.write(&mut outcome, observed);
     outcome
 }
@@ -102,14 +102,6 @@ fn raise_descriptor_limit() {
     );
 }
 
-/// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG` instead of ending the
-/// process with SIGXFSZ: most files that are written here are written by the
-/// guest, which is to be told. Blocked, for this thread and those it starts.
-fn survive_the_file_size_limit() {
-    // Cannot fail: the signal exists and may be blocked.
-    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
-}
-
 fn execute(
     configuration: Configuration,
     records: Records,
@@ -119,7 +111,7 @@ fn execute(
     let log = configuration
         .console_log
         .as_deref()
-        .map(|path| output_file::create("--console-log", path))
+        .map(|path| output_file::create_log("--console-log", path))
         .transpose()?;
     let show = match boot {
         Boot::Command if configuration.verbose => {

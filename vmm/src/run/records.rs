@@ -7,10 +7,10 @@ use rustix::io::Errno;
 
 use crate::console::log::ConsoleLog;
 use crate::machine::MachineCounters;
-use crate::outcome::Outcome;
 use crate::outcome::metrics::{MeteredDevice, Metrics, ProcessUsage};
-use crate::outcome::output_file::OutputFile;
+use crate::outcome::output_file::{self, OutputFile};
 use crate::outcome::report::{Report, Timings};
+use crate::outcome::{Outcome, line};
 use crate::session::Session;
 
 /// What is known of a run from outside while it runs, and after it.
@@ -52,7 +52,8 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Writes them. A file that cannot be written becomes the outcome.
+    /// Writes them. A file that cannot be written is told, and becomes the
+    /// outcome.
     pub(super) fn write(&self, outcome: &mut Outcome, observed: &Observed) {
         let timings = Timings::collect(
             self.start,
@@ -71,13 +72,21 @@ impl Records {
                 usage.unwrap_or_else(ProcessUsage::now),
             );
             if let Err(error) = file.write(&metrics.json()) {
-                *outcome = Outcome::VmmError(format!("cannot write the metrics: {error}"));
+                *outcome = unwritten(&error);
             }
         }
         if let Some(file) = &self.report
             && let Err(error) = file.write(&Report::new(outcome, timings).json())
         {
-            *outcome = Outcome::VmmError(format!("cannot write the report: {error}"));
+            *outcome = unwritten(&error);
         }
     }
+}
+
+/// What a run comes to whose records cannot be written; told here, since the
+/// run's own end has been.
+fn unwritten(error: &output_file::Error) -> Outcome {
+    let outcome = Outcome::VmmError(line::of_error(error));
+    outcome.tell();
+    outcome
 }

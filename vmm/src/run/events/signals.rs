@@ -32,8 +32,11 @@ pub(in crate::run) struct Error(#[from] Errno);
 
 /// Queues signals. They are blocked in the thread that makes this and in every
 /// thread that it starts afterwards, so no such thread may be there before.
+/// Dropped, it leaves them to do what they do by default, so that what is
+/// still to be written then can be interrupted.
 pub(in crate::run) struct Signals {
     signals: SignalFd,
+    taken: SigSet,
     queue: Queue,
 }
 
@@ -44,8 +47,17 @@ impl Signals {
         set.thread_block()?;
         Ok(Self {
             signals: SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            taken: set,
             queue,
         })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // Those that have come ask for the end that this is.
+        while let Ok(Some(_)) = self.signals.read_signal() {}
+        let _ = self.taken.thread_unblock();
     }
 }
 
@@ -101,5 +113,17 @@ mod tests {
         assert!(!wanted(hangup).contains(Signal::SIGHUP));
         assert!(wanted(hangup).contains(Signal::SIGQUIT));
         assert!(wanted(0).contains(Signal::SIGHUP));
+    }
+
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn signals_are_left_alone_again_when_nobody_reads_them() {
+        let signals = Signals::new(Queue::default()).unwrap();
+        assert!(SigSet::thread_get_mask().unwrap().contains(Signal::SIGUSR2));
+        // It would end the process, were it still there.
+        nix::sys::signal::raise(Signal::SIGUSR2).unwrap();
+        drop(signals);
+        let mask = SigSet::thread_get_mask().unwrap();
+        assert!(!mask.contains(Signal::SIGUSR2) && !mask.contains(Signal::SIGTERM));
     }
 }

@@ -1,0 +1,46 @@
+//! The files of a run are not each other's: what one option writes, no other
+//! writes over, and what is read is not written.
+
+use std::path::PathBuf;
+
+use crate::options::RunArguments;
+use crate::outcome::output_file::Identity;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{one} and {other} are the same file, {}: name another for {other}", path.display())]
+pub(crate) struct Error {
+    one: &'static str,
+    other: &'static str,
+    path: PathBuf,
+}
+
+/// Checks the files that the arguments name against each other.
+pub(super) fn check(arguments: &RunArguments) -> Result<(), Error> {
+    let read = [
+        ("--kernel", Some(&arguments.kernel)),
+        ("--initramfs", arguments.initramfs.as_ref()),
+    ];
+    let written = [
+        ("--console-log", arguments.console_log.as_ref()),
+        ("--metrics", arguments.metrics.as_ref()),
+        ("--report", arguments.report.as_ref()),
+    ];
+    let identity = |path: Option<&PathBuf>| path.and_then(|path| Identity::of(path));
+    let mut others: Vec<_> = read.map(|(option, path)| (option, identity(path))).into();
+    for (other, path) in written {
+        let Some(path) = path else { continue };
+        let Some(file) = Identity::of(path) else {
+            continue;
+        };
+        let same = |(_, of): &&(_, Option<Identity>)| of.as_ref() == Some(&file);
+        if let Some((one, _)) = others.iter().find(same) {
+            return Err(Error {
+                one,
+                other,
+                path: path.clone(),
+            });
+        }
+        others.push((other, Some(file)));
+    }
+    Ok(())
+}
