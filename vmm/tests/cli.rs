@@ -184,6 +184,11 @@ fn other_wrong_files_are_one_line() {
     assert!(bench.mistake(&["--initramfs", "gone"]).contains("gone"));
     fs::write(bench.path("empty"), "").unwrap();
     assert!(bench.mistake(&["--initramfs", "empty"]).contains("empty"));
+    let initramfs = |path: &str| bench.mistake(&["--dry-run", "--initramfs", path]);
+    assert!(initramfs("/dev/zero").contains("neither a file nor a pipe"));
+    assert!(initramfs("share").contains("is a directory"));
+    fs::write(bench.path("script"), "#!/bin/sh\n").unwrap();
+    assert!(initramfs("script").contains("is no initramfs"));
     assert!(
         bench
             .mistake(&["--modules", "share"])
@@ -402,9 +407,16 @@ fn a_dry_run_refuses_what_the_run_would() {
     let message = refused(&["--cmdline", "one\ntwo"]);
     assert!(message.contains("newline"), "{message}");
 
-    fs::write(bench.path("large"), vec![0; 20 << 20]).unwrap();
+    let mut large = vec![0; 20 << 20];
+    large[..6].copy_from_slice(b"070701");
+    fs::write(bench.path("large"), large).unwrap();
     let message = refused(&["--memory", "32M", "--initramfs", "large"]);
     assert!(message.contains("use --memory 52M"), "{message}");
+    // Of no length but in the file system's books.
+    let huge = fs::File::create(bench.path("huge")).unwrap();
+    huge.set_len(3_400 << 20).unwrap();
+    let message = refused(&["--memory", "8G", "--initramfs", "huge"]);
+    assert!(message.contains("larger than 3328 MiB"), "{message}");
 
     fs::write(bench.path("initramfs"), "070701").unwrap();
     let shares: Vec<String> = (0..2000)

@@ -3,6 +3,7 @@
 
 mod files;
 pub(crate) mod initramfs;
+mod input;
 mod plan;
 pub(crate) mod preflight;
 pub(crate) mod shares;
@@ -22,7 +23,7 @@ use crate::options::share::Service;
 use crate::options::size::Size;
 use crate::outcome::output_file::{self, OutputFile};
 use initramfs::modules::Modules;
-use initramfs::{busybox, busybox::Busybox};
+use initramfs::{busybox, busybox::Busybox, foreign};
 use preflight::Needs;
 use shares::Share;
 
@@ -82,13 +83,8 @@ pub(crate) enum Error {
     Busybox(#[from] busybox::Error),
     #[error(transparent)]
     Pack(#[from] initramfs::cpio::Error),
-    #[error("cannot read the initramfs {}", path.display())]
-    Initramfs {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("the initramfs {} is empty: name a cpio archive", .0.display())]
-    EmptyInitramfs(PathBuf),
+    #[error(transparent)]
+    Initramfs(#[from] foreign::Error),
     #[error(transparent)]
     SameFile(#[from] files::Error),
     #[error(transparent)]
@@ -148,7 +144,7 @@ impl Configuration {
             _ => Some(plan::plan(&arguments, boot, &shares, &kernel)?),
         };
         let initramfs = match &arguments.initramfs {
-            Some(path) => read_initramfs(path)?,
+            Some(path) => foreign::read(path)?,
             None => initramfs::build(tools(&arguments, &shares)?.as_ref(), &packed)?,
         };
         let output = |option, path: &Option<PathBuf>| {
@@ -277,17 +273,6 @@ fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> 
         at: Path::new("/lib/modules").join(release.unwrap_or_default()),
         service,
     }
-}
-
-fn read_initramfs(path: &Path) -> Result<Vec<u8>, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Initramfs {
-        path: path.to_owned(),
-        source,
-    })?;
-    if bytes.is_empty() {
-        return Err(Error::EmptyInitramfs(path.to_owned()));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

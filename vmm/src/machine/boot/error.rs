@@ -14,11 +14,25 @@ pub(crate) enum Error {
         /// What there is below the MMIO gap, in MiB.
         memory_mib: u64,
     },
-    /// The initramfs lies below 2 GiB, together with the kernel.
-    #[error("the initramfs is too large: {size_mib} MiB do not fit below 2 GiB with the kernel")]
+    /// The initramfs lies where the kernel finds it, together with the kernel.
+    #[error(
+        "the initramfs is too large: {size_mib} MiB and the kernel do not fit below {limit_mib} \
+         MiB, where this kernel looks for it"
+    )]
     InitramfsTooLarge {
         /// Its size, in MiB.
         size_mib: u64,
+        /// Where both have to end.
+        limit_mib: u64,
+    },
+    #[error(
+        "the kernel is too large: it starts in the first {end_mib} MiB of memory, and only          {limit_mib} are there for it"
+    )]
+    KernelTooLarge {
+        /// Where it ends, in MiB.
+        end_mib: u64,
+        /// Where it has to end.
+        limit_mib: u64,
     },
     /// The command line is longer than the kernel takes.
     #[error("the kernel command line is {length} bytes long, and this kernel takes {limit}")]
@@ -32,7 +46,7 @@ pub(crate) enum Error {
     CommandLineText,
     #[error("cannot load the kernel")]
     LoadKernel(#[source] linux_loader::loader::Error),
-    /// The descriptor of the kernel file cannot be doubled.
+    /// The descriptor of the kernel file cannot be duplicated.
     #[error("cannot read the kernel file again")]
     ReopenKernel(#[source] std::io::Error),
     #[error("cannot write the zero page")]

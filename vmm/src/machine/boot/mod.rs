@@ -16,6 +16,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::{acpi, layout, memory};
 use crate::kernel::{Discovery, Image, Kernel};
 pub(crate) use error::Error;
+pub(crate) use placement::LARGEST_INITRAMFS;
 use registers::Start;
 
 /// The 64-bit entry point of a bzImage, from its load address

@@ -8,6 +8,8 @@ use crate::machine::layout;
 /// none.
 const INITRAMFS_LIMIT: u64 = 0x7fff_ffff;
 const MIB: u64 = 1 << 20;
+/// More than fits into any machine: it would have to lie below the gap.
+pub(crate) const LARGEST_INITRAMFS: u64 = layout::GAP.start;
 
 /// A range of guest-physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,26 @@ pub(super) fn place(
     low_end: u64,
     limit: u64,
 ) -> Result<Option<Span>, Error> {
-    let room = size.next_multiple_of(layout::PAGE);
+    let room = whole_pages(size);
     let needed = whole_pages(kernel_end).saturating_add(room);
+    // `limit` is the last byte that an initramfs may occupy.
+    let highest = match size {
+        0 => layout::GAP.start,
+        _ => whole_pages_in(limit.saturating_add(1).min(layout::GAP.start)),
+    };
+    // First what more memory does not help against.
+    if whole_pages(kernel_end) > highest {
+        return Err(Error::KernelTooLarge {
+            end_mib: kernel_end.div_ceil(MIB),
+            limit_mib: highest / MIB,
+        });
+    }
+    if needed > highest {
+        return Err(Error::InitramfsTooLarge {
+            size_mib: size.div_ceil(MIB),
+            limit_mib: highest / MIB,
+        });
+    }
     if needed > low_end {
         return Err(Error::MemoryTooSmall {
             needed_mib: needed.div_ceil(MIB),
@@ -53,13 +73,7 @@ pub(super) fn place(
     if size == 0 {
         return Ok(None);
     }
-    // `limit` is the last byte it may occupy.
-    let end = low_end.min(limit + 1) / layout::PAGE * layout::PAGE;
-    if needed > end {
-        return Err(Error::InitramfsTooLarge {
-            size_mib: size.div_ceil(MIB),
-        });
-    }
+    let end = whole_pages_in(low_end).min(highest);
     Ok(Some(Span {
         start: end - room,
         size,
@@ -71,6 +85,11 @@ fn whole_pages(bytes: u64) -> u64 {
     bytes
         .checked_next_multiple_of(layout::PAGE)
         .unwrap_or(u64::MAX)
+}
+
+/// The size of the whole pages in `bytes`.
+fn whole_pages_in(bytes: u64) -> u64 {
+    bytes / layout::PAGE * layout::PAGE
 }
 
 #[cfg(test)]
@@ -106,8 +125,28 @@ mod tests {
     fn an_initramfs_beyond_2_gib_is_refused() {
         assert!(matches!(
             place(64 * MIB, 2048 * MIB, layout::GAP.start, INITRAMFS_LIMIT),
-            Err(Error::InitramfsTooLarge { size_mib: 2048 })
+            Err(Error::InitramfsTooLarge {
+                size_mib: 2048,
+                limit_mib: 2048
+            })
         ));
+    }
+
+    #[test]
+    fn more_memory_is_asked_for_only_where_it_helps() {
+        for low_end in [256 * MIB, layout::GAP.start] {
+            for size in [2000 * MIB, 3400 * MIB, u64::MAX] {
+                let result = place(64 * MIB, size, low_end, INITRAMFS_LIMIT);
+                assert!(
+                    matches!(result, Err(Error::InitramfsTooLarge { .. })),
+                    "{result:?}"
+                );
+            }
+        }
+        let fits = place(64 * MIB, 1900 * MIB, 256 * MIB, INITRAMFS_LIMIT).unwrap_err();
+        assert!(fits.to_string().contains("use --memory 1964M"), "{fits}");
+        let least = place(64 * MIB, 1900 * MIB, 1964 * MIB, INITRAMFS_LIMIT).unwrap();
+        assert_eq!(least.unwrap().start, 64 * MIB);
     }
 
     #[test]
@@ -120,9 +159,11 @@ mod tests {
 
     #[test]
     fn a_kernel_that_claims_all_memory_there_could_be_is_refused() {
-        assert!(matches!(
-            place(u64::MAX, 10, 256 * MIB, INITRAMFS_LIMIT),
-            Err(Error::MemoryTooSmall { .. })
-        ));
+        for size in [0, 10] {
+            assert!(matches!(
+                place(u64::MAX, size, 256 * MIB, INITRAMFS_LIMIT),
+                Err(Error::KernelTooLarge { .. })
+            ));
+        }
     }
 }

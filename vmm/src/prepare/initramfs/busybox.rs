@@ -1,12 +1,15 @@
 //! The shell and the small tools of the built-in initramfs: the host's static
 //! busybox, taken at run time.
 
-use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use super::elf;
+use crate::prepare::input;
+
+/// The largest that is packed.
+const LARGEST: u64 = 64 << 20;
 
 /// Where Debian's `busybox-static` has it.
 const DEFAULT: &str = "/bin/busybox";
@@ -49,7 +52,7 @@ impl Busybox {
             path: path.to_owned(),
             source,
         };
-        let executable = fs::read(path).map_err(|error| match error.kind() {
+        let executable = input::read(path, LARGEST).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::Missing(path.to_owned()),
             _ => unusable(error),
         })?;
@@ -95,6 +98,12 @@ mod tests {
     fn a_missing_busybox_says_how_to_get_one() {
         let error = Busybox::load_from(Path::new("/no/busybox")).unwrap_err();
         assert!(error.to_string().contains("apt-get install busybox-static"));
+    }
+
+    #[test]
+    fn a_busybox_without_an_end_is_refused() {
+        let error = Busybox::load_from(Path::new("/dev/zero")).unwrap_err();
+        assert!(matches!(error, Error::Unusable { .. }), "{error}");
     }
 
     #[test]

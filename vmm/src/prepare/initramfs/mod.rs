@@ -4,6 +4,7 @@
 pub(crate) mod busybox;
 pub(crate) mod cpio;
 pub(crate) mod elf;
+pub(crate) mod foreign;
 pub(crate) mod modules;
 
 use std::collections::BTreeSet;

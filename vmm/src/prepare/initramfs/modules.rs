@@ -7,10 +7,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::prepare::input;
+
 /// Modules and their kernel's releases on the host.
 const INSTALLED: &str = "/lib/modules";
 
-/// The largest module that is unpacked.
+/// The largest module that is unpacked, and list of modules that is read.
 const LARGEST: u64 = 256 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -258,7 +260,7 @@ fn own_dependencies(module: &[u8]) -> Vec<String> {
 }
 
 fn read_optional(path: &Path) -> Result<Option<String>, Error> {
-    match fs::read(path) {
+    match input::read(path, LARGEST) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Read {
@@ -274,7 +276,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>, Error> {
         path: path.to_owned(),
         source,
     };
-    let file = fs::File::open(path).map_err(read)?;
+    let file = input::open(path).map_err(read)?;
     let contents = match path.extension().and_then(|extension| extension.to_str()) {
         Some("gz") => up_to_limit(flate2::read::GzDecoder::new(file)).map_err(read)?,
         Some("xz") => unpack(path, file, "xz", "xz-utils")?,
