@@ -341,6 +341,25 @@ fn a_report_to_standard_output_follows_what_is_there() {
 }
 
 #[test]
+fn a_place_that_the_guest_cannot_do_without_is_refused() {
+    let bench = Bench::new();
+    let share = |text: &str| bench.mistake(&["--dry-run", "--share", text]);
+    assert!(share("share,tag=..").contains("say with at="));
+    assert!(share("share,tag=.").contains("say with at="));
+    assert!(share("share,at=/bin").contains("the guest's shell"));
+    assert!(share("share,at=/init").contains("is a file there"));
+    let json = bench.dry_run(&["--share", "share,tag=..,at=/x"]);
+    assert_eq!(json["shares"][0]["at"], "/x");
+
+    fs::write(bench.path("initramfs"), "070701").unwrap();
+    let foreign = ["--initramfs", "initramfs", "--share"];
+    let json = bench.dry_run(&[&foreign[..], &["share,tag=.."]].concat());
+    assert!(json["shares"][0]["at"].is_null());
+    let message = bench.mistake(&[&foreign[..], &["share,at=/x"]].concat());
+    assert!(message.contains("leave at= out"), "{message}");
+}
+
+#[test]
 fn a_dry_run_shows_the_configuration_and_touches_nothing() {
     let bench = Bench::new();
     fs::write(bench.path("console.log"), "old").unwrap();
@@ -372,6 +391,11 @@ fn a_dry_run_shows_the_configuration_and_touches_nothing() {
     assert_eq!(json["cpus"], 2);
     assert_eq!(json["memory_bytes"], 1 << 30);
     assert_eq!(json["timeout_ms"], 30_000);
+    assert_eq!(json["console_log"], "console.log");
+    assert_eq!(json["report"], "report.json");
+    assert!(json["metrics"].is_null());
+    assert_eq!(json["verbose"], false);
+    assert_eq!(json["plan"]["power_off"], true);
     assert_eq!(
         json["kernel"]["version"],
         "6.1.0-none (builder@host) #1 SMP"
@@ -420,7 +444,7 @@ fn a_dry_run_refuses_what_the_run_would() {
 
     fs::write(bench.path("initramfs"), "070701").unwrap();
     let shares: Vec<String> = (0..2000)
-        .map(|number| format!("share,tag=t{number},at=/{number}"))
+        .map(|number| format!("share,tag=t{number}"))
         .collect();
     let mut many = vec!["--initramfs", "initramfs"];
     for share in &shares {
@@ -502,11 +526,13 @@ fn named_modules_are_packed_and_shared() {
         serde_json::json!(["virtio", "virtio_ring", "virtio_mmio", "fuse", "virtiofs"])
     );
     assert_eq!(json["shares"][0]["at"], "/lib/modules/6.1.0-none");
+    let directory = json["modules_directory"].as_str().unwrap();
+    assert!(directory.ends_with("modules/6.1.0-none"), "{directory}");
     assert_eq!(json["shares"][0]["read_only"], true);
 
     let place = "share,at=/lib/modules/6.1.0-none";
     let message = bench.mistake(&["--modules", "modules", "--share", place]);
-    assert!(message.contains("two shares are mounted at"), "{message}");
+    assert!(message.contains("or leave --modules out"), "{message}");
 
     fs::remove_file(modules.join("virtiofs.ko")).unwrap();
     let message = bench.mistake(&["--modules", "modules"]);
@@ -525,6 +551,30 @@ fn arguments_that_are_not_utf8_reach_the_plan() {
         .unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["plan"]["command"][0], serde_json::json!([255, 1]));
+}
+
+#[test]
+fn a_guest_that_is_to_do_without_acpi_is_not_told_to_power_off() {
+    let bench = Bench::new();
+    let json = bench.dry_run(&["--cmdline", "acpi=off"]);
+    assert_eq!(json["plan"]["power_off"], false);
+}
+
+#[test]
+fn paths_that_are_not_utf8_are_shown_byte_for_byte() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let name = OsStr::from_bytes(b"\xff");
+    fs::create_dir(bench.directory.path().join(name)).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vmm"))
+        .current_dir(&bench.directory)
+        .args(["run", "--dry-run", "--kernel", "bzImage", "--share"])
+        .arg(name)
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let directory = json["shares"][0]["directory"].as_array().unwrap();
+    assert_eq!(directory.last(), Some(&serde_json::json!(255)));
 }
 
 /// On a host that boots no Linux this is the way to the lab; elsewhere the

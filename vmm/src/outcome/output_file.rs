@@ -59,6 +59,10 @@ impl OutputFile {
         })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn write(&self, contents: &[u8]) -> Result<(), Error> {
         let written = match target::of(&self.path) {
             Ok(Target::Stream(stream)) => stream

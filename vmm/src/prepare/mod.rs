@@ -4,6 +4,7 @@
 mod files;
 pub(crate) mod initramfs;
 mod input;
+mod places;
 mod plan;
 pub(crate) mod preflight;
 pub(crate) mod shares;
@@ -12,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use guest_init::protocol::Plan;
+use guest_init::protocol::{Plan, Text};
 use serde_json::json;
 
 use crate::kernel::{Discovery, Kernel};
@@ -65,6 +66,8 @@ pub(crate) struct Configuration {
     /// Show the kernel's console.
     pub verbose: bool,
     kernel_path: PathBuf,
+    /// Where the kernel's modules are, if it has any.
+    modules: Option<PathBuf>,
     packed_modules: Vec<String>,
 }
 
@@ -87,6 +90,8 @@ pub(crate) enum Error {
     Initramfs(#[from] foreign::Error),
     #[error(transparent)]
     SameFile(#[from] files::Error),
+    #[error(transparent)]
+    Place(#[from] places::Error),
     #[error(transparent)]
     Output(#[from] output_file::Error),
     #[error(
@@ -137,15 +142,29 @@ impl Configuration {
         };
         if let (Some(modules), Some(_), None) = (&modules, &arguments.modules, &arguments.root) {
             let modules = modules_share(modules, &shares, kernel.release());
-            shares::add(&mut shares, modules)?;
+            if let Some(other) = shares.iter().find(|share| share.at == modules.at) {
+                return Err(places::Error::Modules(other.at.clone().unwrap_or_default()).into());
+            }
+            shares.push(modules);
         }
+        let initramfs = match &arguments.initramfs {
+            Some(path) => {
+                shares::leave_unmounted(&mut shares, &arguments.shares)?;
+                foreign::read(path)?
+            }
+            None => {
+                let tools = tools(&arguments, &shares)?;
+                let files = match arguments.root {
+                    Some(_) => Vec::new(),
+                    None => initramfs::files(tools.as_ref()),
+                };
+                places::check(&shares, &files)?;
+                initramfs::build(tools.as_ref(), &packed)?
+            }
+        };
         let plan = match boot {
             Boot::Initramfs => None,
             _ => Some(plan::plan(&arguments, boot, &shares, &kernel)?),
-        };
-        let initramfs = match &arguments.initramfs {
-            Some(path) => foreign::read(path)?,
-            None => initramfs::build(tools(&arguments, &shares)?.as_ref(), &packed)?,
         };
         let output = |option, path: &Option<PathBuf>| {
             path.as_deref()
@@ -174,6 +193,7 @@ impl Configuration {
             report,
             verbose: arguments.verbose,
             kernel_path: arguments.kernel,
+            modules: modules.map(|modules| modules.directory().to_owned()),
             packed_modules: packed.into_iter().map(|module| module.name).collect(),
         };
         // The machine says the rest when it is made.
@@ -206,10 +226,11 @@ impl Configuration {
     #[must_use]
     pub(crate) fn json(&self) -> Vec<u8> {
         let discovery = self.kernel.discovery();
+        let text = |path: Option<&Path>| path.map(Text::from);
         let value = json!({
             "schema": crate::outcome::report::SCHEMA,
             "kernel": {
-                "path": self.kernel_path,
+                "path": text(Some(&self.kernel_path)),
                 "version": self.kernel.version,
                 "discovery": match discovery {
                     Discovery::Acpi => "acpi",
@@ -226,9 +247,14 @@ impl Configuration {
             "memory_bytes": self.memory.bytes(),
             "initramfs_bytes": self.initramfs.len(),
             "modules": self.packed_modules,
+            "modules_directory": text(self.modules.as_deref()),
             "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
             "plan": self.plan,
             "grace_ms": self.grace.as_millis(),
+            "console_log": text(self.console_log.as_deref()),
+            "metrics": text(self.metrics.as_ref().map(OutputFile::path)),
+            "report": text(self.report.as_ref().map(OutputFile::path)),
+            "verbose": self.verbose,
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
         });
         crate::outcome::report::json(&value)
@@ -253,7 +279,8 @@ fn is_on_a_share(command: Option<&OsString>, shares: &[Share]) -> bool {
     command.is_some_and(|command| {
         shares
             .iter()
-            .any(|share| Path::new(command).starts_with(&share.at))
+            .filter_map(|share| share.at.as_ref())
+            .any(|at| Path::new(command).starts_with(at))
     })
 }
 
@@ -270,7 +297,7 @@ fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> 
     Share {
         tag,
         directory: directory.to_owned(),
-        at: Path::new("/lib/modules").join(release.unwrap_or_default()),
+        at: Some(Path::new("/lib/modules").join(release.unwrap_or_default())),
         service,
     }
 }

@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use guest_init::protocol::{Plan, RootPlan, SharePlan, Text};
+use guest_init::protocol::{MAX_PLAN, Plan, RootPlan, SharePlan, Text};
 
 use super::Boot;
 use super::shares::{self, Share};
 use crate::console::terminal;
-use crate::kernel::{Discovery, Kernel};
+use crate::kernel::Kernel;
+use crate::machine::boot::command_line;
 use crate::options::RunArguments;
 use crate::options::size::Size;
 
@@ -26,6 +27,11 @@ pub(crate) enum Error {
     Environment(OsString),
     #[error("--cwd {} is not an absolute path in the guest, such as /mnt/dir", .0.display())]
     WorkingDirectory(PathBuf),
+    #[error(
+        "COMMAND and its environment take {size} bytes, and {MAX_PLAN} fit: put what is long \
+         into a file on a share"
+    )]
+    TooLong { size: usize },
     #[error(transparent)]
     Overlay(#[from] shares::Error),
 }
@@ -50,10 +56,20 @@ pub(super) fn plan(
     }
     let rooted = usize::from(arguments.root.is_some());
     let overlay_size = shares::overlay_size(arguments.root.as_ref(), arguments.memory)?;
-    let mut mounts: Vec<&Share> = shares.iter().skip(rooted).collect();
+    let mut mounts: Vec<SharePlan> = shares
+        .iter()
+        .skip(rooted)
+        .filter_map(|share| {
+            Some(SharePlan {
+                tag: share.tag.clone(),
+                at: Text::from(share.at.as_ref()?),
+                read_only: share.service.server.read_only,
+            })
+        })
+        .collect();
     // A mount hides what was mounted below its place before.
-    mounts.sort_by_key(|share| share.at.components().count());
-    Ok(Plan {
+    mounts.sort_by_key(|share| Path::new(share.at.as_os_str()).components().count());
+    let plan = Plan {
         command,
         environment: environment(&arguments.env, on_terminal)?,
         working_directory: arguments.cwd.as_ref().map(Text::from),
@@ -63,21 +79,24 @@ pub(super) fn plan(
             read_only: root.service.server.read_only,
             overlay_bytes: overlay_size.map(Size::bytes),
         }),
-        shares: mounts
-            .into_iter()
-            .map(|share| SharePlan {
-                tag: share.tag.clone(),
-                at: Text::from(&share.at),
-                read_only: share.service.server.read_only,
-            })
-            .collect(),
+        shares: mounts,
         terminal: on_terminal
             .then(terminal::size)
             .flatten()
             .or_else(|| on_terminal.then(Default::default)),
         interactive,
-        power_off: kernel.discovery() == Discovery::Acpi,
-    })
+        power_off: command_line::has_acpi(kernel.discovery(), &arguments.cmdline.join(" ")),
+    };
+    check_length(&plan)?;
+    Ok(plan)
+}
+
+fn check_length(plan: &Plan) -> Result<(), Error> {
+    // Strings, numbers and lists of them: nothing that can fail.
+    match serde_json::to_vec(plan).unwrap_or_default().len() {
+        0..=MAX_PLAN => Ok(()),
+        size => Err(Error::TooLong { size }),
+    }
 }
 
 /// COMMAND's environment: what every program expects, then what the user
@@ -128,6 +147,25 @@ mod tests {
         let path = std::env::var("PATH").unwrap();
         let variables = environment(&["PATH".into()], false).unwrap();
         assert_eq!(variables.last(), Some(&format!("PATH={path}").into()));
+    }
+
+    #[test]
+    fn a_plan_that_is_too_long_is_refused() {
+        let mut plan = Plan {
+            command: vec!["true".into()],
+            environment: Vec::new(),
+            working_directory: None,
+            hostname: HOSTNAME.into(),
+            root: None,
+            shares: Vec::new(),
+            terminal: None,
+            interactive: false,
+            power_off: true,
+        };
+        check_length(&plan).unwrap();
+        plan.command.push("x".repeat(MAX_PLAN).into());
+        let error = check_length(&plan).unwrap_err().to_string();
+        assert!(error.contains(&format!("{MAX_PLAN} fit")), "{error}");
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use guest_init::protocol::SESSION_TAG;
-use serde_json::Value;
+use guest_init::protocol::{SESSION_TAG, Text};
+use serde_json::{Value, json};
 
 use crate::options::share::{
-    MAX_TAG, OPTIONS, Service, ShareArgument, Takes, is_refused_in_tag, shown,
+    MAX_TAG, OPTIONS, Service, ShareArgument, Takes, is_refused_in_tag, share, shown,
 };
 use crate::options::size::Size;
 
@@ -20,8 +20,8 @@ pub(crate) struct Share {
     /// The virtio-fs tag, unique within the machine.
     pub tag: String,
     pub directory: PathBuf,
-    /// Where the built-in init mounts it.
-    pub at: PathBuf,
+    /// Where the built-in init mounts it; `None` where it has no place.
+    pub at: Option<PathBuf>,
     pub service: Service,
 }
 
@@ -29,8 +29,6 @@ pub(crate) struct Share {
 pub(crate) enum Error {
     #[error("two shares have the tag '{0}': give one of them another tag=")]
     TagTwice(String),
-    #[error("two shares are mounted at {}: give one of them another at=", .0.display())]
-    AtTwice(PathBuf),
     #[error(
         "overlay-size={size} is more than the guest's memory ({memory}): give a smaller one, or \
          raise --memory"
@@ -38,6 +36,8 @@ pub(crate) enum Error {
     OverlaySize { size: Size, memory: Size },
     #[error("the root file system is always at /: leave at= out")]
     RootAt,
+    #[error("at= is for the built-in init, which --initramfs replaces: leave at= out")]
+    NobodyMounts,
     #[error("the directory {} to share does not exist{hint}", path.display())]
     Missing { path: PathBuf, hint: String },
     #[error("{} is not a directory: only directories can be shared", .0.display())]
@@ -51,8 +51,11 @@ impl Share {
     pub(super) fn json(&self) -> Value {
         let mut json = shown(&self.service);
         json.insert("tag".into(), self.tag.clone().into());
-        for (name, path) in [("directory", &self.directory), ("at", &self.at)] {
-            json.insert(name.into(), path.to_string_lossy().into());
+        for (name, path) in [
+            ("directory", Some(&self.directory)),
+            ("at", self.at.as_ref()),
+        ] {
+            json.insert(name.into(), json!(path.map(Text::from)));
         }
         json.into()
     }
@@ -84,7 +87,7 @@ pub(crate) fn resolve(
         resolved.push(Share {
             tag: tag.unwrap_or_else(|| unique("root", &mut tags)),
             directory: directory(&root.directory)?,
-            at: "/".into(),
+            at: Some("/".into()),
             service: root.service,
         });
     }
@@ -94,28 +97,34 @@ pub(crate) fn resolve(
             Some(tag) => tag.clone(),
             None => unique(&default_tag(&directory), &mut tags),
         };
-        let at = match &argument.at {
-            Some(at) => at.clone(),
-            None => Path::new("/mnt").join(tag.replace('/', "-")),
-        };
-        let service = argument.service;
-        let share = Share {
+        resolved.push(Share {
+            at: argument.at.clone().or_else(|| default_place(&tag)),
             tag,
             directory,
-            at,
-            service,
-        };
-        add(&mut resolved, share)?;
+            service: argument.service,
+        });
     }
     Ok(resolved)
 }
 
-/// Adds a share, unless there is another at its place.
-pub(super) fn add(shares: &mut Vec<Share>, share: Share) -> Result<(), Error> {
-    if shares.iter().any(|other| other.at == share.at) {
-        return Err(Error::AtTwice(share.at));
+/// Where a share is mounted if the user does not say it.
+fn default_place(tag: &str) -> Option<PathBuf> {
+    let name = tag.replace('/', "-");
+    let is_name = !matches!(name.as_str(), "." | "..");
+    is_name.then(|| Path::new("/mnt").join(name))
+}
+
+/// Takes the shares' places: a foreign initramfs mounts them, or does not.
+pub(super) fn leave_unmounted(
+    shares: &mut [Share],
+    arguments: &[ShareArgument],
+) -> Result<(), Error> {
+    if arguments.iter().any(|argument| argument.at.is_some()) {
+        return Err(Error::NobodyMounts);
     }
-    shares.push(share);
+    for share in shares {
+        share.at = None;
+    }
     Ok(())
 }
 
@@ -153,6 +162,7 @@ fn directory(path: &Path) -> Result<PathBuf, Error> {
 
 /// What `DIR:/place:ro`, which other tools take, is written as here.
 fn colon_hint(path: &Path) -> Option<String> {
+    let elsewhere = ": options follow the directory after commas".to_owned();
     let mut words = path.to_str()?.split(':');
     let directory = words.next().filter(|word| Path::new(word).is_dir())?;
     let mut written = vec![directory.to_owned()];
@@ -166,10 +176,14 @@ fn colon_hint(path: &Path) -> Option<String> {
         written.push(match word {
             place if place.starts_with('/') => format!("at={place}"),
             flag if is_flag(flag) => flag.to_owned(),
-            _ => return Some(": options follow the directory after commas".to_owned()),
+            _ => return Some(elsewhere),
         });
     }
-    Some(format!(": write {}", written.join(",")))
+    let written = written.join(",");
+    match share(OsStr::new(&written)) {
+        Ok(_) => Some(format!(": write {written}")),
+        Err(_) => Some(elsewhere),
+    }
 }
 
 /// The directory's name, as far as it makes a tag.
@@ -229,7 +243,7 @@ mod tests {
 
         let tags: Vec<_> = shares.iter().map(|share| share.tag.as_str()).collect();
         assert_eq!(tags, ["same", "same-2"]);
-        assert_eq!(shares[1].at, Path::new("/mnt/same-2"));
+        assert_eq!(shares[1].at.as_deref(), Some(Path::new("/mnt/same-2")));
     }
 
     #[test]
@@ -262,7 +276,27 @@ mod tests {
         std::fs::create_dir(&directory).unwrap();
         let shares = resolve(None, &[argument(&directory)]).unwrap();
         assert_eq!(shares[0].tag, "two-lines");
-        assert_eq!(shares[0].at, Path::new("/mnt/two-lines"));
+        assert_eq!(shares[0].at.as_deref(), Some(Path::new("/mnt/two-lines")));
+    }
+
+    #[test]
+    fn a_tag_without_a_name_in_it_makes_no_place() {
+        assert_eq!(default_place("a/b").as_deref(), Some(Path::new("/mnt/a-b")));
+        assert_eq!(default_place("...").as_deref(), Some(Path::new("/mnt/...")));
+        for tag in [".", ".."] {
+            assert_eq!(default_place(tag), None, "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_initramfs_gives_no_place() {
+        let top = tempfile::tempdir().unwrap();
+        let mut arguments = [argument(top.path())];
+        let mut shares = resolve(None, &arguments).unwrap();
+        leave_unmounted(&mut shares, &arguments).unwrap();
+        assert_eq!(shares[0].at, None);
+        arguments[0].at = Some("/x".into());
+        assert!(leave_unmounted(&mut shares, &arguments).is_err());
     }
 
     #[test]
@@ -270,7 +304,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let root = argument(top.path());
         let shares = resolve(Some(&root), &[argument(top.path())]).unwrap();
-        assert_eq!(shares[0].at, Path::new("/"));
+        assert_eq!(shares[0].at.as_deref(), Some(Path::new("/")));
         assert_eq!(shares[0].tag, "root");
     }
 
@@ -284,8 +318,6 @@ mod tests {
         };
         let twice = message(None, &[with(Some("t"), None), with(Some("t"), None)]);
         assert!(twice.contains("two shares have the tag 't'"), "{twice}");
-        let twice = message(None, &[with(None, Some("/a")), with(None, Some("/a"))]);
-        assert!(twice.contains("two shares are mounted at /a"), "{twice}");
         let root = message(Some(&with(None, Some("/a"))), &[]);
         assert!(root.contains("leave at= out"), "{root}");
     }
@@ -310,7 +342,9 @@ mod tests {
         let directory = top.path().display();
         assert!(hint(":rw").ends_with(&format!(": write {directory},rw")));
         assert!(hint(":/work:ro").ends_with(&format!(": write {directory},at=/work,ro")));
-        assert!(hint(":z").contains("after commas"));
+        for mistake in [":z", ":ro:rw", ":/x:/y", ":/proc"] {
+            assert!(hint(mistake).contains("after commas"), "{mistake}");
+        }
         assert!(message(None, &[argument(Path::new("/gone:rw"))]).ends_with("does not exist"));
     }
 }

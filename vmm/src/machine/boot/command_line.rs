@@ -47,7 +47,7 @@ const DEFAULTS: &[&str] = &[
 #[must_use]
 pub(crate) fn compose(discovery: Discovery, devices: usize, user: &str) -> String {
     let mut words: Vec<String> = DEFAULTS.iter().map(|&word| word.to_owned()).collect();
-    if discovery == Discovery::CommandLine || turns_acpi_off(user) {
+    if !has_acpi(discovery, user) {
         words.push("acpi=off".to_owned());
         words.extend((0..devices).map(|index| {
             format!(
@@ -65,12 +65,12 @@ pub(crate) fn compose(discovery: Discovery, devices: usize, user: &str) -> Strin
     words.join(" ")
 }
 
-/// Whether the user wants the kernel to do without ACPI, and so without what
-/// the tables say of the devices.
-fn turns_acpi_off(user: &str) -> bool {
-    user.split_whitespace()
-        .take_while(|&word| word != "--")
-        .any(|word| word == "acpi=off")
+/// Whether the kernel uses ACPI, and so knows what the tables say of the
+/// devices and how to power off. The user may turn it off.
+#[must_use]
+pub(crate) fn has_acpi(discovery: Discovery, user: &str) -> bool {
+    let mut words = user.split_whitespace().take_while(|&word| word != "--");
+    discovery == Discovery::Acpi && !words.any(|word| word == "acpi=off")
 }
 
 /// Checks a command line against the kernel's limit and writes it to guest
@@ -112,6 +112,9 @@ mod tests {
     #[test]
     fn a_user_who_turns_acpi_off_keeps_the_devices() {
         assert!(compose(Discovery::Acpi, 1, "acpi=off").contains("virtio_mmio.device=4K"));
+        assert!(!has_acpi(Discovery::Acpi, "quiet acpi=off"));
+        assert!(has_acpi(Discovery::Acpi, "quiet -- acpi=off"));
+        assert!(!has_acpi(Discovery::CommandLine, ""));
         assert!(!compose(Discovery::Acpi, 1, "-- acpi=off").contains("virtio_mmio"));
     }
 

@@ -39,6 +39,27 @@ const PASSWD: &[u8] =
 const GROUP: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 const HOSTS: &[u8] = b"127.0.0.1 localhost\n::1 localhost\n";
 
+/// The files that are always there, with their modes and contents.
+const FILES: [(&str, u32, &[u8]); 4] = [
+    ("init", 0o755, INIT),
+    ("etc/passwd", 0o644, PASSWD),
+    ("etc/group", 0o644, GROUP),
+    ("etc/hosts", 0o644, HOSTS),
+];
+/// Where busybox is; its tools are links to it.
+const BUSYBOX: &str = "bin/busybox";
+
+/// The files of the initramfs that stay for the command, as paths without a
+/// leading slash.
+pub(super) fn files(busybox: Option<&Busybox>) -> Vec<String> {
+    let mut files: Vec<String> = FILES.iter().map(|(path, ..)| (*path).to_owned()).collect();
+    if let Some(busybox) = busybox {
+        files.push(BUSYBOX.to_owned());
+        files.extend(busybox.links.iter().cloned());
+    }
+    files
+}
+
 /// Builds the initramfs.
 pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
@@ -47,10 +68,9 @@ pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec
     }
     // The kernel opens it as the init's standard streams.
     archive.character_device("dev/console", 0o600, (5, 1))?;
-    archive.file("init", 0o755, INIT)?;
-    archive.file("etc/passwd", 0o644, PASSWD)?;
-    archive.file("etc/group", 0o644, GROUP)?;
-    archive.file("etc/hosts", 0o644, HOSTS)?;
+    for (path, mode, contents) in FILES {
+        archive.file(path, mode, contents)?;
+    }
     if let Some(busybox) = busybox {
         add_busybox(&mut archive, busybox)?;
     }
@@ -81,9 +101,9 @@ fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), Error> {
     for directory in directories {
         archive.directory(directory, 0o755)?;
     }
-    archive.file("bin/busybox", 0o755, &busybox.executable)?;
+    archive.file(BUSYBOX, 0o755, &busybox.executable)?;
     for link in &busybox.links {
-        if link != "bin/busybox" {
+        if link != BUSYBOX {
             archive.symlink(link, "/bin/busybox")?;
         }
     }
