@@ -5,9 +5,9 @@
 //! without the drivers this machine needs, is refused in one line. The
 //! machine's boot code then loads the same open file into guest memory.
 
-pub(crate) mod bzimage;
-pub(crate) mod config;
-pub(crate) mod elf;
+mod bzimage;
+mod config;
+mod elf;
 mod file;
 mod ikconfig;
 mod image;

@@ -3,8 +3,9 @@
 //! power switch.
 //!
 //! Hardware-reduced ACPI (ACPI 6.5, 4.1): no 8259, no PIT, no fixed power
-//! management blocks. What is not there cannot cost boot time. The boot code
-//! calls [`write`]; the `devices` crate has the registers named here.
+//! management blocks, so that the kernel spends no time on them when it boots.
+//! The boot code calls [`write`]; the `devices` crate has the registers named
+//! here.
 
 use acpi_tables::Aml;
 use acpi_tables::aml;

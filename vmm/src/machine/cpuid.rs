@@ -23,8 +23,12 @@ const LEVEL_CORE: u32 = 2 << 8;
 /// The address width of the first x86-64 processors, for hosts that say none.
 const DEFAULT_ADDRESS_BITS: u32 = 36;
 
+#[derive(Debug, thiserror::Error)]
+#[error("KVM does not say what its processors can do")]
+pub(crate) struct Error(#[from] kvm_ioctls::Error);
+
 /// What KVM can show to a guest on this host.
-pub(super) fn supported(kvm: &Kvm) -> Result<CpuId, kvm_ioctls::Error> {
+pub(super) fn supported(kvm: &Kvm) -> Result<CpuId, Error> {
     let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
     let deadline_timer = kvm.check_extension(Cap::TscDeadlineTimer);
     for entry in cpuid.as_mut_slice() {

@@ -6,7 +6,7 @@
 //! | `layout` | every address, port and pin |
 //! | `host` | what this host's KVM can do |
 //! | `memory` | guest RAM |
-//! | `draft` | numbers within limits, memory filled: what needs no KVM |
+//! | `limits` | numbers within limits, memory filled: what needs no KVM |
 //! | `vm` | KVM's virtual machine: slots, interrupt controllers, eventfds |
 //! | `boot` | a kernel in memory and what it expects there |
 //! | `acpi` | the tables that describe the machine |
@@ -22,22 +22,21 @@
 //! devices, so that every request under way is finished and its data is where
 //! the guest was told it is.
 
+mod acpi;
+mod board;
 pub(crate) mod boot;
-pub(crate) mod counters;
-pub(crate) mod draft;
-pub(crate) mod host;
-pub(crate) mod layout;
-pub(crate) mod memory;
-
-pub(crate) mod acpi;
-pub(crate) mod board;
+mod counters;
 mod cpuid;
 mod ending;
+pub(crate) mod host;
+mod layout;
+pub(crate) mod limits;
+mod memory;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(crate) mod tests;
-pub(crate) mod vcpu;
-pub(crate) mod vm;
+mod tests;
+mod vcpu;
+mod vm;
 
 use std::fmt;
 use std::io::Write;
@@ -96,20 +95,16 @@ impl fmt::Debug for MachineConfig {
 pub(crate) enum Error {
     #[error(transparent)]
     Host(#[from] host::Error),
-    #[error("{cpus} CPUs are not possible: use --cpus from 1 to {limit}")]
-    Cpus { cpus: u8, limit: usize },
     #[error(transparent)]
-    Memory(#[from] memory::Error),
-    #[error("KVM does not say what its processors can do")]
-    Cpuid(#[source] kvm_ioctls::Error),
+    Limits(#[from] limits::Error),
+    #[error(transparent)]
+    Cpuid(#[from] cpuid::Error),
     #[error(transparent)]
     Vm(#[from] vm::Error),
     #[error(transparent)]
     Vcpu(#[from] vcpu::SetupError),
     #[error(transparent)]
     Board(#[from] board::Error),
-    #[error(transparent)]
-    Boot(#[from] boot::Error),
     #[error(transparent)]
     Thread(#[from] vcpu::ThreadError),
     #[error("KVM failed while the guest ran")]
@@ -177,13 +172,13 @@ impl Machine {
         parts: Parts,
         load: impl FnOnce(&GuestMemoryMmap, boot::Hardware) -> Result<Start, boot::Error>,
     ) -> Result<Self, Error> {
-        let cpuid = cpuid::supported(kvm).map_err(Error::Cpuid)?;
-        let limits = draft::Limits::of(kvm, &cpuid);
+        let cpuid = cpuid::supported(kvm)?;
+        let limits = limits::Limits::of(kvm, &cpuid);
         let hardware = boot::Hardware {
             cpus: parts.cpus,
             devices: parts.devices.len(),
         };
-        let (memory, start) = draft::lay_out(limits, hardware, parts.memory, load)?;
+        let (memory, start) = limits::fill_memory(limits, hardware, parts.memory, load)?;
         counters.mark_kernel_loaded();
 
         let vm = Vm::new(kvm, memory)?;

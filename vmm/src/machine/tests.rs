@@ -29,15 +29,15 @@ const POWER_OFF_64: &[u8] = &[0xba, 0x00, 0x06, 0x00, 0x00, 0xb0, 0x34, 0xee, 0x
 
 /// What a guest wrote to its serial port; a hook sees every byte.
 #[derive(Clone, Default)]
-pub(super) struct Output(Arc<Mutex<Vec<u8>>>);
+pub(super) struct SerialOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Output {
+impl SerialOutput {
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }
 
-impl Write for Output {
+impl Write for SerialOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -86,7 +86,7 @@ pub(super) fn kvm() -> Kvm {
     host::open().expect("these tests need /dev/kvm: it must exist and be readable and writable")
 }
 
-pub(super) fn parts(output: &Output) -> Parts {
+pub(super) fn parts(output: &SerialOutput) -> Parts {
     Parts {
         cpus: 1,
         memory: 32 * MIB,

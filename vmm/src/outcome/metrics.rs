@@ -32,7 +32,7 @@ pub(crate) struct ShareMetrics {
     /// By the opcode's name in `linux/fuse.h`, without `FUSE_`.
     operations: BTreeMap<&'static str, Operation>,
     /// `hiprio`, `request-0`, `request-1` ...
-    queues: BTreeMap<String, Queue>,
+    queues: BTreeMap<String, QueueMetrics>,
 }
 
 /// What was served of one opcode.
@@ -55,7 +55,7 @@ struct Operation {
 
 /// What one queue did.
 #[derive(Debug, Serialize)]
-struct Queue {
+struct QueueMetrics {
     /// Notifications by the driver.
     kicks: u64,
     /// Times the queue's thread woke up.
@@ -150,7 +150,7 @@ impl ShareMetrics {
                         None => "hiprio".to_owned(),
                         Some(number) => format!("request-{number}"),
                     };
-                    (name, Queue::new(counts))
+                    (name, QueueMetrics::new(counts))
                 })
                 .collect(),
         }
@@ -175,7 +175,7 @@ impl Operation {
     }
 }
 
-impl Queue {
+impl QueueMetrics {
     fn new(counts: &QueueCounts) -> Self {
         Self {
             kicks: counts.kicks,

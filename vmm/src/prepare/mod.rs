@@ -2,11 +2,11 @@
 //! and completed.
 
 mod files;
-pub(crate) mod initramfs;
+mod initramfs;
 mod input;
 mod places;
 mod plan;
-pub(crate) mod preflight;
+mod preflight;
 pub(crate) mod shares;
 
 use std::ffi::{OsStr, OsString};
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
-use crate::machine::{self, host};
+use crate::machine::{host, limits};
 use crate::options::RunArguments;
 use crate::options::share::Service;
 use crate::options::size::Size;
@@ -104,7 +104,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Host(#[from] host::Error),
     #[error(transparent)]
-    Machine(#[from] machine::Error),
+    Machine(#[from] limits::Error),
 }
 
 impl Configuration {
@@ -198,7 +198,7 @@ impl Configuration {
         };
         // The machine says the rest when it is made.
         if arguments.dry_run {
-            configuration.rehearse()?;
+            configuration.check_machine()?;
         } else {
             host::check()?;
         }
@@ -206,8 +206,8 @@ impl Configuration {
     }
 
     /// Whether the machine can be made, as far as that needs no KVM.
-    fn rehearse(&self) -> Result<(), machine::Error> {
-        machine::draft::rehearse(
+    fn check_machine(&self) -> Result<(), limits::Error> {
+        limits::check(
             &self.kernel,
             &self.initramfs,
             &self.cmdline,

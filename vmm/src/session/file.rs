@@ -1,21 +1,9 @@
 //! The files of the session: a fixed table.
 
-use std::os::raw::c_uint;
-
 use devices::filesystem::{NodeId, ROOT, Result};
 use guest_init::protocol;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-
-/// `DT_REG` of `dirent.h`.
-pub(super) const DT_REG: u32 = 8;
-
-const S_IFDIR: u32 = 0o040_000;
-const S_IFREG: u32 = 0o100_000;
-
-/// The access mode within the flags of `open(2)`.
-const O_ACCMODE: c_uint = 0o3;
-const O_RDONLY: c_uint = 0;
-const O_WRONLY: c_uint = 1;
 
 /// A node of the session's file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,23 +82,23 @@ impl Node {
 
     pub(super) fn mode(self) -> u32 {
         match self {
-            Self::Root => S_IFDIR | 0o500,
-            node if node.is_writable() => S_IFREG | 0o200,
-            _ => S_IFREG | 0o400,
+            Self::Root => libc::S_IFDIR | 0o500,
+            node if node.is_writable() => libc::S_IFREG | 0o200,
+            _ => libc::S_IFREG | 0o400,
         }
     }
 
     /// Refuses to open a file for what it cannot do.
     pub(super) fn check_access(self, flags: u32) -> Result<()> {
         let wanted = if self.is_writable() {
-            O_WRONLY
+            OFlags::WRONLY
         } else {
-            O_RDONLY
+            OFlags::RDONLY
         };
         if self == Self::Root {
             return Err(Errno::ISDIR);
         }
-        if flags & O_ACCMODE == wanted {
+        if OFlags::from_bits_retain(flags) & OFlags::ACCMODE == wanted {
             Ok(())
         } else {
             Err(Errno::ACCESS)

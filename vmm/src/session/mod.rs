@@ -36,7 +36,8 @@ use news::News;
 use output::Output;
 use status::StatusReport;
 
-/// Nothing about these files changes, but for what direct I/O brings.
+/// How long the guest may keep names and attributes: they do not change, and
+/// what the files hold is read directly, past its caches.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// The host's ends of the command's streams.
@@ -302,7 +303,7 @@ impl DirectoryOperations for Session {
             let entry = DirectoryEntry {
                 ino: node.inode(),
                 next_offset,
-                kind: file::DT_REG,
+                kind: u32::from(libc::DT_REG),
                 name: node.name().as_bytes(),
             };
             if !listing.push(entry, None) {

@@ -2,8 +2,8 @@
 //! promises is where the kernel looks for it.
 
 use super::*;
-use crate::machine::tests::{Output, kvm, parts};
-use crate::machine::{Ending, Machine, MachineCounters};
+use crate::machine::tests::{SerialOutput, kvm, parts};
+use crate::machine::{Ending, Machine, MachineCounters, limits};
 use std::io::Write;
 
 /// A kernel that prints its command line, a newline and its initramfs, which
@@ -79,7 +79,7 @@ fn boot(
     initramfs: Option<&[u8]>,
     user: &str,
 ) -> Result<String, crate::machine::Error> {
-    let output = Output::default();
+    let output = SerialOutput::default();
     let machine = Machine::assemble(
         &kvm(),
         MachineCounters::new(),
@@ -127,7 +127,7 @@ fn a_command_line_of_two_lines_is_refused() {
     let error = boot(&open(&vmlinux()), None, "one\ntwo").unwrap_err();
     assert!(matches!(
         error,
-        crate::machine::Error::Boot(Error::CommandLineText)
+        crate::machine::Error::Limits(limits::Error::Boot(Error::CommandLineText))
     ));
 }
 

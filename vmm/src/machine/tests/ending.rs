@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_guest_writes_to_its_console_and_switches_off() {
-    let output = Output::default();
+    let output = SerialOutput::default();
     // mov dx, 0x3f8; mov al, 'h'; out dx, al; mov al, 'i'; out dx, al
     let hello = [0xba, 0xf8, 0x03, 0xb0, b'h', 0xee, 0xb0, b'i', 0xee];
     let code = [&hello, POWER_OFF_16].concat();
@@ -22,7 +22,7 @@ fn a_guest_writes_to_its_console_and_switches_off() {
 fn the_keyboard_controller_resets_the_machine() {
     // mov al, 0xfe; out 0x64, al; hlt
     let code = [0xb0, 0xfe, 0xe6, 0x64, 0xf4];
-    let machine = real_mode_machine(parts(&Output::default()), &code, &[]);
+    let machine = real_mode_machine(parts(&SerialOutput::default()), &code, &[]);
     assert_eq!(machine.run().unwrap(), Ending::Reset);
 }
 
@@ -30,7 +30,7 @@ fn the_keyboard_controller_resets_the_machine() {
 fn the_acpi_reset_register_resets_the_machine() {
     // mov dx, 0x602; mov al, 1; out dx, al; hlt
     let code = [0xba, 0x02, 0x06, 0xb0, 0x01, 0xee, 0xf4];
-    let machine = real_mode_machine(parts(&Output::default()), &code, &[]);
+    let machine = real_mode_machine(parts(&SerialOutput::default()), &code, &[]);
     assert_eq!(machine.run().unwrap(), Ending::Reset);
 }
 
@@ -39,7 +39,7 @@ const UD2: &[u8] = &[0x0f, 0x0b];
 
 #[test]
 fn a_triple_fault_is_a_crash_that_names_the_processor() {
-    let machine = long_mode_machine(parts(&Output::default()), UD2);
+    let machine = long_mode_machine(parts(&SerialOutput::default()), UD2);
     let Ending::Crash(text) = machine.run().unwrap() else {
         panic!("no crash");
     };
@@ -48,7 +48,7 @@ fn a_triple_fault_is_a_crash_that_names_the_processor() {
 
 #[test]
 fn a_triple_fault_is_a_reset_where_the_kernel_was_told_to_use_it() {
-    let mut machine = long_mode_machine(parts(&Output::default()), UD2);
+    let mut machine = long_mode_machine(parts(&SerialOutput::default()), UD2);
     machine.triple_fault_resets = resets_by_triple_fault("reboot=k reboot=w,triple -- reboot=k");
     assert_eq!(machine.run().unwrap(), Ending::Reset);
 }
@@ -76,7 +76,7 @@ fn stop_from_another_thread(machine: Machine) -> Duration {
 
 #[test]
 fn a_spinning_guest_is_stopped() {
-    let machine = real_mode_machine(parts(&Output::default()), SPIN, &[]);
+    let machine = real_mode_machine(parts(&SerialOutput::default()), SPIN, &[]);
     assert!(stop_from_another_thread(machine) < Duration::from_secs(5));
 }
 
@@ -99,7 +99,7 @@ fn a_guest_that_halted_with_interrupts_off_has_ended() {
     for cpus in [1, 3] {
         let parts = Parts {
             cpus,
-            ..parts(&Output::default())
+            ..parts(&SerialOutput::default())
         };
         assert!(halts(real_mode_machine(parts, HALT, &[]), 1000));
     }
@@ -113,7 +113,7 @@ fn a_guest_that_an_interrupt_would_wake_or_that_runs_has_not_ended() {
     let spin = [0xfa, 0xeb, 0xfe];
     for code in [&idle[..], &spin] {
         assert!(!halts(
-            real_mode_machine(parts(&Output::default()), code, &[]),
+            real_mode_machine(parts(&SerialOutput::default()), code, &[]),
             20
         ));
     }
@@ -121,20 +121,20 @@ fn a_guest_that_an_interrupt_would_wake_or_that_runs_has_not_ended() {
 
 #[test]
 fn a_halted_guest_is_stopped() {
-    let machine = real_mode_machine(parts(&Output::default()), HALT, &[]);
+    let machine = real_mode_machine(parts(&SerialOutput::default()), HALT, &[]);
     assert!(stop_from_another_thread(machine) < Duration::from_secs(5));
 }
 
 #[test]
 fn a_machine_stopped_before_it_runs_ends_at_once() {
-    let machine = real_mode_machine(parts(&Output::default()), SPIN, &[]);
+    let machine = real_mode_machine(parts(&SerialOutput::default()), SPIN, &[]);
     machine.stopper().stop();
     assert_eq!(machine.run().unwrap(), Ending::Stopped);
 }
 
 #[test]
 fn processors_that_wait_for_their_start_are_stopped_too() {
-    let mut parts = parts(&Output::default());
+    let mut parts = parts(&SerialOutput::default());
     parts.cpus = 4;
     let machine = real_mode_machine(parts, SPIN, &[]);
     assert!(stop_from_another_thread(machine) < Duration::from_secs(5));
@@ -143,7 +143,7 @@ fn processors_that_wait_for_their_start_are_stopped_too() {
 #[test]
 fn every_device_is_reset_before_the_run_returns() {
     let device = Idle::default();
-    let mut parts = parts(&Output::default());
+    let mut parts = parts(&SerialOutput::default());
     parts.devices.push(Box::new(device.clone()));
     let machine = real_mode_machine(parts, POWER_OFF_16, &[]);
     machine.run().unwrap();
@@ -152,7 +152,7 @@ fn every_device_is_reset_before_the_run_returns() {
 
 #[test]
 fn a_number_of_processors_that_cannot_be_is_refused() {
-    let mut parts = parts(&Output::default());
+    let mut parts = parts(&SerialOutput::default());
     parts.cpus = 0;
     let error = Machine::assemble(&kvm(), MachineCounters::new(), parts, |_, _| unreachable!())
         .unwrap_err();
@@ -174,7 +174,7 @@ impl Write for Broken {
 
 #[test]
 fn a_panic_on_a_vcpu_ends_the_run() {
-    let mut parts = parts(&Output::default());
+    let mut parts = parts(&SerialOutput::default());
     parts.console = Box::new(Broken);
     parts.cpus = 2;
     // mov dx, 0x3f8; out dx, al; jmp $
@@ -186,7 +186,7 @@ fn a_panic_on_a_vcpu_ends_the_run() {
 
 #[test]
 fn a_vcpu_is_stopped_though_its_creator_blocks_every_signal() {
-    let machine = real_mode_machine(parts(&Output::default()), SPIN, &[]);
+    let machine = real_mode_machine(parts(&SerialOutput::default()), SPIN, &[]);
     let took = std::thread::spawn(|| {
         vmm_sys_util::signal::block_signal(SIGRTMIN()).unwrap();
         stop_from_another_thread(machine)

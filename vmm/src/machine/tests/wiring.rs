@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn a_second_processor_is_started_by_the_first() {
-    let output = Output::default();
+    let output = SerialOutput::default();
     let mut parts = parts(&output);
     parts.cpus = 2;
     // Enable the local APIC, then INIT and SIPI (page 2) to APIC id 1; spin.
@@ -33,7 +33,7 @@ fn a_second_processor_is_started_by_the_first() {
 
 #[test]
 fn a_notification_rings_the_doorbell_without_an_exit() {
-    let output = Output::default();
+    let output = SerialOutput::default();
     let mut parts = parts(&output);
     parts.devices.push(Box::new(Idle::default()));
     let store_and_load = [
@@ -71,7 +71,7 @@ fn interrupt_from(index: usize) -> String {
         0xfb, 0xf4, 0xeb, 0xfc, // sti; hlt; jmp
     ];
     let handler = [&[0xba, 0xf8, 0x03, 0xb0, b'i', 0xee], POWER_OFF_16].concat();
-    let output = Output::default();
+    let output = SerialOutput::default();
     let mut parts = parts(&output);
     parts.devices = (0..=index)
         .map(|_| Box::new(Idle::default()) as Box<dyn VirtioDevice>)
@@ -119,7 +119,7 @@ fn typed_input_reaches_the_guest() {
         POWER_OFF_16,
     ]
     .concat();
-    let output = Output::default();
+    let output = SerialOutput::default();
     let machine = real_mode_machine(parts(&output), &code, &[]);
     assert_eq!(machine.console_input().enqueue(b"x"), 1);
     assert_eq!(machine.run().unwrap(), Ending::PowerOff);
@@ -129,7 +129,7 @@ fn typed_input_reaches_the_guest() {
 #[test]
 fn memory_above_4_gib_is_the_guest_s() {
     // mov rbx, [0x3000]: an address the page tables below map to 4 GiB.
-    let output = Output::default();
+    let output = SerialOutput::default();
     let mut parts = parts(&output);
     parts.memory = layout::GAP.start + 16 * MIB;
     let code = [

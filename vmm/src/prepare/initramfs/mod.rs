@@ -1,11 +1,11 @@
 //! The built-in initramfs: our init, a shell, and the modules that the guest
 //! needs to reach its shares.
 
-pub(crate) mod busybox;
-pub(crate) mod cpio;
-pub(crate) mod elf;
-pub(crate) mod foreign;
-pub(crate) mod modules;
+pub(super) mod busybox;
+pub(super) mod cpio;
+mod elf;
+pub(super) mod foreign;
+pub(super) mod modules;
 
 use std::collections::BTreeSet;
 

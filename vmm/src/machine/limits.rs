@@ -8,13 +8,27 @@ use vm_memory::GuestMemoryMmap;
 
 use super::boot::registers::Start;
 use super::boot::{self, Hardware};
-use super::{Error, board, cpuid, host, memory};
+use super::{board, cpuid, host, memory};
 use crate::kernel::Kernel;
 
 /// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
 const MAX_CPUS: usize = 255;
 /// The widest physical address there is on x86-64.
 const MAX_ADDRESS_BITS: u32 = 52;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{cpus} CPUs are not possible: use --cpus from 1 to {limit}")]
+    Cpus { cpus: u8, limit: usize },
+    #[error(transparent)]
+    Cpuid(#[from] cpuid::Error),
+    #[error(transparent)]
+    Devices(#[from] board::Error),
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
+}
 
 /// What a machine on this host may have at most.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +54,7 @@ impl Limits {
 
 /// Reserves `memory` bytes for a machine with this hardware and lets `load`
 /// fill them.
-pub(super) fn lay_out(
+pub(super) fn fill_memory(
     limits: Limits,
     hardware: Hardware,
     memory: u64,
@@ -56,12 +70,13 @@ pub(super) fn lay_out(
     Ok((memory, start))
 }
 
-/// Goes as far as one can without KVM, and leaves nothing behind.
+/// Does all of this for nothing but its errors, which
+/// [`Machine::new`](super::Machine::new) would have, too.
 ///
 /// # Errors
 ///
-/// What [`Machine::new`](super::Machine::new) would say to the same.
-pub(crate) fn rehearse(
+/// See [`Error`].
+pub(crate) fn check(
     kernel: &Kernel,
     initramfs: &[u8],
     cmdline: &str,
@@ -69,11 +84,11 @@ pub(crate) fn rehearse(
     memory: u64,
 ) -> Result<(), Error> {
     let limits = match host::open() {
-        Ok(kvm) => Limits::of(&kvm, &cpuid::supported(&kvm).map_err(Error::Cpuid)?),
+        Ok(kvm) => Limits::of(&kvm, &cpuid::supported(&kvm)?),
         Err(_) => Limits::WIDEST,
     };
     let hardware = Hardware { cpus, devices };
-    lay_out(limits, hardware, memory, |memory, hardware| {
+    fill_memory(limits, hardware, memory, |memory, hardware| {
         boot::load(memory, kernel, Some(initramfs), cmdline, hardware)
     })
     .map(drop)
@@ -87,7 +102,7 @@ mod tests {
     fn what_no_host_can_be_is_refused_without_one() {
         let refused = |cpus, devices, memory| {
             let hardware = Hardware { cpus, devices };
-            lay_out(Limits::WIDEST, hardware, memory, |_, _| unreachable!())
+            fill_memory(Limits::WIDEST, hardware, memory, |_, _| unreachable!())
                 .map(drop)
                 .map_err(|error| error.to_string())
         };
