@@ -22,7 +22,8 @@ Exit status:
   125  vmm could not set up or run the machine, or write all output
   126  COMMAND cannot be executed
   127  COMMAND was not found
-  255  the guest's kernel panicked, or the guest ended without a report
+  130  ended by Ctrl-A x
+  255  the guest's kernel panicked or crashed, or the guest ended before COMMAND
   The outcome by name is in the JSON of --report.
 
 Keys, when standard input and output are a terminal:
@@ -79,16 +80,19 @@ pub(crate) struct RunArguments {
     pub cmdline: Vec<String>,
 
     /// Number of processors, 1 to 255
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+          value_parser = parse_cpus)]
     pub cpus: u8,
 
     /// Memory: a number of MiB, or one with K, M, G or T
-    #[arg(long, value_name = "SIZE", default_value_t = Size::from_mebibytes(512))]
+    #[arg(long, value_name = "SIZE", default_value_t = Size::from_mebibytes(512),
+          allow_negative_numbers = true)]
     pub memory: Size,
 
-    /// End the machine after this time, with status 124: 30s, 5m, 1h
-    #[arg(long, value_name = "DURATION", value_parser = parse_limit)]
+    /// End the machine after this time, with status 124: 500ms, 5m, 1h, or a
+    /// number of seconds
+    #[arg(long, value_name = "DURATION", value_parser = parse_limit,
+          allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
 
     /// How long COMMAND has to end by itself after a SIGHUP, SIGINT, SIGQUIT or
@@ -111,8 +115,8 @@ pub(crate) struct RunArguments {
     pub report: Option<PathBuf>,
 
     /// Kernel modules: /lib/modules/RELEASE or the directory it is in
-    /// (default: the host's, if it has the kernel's). Given explicitly, they
-    /// are in the guest's /lib/modules too
+    /// (default: the host's, if it has the kernel's). Given explicitly and
+    /// without --root, they are in the guest's /lib/modules too
     #[arg(long, value_name = "DIR")]
     pub modules: Option<PathBuf>,
 
@@ -152,13 +156,15 @@ pub(crate) fn mistake(error: &clap::Error) -> String {
 
 /// clap's message, hints included, without the usage that follows.
 fn on_one_line(message: &str) -> String {
-    let message = message.split("\n\nUsage:").next().unwrap_or(message);
-    let message = message
-        .split("\n\nFor more information")
-        .next()
-        .unwrap_or(message);
-    let words: Vec<&str> = message.split_whitespace().collect();
-    let message = words.join(" ");
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sentences: Vec<String> = message
+        .split("\n\n")
+        .map(one_line)
+        .take_while(|text| !text.starts_with("Usage:") && !text.starts_with("For more information"))
+        // After the dashes it would be COMMAND.
+        .filter(|text| !text.starts_with("tip: to pass "))
+        .collect();
+    let message = sentences.join("; ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     format!("{message} (vmm run --help has the options)")
 }
@@ -179,6 +185,13 @@ pub(crate) fn report_of(arguments: impl IntoIterator<Item = OsString>) -> Option
         report = value.filter(|value| !value.as_bytes().starts_with(b"-"));
     }
     report.map(PathBuf::from)
+}
+
+fn parse_cpus(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("write a whole number from 1 to 255".to_owned()),
+        Ok(cpus) => Ok(cpus),
+    }
 }
 
 /// A duration with its unit, or a number of seconds.
@@ -240,8 +253,12 @@ mod tests {
     #[test]
     fn mistakes_take_one_line() {
         for (arguments, part) in [
-            (&["--kernel", "k", "--cpus", "0"][..], "0 is not in 1..=255"),
+            (&["--kernel", "k", "--cpus", "0"][..], "from 1 to 255"),
+            (&["--kernel", "k", "--cpus", ""], "from 1 to 255"),
+            (&["--kernel", "k", "--cpus", "256"], "from 1 to 255"),
             (&["--kernel", "k", "--memory", "lots"], "whole number"),
+            (&["--kernel", "k", "--memory", "-1"], "whole number"),
+            (&["--kernel", "k", "--timeout", "-1"], "500ms, 30s"),
             (&["--kernel", "k", "--timeout", "soon"], "500ms, 30s"),
             (&["--kernel", "k", "--timeout", "0"], "leaves no time"),
             (&["--kernel", "k", "--grace", "soon"], "500ms, 30s"),
@@ -249,7 +266,11 @@ mod tests {
                 &["--kernel", "k", "--share", "d,foo"],
                 "unknown option 'foo'",
             ),
-            (&["--kernel", "k", "--chare", "d"], "'--share'"),
+            (&["--kernel", "k", "--chare", "d"], "found; tip: a similar"),
+            (
+                &["--kernel", "k", "--env", "-x"],
+                "unexpected argument '-x' found (vmm run --help",
+            ),
             (&["--kernel", "k", "ls"], "'ls'"),
             (&["--share", "d"], "--kernel"),
             (

@@ -11,7 +11,7 @@ pub(crate) struct Size(u64);
 pub(crate) enum Error {
     #[error("write a whole number of MiB, or one with K, M, G or T: for example 512M or 2G")]
     Syntax,
-    #[error("that is more than any machine has")]
+    #[error("that is more than a 64-bit machine can have: write a smaller number")]
     TooLarge,
 }
 

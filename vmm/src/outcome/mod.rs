@@ -9,7 +9,8 @@
 //! | 125 | `vmm` could not set up or run the machine or deliver what the command wrote, or the guest's init could not prepare the guest |
 //! | 126 | the command cannot be executed |
 //! | 127 | the command was not found |
-//! | 255 | the guest panicked or ended without a report |
+//! | 130 | the user typed Ctrl-A x |
+//! | 255 | the guest panicked or crashed, or ended before its command did |
 //!
 //! The meanings overlap, since a command may exit with any of these numbers;
 //! `--report` has the outcome by name.

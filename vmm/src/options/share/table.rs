@@ -99,8 +99,8 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
     ShareOption {
         name: "ro",
         takes: Takes::Nothing(|share| share.service.server.read_only = true),
-        help: "refuse changes, in the server",
-        default: "for `--root`",
+        help: "refuse changes, in the server; the default of `--root`",
+        default: "",
         excludes: &[],
         root_only: false,
         shown: Some(("read_only", |service| service.server.read_only.into())),
@@ -108,8 +108,8 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
     ShareOption {
         name: "rw",
         takes: Takes::Nothing(|share| share.service.server.read_only = false),
-        help: "allow changes",
-        default: "for `--share`",
+        help: "allow changes; the default of `--share`",
+        default: "",
         excludes: &[Exclusion {
             other: "ro",
             mend: "leave one of them out",
@@ -158,8 +158,8 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
     ShareOption {
         name: "writeback",
         takes: Takes::Nothing(|share| share.service.server.writeback = true),
-        help: "the guest collects writes before it sends them; also with `cache=auto` nobody else \
-               may write to the directory then",
+        help: "the guest collects writes before it sends them; nobody else may write to the \
+               directory then, with `cache=auto` either",
         default: "off",
         excludes: &[
             // Linux appends at the size it remembers, whatever the host has

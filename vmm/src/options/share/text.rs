@@ -98,7 +98,7 @@ pub(super) fn markdown() -> String {
     text
 }
 
-/// The names of all options, for who wrote another.
+/// The names of all options, for the message about an unknown one.
 pub(super) fn known() -> String {
     let names: Vec<String> = OPTIONS
         .iter()
