@@ -80,6 +80,11 @@ fn is_kept_apart(name: &[u8]) -> bool {
     secure || name.starts_with(TRUSTED)
 }
 
+/// Whether it is an ACL, which changes the mode as well.
+pub(super) fn is_acl(name: &CStr) -> bool {
+    ACLS.contains(&name.to_bytes())
+}
+
 /// Whether it is called the same on both sides.
 fn is_same(name: &[u8], acls: bool) -> bool {
     (name.starts_with(USER) && !name.starts_with(KEPT_USER))

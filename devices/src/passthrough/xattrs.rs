@@ -13,6 +13,7 @@ use rustix::fs::{Mode, XattrFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::attribute_names::is_acl;
 use super::credentials::set_thread_apart;
 use super::grants::CAPABILITY;
 use super::root::FdName;
@@ -29,7 +30,7 @@ impl XattrOperations for Passthrough {
         let host_name = self.host_name(name)?;
         self.writable()?;
         let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
-        self.with_path_to_change(request.node, |path| {
+        self.with_path_to_change(request.node, name, |path| {
             rustix::fs::setxattr(path, &*host_name, args.value, flags)?;
             if name == CAPABILITY {
                 self.grants.note(request);
@@ -90,9 +91,11 @@ impl XattrOperations for Passthrough {
     }
 
     fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
-        let name = self.host_name(name)?;
+        let host_name = self.host_name(name)?;
         self.writable()?;
-        self.with_path_to_change(request.node, |path| rustix::fs::removexattr(path, &*name))
+        self.with_path_to_change(request.node, name, |path| {
+            rustix::fs::removexattr(path, &*host_name)
+        })
     }
 }
 
@@ -130,13 +133,18 @@ impl Passthrough {
         act(FdName::of(&*descriptor).as_c_str())
     }
 
-    /// As [`with_path`](Self::with_path), for changing the inode.
+    /// As [`with_path`](Self::with_path), for changing the guest's `name`. After
+    /// it has changed an ACL the guest asks for the mode by itself.
     fn with_path_to_change<T>(
         &self,
         number: NodeId,
+        name: &CStr,
         act: impl FnOnce(&CStr) -> Result<T>,
     ) -> Result<T> {
-        let (_, descriptor) = self.node_to_change(number, None)?;
+        let (inode, descriptor) = self.node_to_change(number, None)?;
+        if is_acl(name) {
+            inode.told.forget();
+        }
         set_thread_apart(self.root.proc())?;
         act(FdName::of(&*descriptor).as_c_str())
     }

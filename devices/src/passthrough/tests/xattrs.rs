@@ -452,3 +452,27 @@ fn what_cannot_be_labelled_is_not_made() {
     assert_eq!(std::fs::read_dir(share.path("")).unwrap().count(), 0);
     assert_eq!((fs.inode_count(), fs.open_count()), (0, 0));
 }
+
+#[test]
+fn a_mode_that_the_guest_changed_by_an_acl_is_not_taken_for_a_change_of_the_host() {
+    let share = Share::with(Config {
+        posix_acl: true,
+        ..Config::default()
+    });
+    share.fs.init(share.fs.capabilities().agreement);
+    std::fs::write(share.path("f"), b"").unwrap();
+    let node = share.walk("f").unwrap();
+    let kind = c"system.posix_acl_access";
+    let request = by(&GUEST_ROOT, node);
+    let mode = || share.path("f").metadata().unwrap().permissions().mode() & 0o777;
+    let before = mode();
+
+    let set = share
+        .fs
+        .setxattr(&request, kind, &attribute(&acl(), 0, false));
+    set.unwrap();
+    assert_ne!(mode(), before);
+    assert!(share.open(node, libc::O_RDONLY).is_ok());
+    assert_eq!(share.fs.removexattr(&request, kind), Ok(()));
+    assert!(share.open(node, libc::O_RDONLY).is_ok());
+}
