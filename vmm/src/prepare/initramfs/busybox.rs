@@ -9,7 +9,7 @@ use super::elf;
 use crate::prepare::input;
 
 /// The largest that is packed.
-const LARGEST: u64 = 64 << 20;
+const LARGEST: u64 = 256 << 20;
 
 /// Where Debian's `busybox-static` has it.
 const DEFAULT: &str = "/bin/busybox";
