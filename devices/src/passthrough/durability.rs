@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
 use rustix::io::retry_on_intr;
@@ -65,8 +66,9 @@ impl Passthrough {
     /// first that fails is told, but all are tried.
     pub(super) fn sync_file_systems(&self, number: NodeId) -> Result<()> {
         let (inode, _) = self.node(number)?;
-        if self.config.read_only {
-            // Nothing to sync is the guest's.
+        // Nothing to sync is the guest's. A host that writes much would keep the
+        // end of every run waiting, which begins with a sync(2).
+        if !self.changed.load(Ordering::Relaxed) {
             return Ok(());
         }
         let mut outcome = self.sync_file_system(&inode);

@@ -121,6 +121,7 @@ mod xattrs;
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::io::Errno;
@@ -164,6 +165,9 @@ pub struct Passthrough {
     privileges: Privileges,
     grants: Grants,
     attribute_names: AttributeNames,
+    /// Whether a guest has changed anything, or was about to. Never taken back:
+    /// what is under way while the host syncs is to be synced later.
+    changed: AtomicBool,
     /// Of the nodes, as no share before had it.
     generation: u64,
     agreement: RwLock<Agreement>,
@@ -243,6 +247,7 @@ impl Passthrough {
             privileges: Privileges::of_process(),
             grants: Grants::default(),
             attribute_names: AttributeNames::of_process(),
+            changed: AtomicBool::new(false),
             generation: exporting::new_generation(),
             agreement: RwLock::default(),
         })
@@ -292,13 +297,16 @@ impl Passthrough {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `EROFS` on a read-only share.
+    /// Whoever is about to change something asks first: `EROFS` on a read-only
+    /// share.
     fn writable(&self) -> Result<()> {
         if self.config.read_only {
-            Err(Errno::ROFS)
-        } else {
-            Ok(())
+            return Err(Errno::ROFS);
         }
+        if !self.changed.load(Ordering::Relaxed) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn agree(&self, agreement: Agreement) {

@@ -115,13 +115,27 @@ fn the_guest_can_sync_all_of_the_share() {
 }
 
 #[test]
-fn on_a_read_only_share_nothing_is_synced() {
+fn what_nobody_changed_is_not_synced() {
+    let share = Share::new();
+    std::fs::write(share.path("f"), "text").unwrap();
+    let node = share.walk("f").unwrap();
+    share.contents(node).unwrap();
+    recorded::syncs();
+    let synced = || {
+        share.fs.syncfs(&by(&GUEST_ROOT, ROOT)).unwrap();
+        recorded::syncs().len()
+    };
+
+    assert_eq!(synced(), 0);
+    let opened = share.open(node, libc::O_RDWR).unwrap();
+    share.write(node, opened.handle, 0, b"more").unwrap();
+    assert_eq!([synced(), synced()], [1, 1]);
+
     let share = Share::with(Config {
         read_only: true,
         ..Config::default()
     });
-    recorded::syncs();
-
+    assert_eq!(share.mkdir(ROOT, "d").map(drop), Err(Errno::ROFS));
     assert_eq!(share.fs.syncfs(&by(&GUEST_ROOT, ROOT)), Ok(()));
     assert_eq!(recorded::syncs(), []);
 }

@@ -148,6 +148,7 @@ fn a_sync_of_the_share_is_one_of_every_file_system_that_the_guest_knows() {
                     mount("tmpfs", "size=1m", &share.path(at));
                 }
                 std::fs::write(share.path("one/f"), "text").unwrap();
+                share.mkdir(ROOT, "made").unwrap();
                 let syncs = |node| {
                     recorded::syncs();
                     share.fs.syncfs(&by(&GUEST_ROOT, node)).unwrap();
