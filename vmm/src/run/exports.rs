@@ -8,10 +8,11 @@ use devices::filesystem::FileSystem;
 use devices::fuse::Server;
 use devices::passthrough::{self, DescriptorPool, Passthrough};
 use devices::virtio::VirtioDevice;
-use devices::virtio::fs::{Fs, FsError, Queues, Tag, TagError};
+use devices::virtio::fs::{Fs, FsError, Tag, TagError};
 use guest_init::protocol::{Plan, SESSION_TAG};
 
 use crate::console::keys::Keys;
+use crate::options::share::Service;
 use crate::outcome::metrics::MeteredDevice;
 use crate::prepare::shares::Share;
 use crate::session::{Session, Streams};
@@ -73,7 +74,7 @@ impl Exports {
             stderr: duplicate(rustix::stdio::stderr())?,
         };
         let session = Arc::new(Session::new(plan, streams, reported)?);
-        self.add(SESSION_TAG, session.clone(), Queues::default())?;
+        self.add(SESSION_TAG, session.clone(), Service::default())?;
         Ok(session)
     }
 
@@ -85,13 +86,15 @@ impl Exports {
         };
         let passthrough = Passthrough::in_pool(&share.directory, config, &self.descriptors)
             .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
-        let queues = share.service.queues;
-        self.add(&share.tag, Arc::new(passthrough), queues)
+        self.add(&share.tag, Arc::new(passthrough), share.service)
     }
 
-    fn add(&mut self, tag: &str, fs: Arc<dyn FileSystem>, queues: Queues) -> Result<(), Error> {
+    fn add(&mut self, tag: &str, fs: Arc<dyn FileSystem>, service: Service) -> Result<(), Error> {
         let server = Arc::new(Server::new(fs));
-        let device = Fs::new(Tag::new(tag)?, server.clone(), queues)?;
+        let mut device = Fs::new(Tag::new(tag)?, server.clone(), service.queues)?;
+        if service.access_platform {
+            device = device.with_access_platform();
+        }
         self.metered.push(MeteredDevice {
             tag: tag.to_owned(),
             server,

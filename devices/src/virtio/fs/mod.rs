@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::QueueT;
@@ -97,6 +97,7 @@ pub struct Fs {
     server: Arc<dyn RequestServer>,
     queue_sizes: Vec<u16>,
     config: [u8; CONFIG_SIZE],
+    features: u64,
     counters: Arc<Counters>,
     pool: Arc<Pool>,
     complaints: Arc<Complaints>,
@@ -124,6 +125,7 @@ impl Fs {
         Ok(Self {
             config: config_space(&tag, queues.requests),
             queue_sizes: vec![queues.size; count],
+            features: FEATURES,
             counters: Arc::new(Counters::new(count)),
             pool: Arc::new(Pool::new(worker::thread_name(&tag, "pool"))),
             complaints: Arc::default(),
@@ -132,6 +134,15 @@ impl Fs {
             server,
             tag,
         })
+    }
+
+    /// Offers `VIRTIO_F_ACCESS_PLATFORM`: the driver then uses the DMA API of
+    /// its platform for what it passes to the device. Addresses stay those of
+    /// the guest's memory, as they are on a platform without an IOMMU.
+    #[must_use]
+    pub fn with_access_platform(mut self) -> Self {
+        self.features |= 1 << VIRTIO_F_ACCESS_PLATFORM;
+        self
     }
 
     /// The tag.
@@ -154,7 +165,7 @@ impl VirtioDevice for Fs {
     }
 
     fn features(&self) -> u64 {
-        FEATURES
+        self.features
     }
 
     fn queue_sizes(&self) -> &[u16] {

@@ -166,7 +166,11 @@ impl Machine {
 
     /// A driver takes over, from a reset on.
     fn bind(&mut self) {
-        negotiate(&mut self.transport, FEATURES);
+        self.bind_with(FEATURES);
+    }
+
+    fn bind_with(&mut self, features: u64) {
+        negotiate(&mut self.transport, features);
         self.hiprio = DriverQueue::new(&self.memory, HIPRIO_BASE, SIZE);
         self.request = DriverQueue::new(&self.memory, REQUEST_BASE, SIZE);
         self.hiprio.set_up(&mut self.transport, 0);
@@ -238,6 +242,23 @@ fn the_configuration_space_holds_the_tag_and_the_number_of_queues() {
     let mut transport = machine.transport;
     transport.read(0x100, &mut tag);
     assert_eq!(&tag, b"tag\0\0\0\0\0");
+}
+
+#[test]
+fn a_driver_uses_the_dma_api_where_it_is_offered() {
+    const ACCESS_PLATFORM: u64 = 1 << VIRTIO_F_ACCESS_PLATFORM;
+    let server = Arc::new(Server::default());
+    let device = Fs::new(Tag::new("tag").unwrap(), server.clone(), Queues::default()).unwrap();
+    assert_eq!(device.features() & ACCESS_PLATFORM, 0);
+    let device = device.with_access_platform();
+    assert_eq!(device.features(), FEATURES | ACCESS_PLATFORM);
+
+    let mut machine = Machine::of(server, device);
+    machine.bind_with(FEATURES | ACCESS_PLATFORM);
+    assert_eq!(machine.exchange(b"mapped"), b"MAPPED");
+    // A driver that does not know it is served as well.
+    machine.bind();
+    assert_eq!(machine.exchange(b"plain"), b"PLAIN");
 }
 
 #[test]

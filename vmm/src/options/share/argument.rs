@@ -24,4 +24,6 @@ pub(crate) struct ShareArgument {
 pub(crate) struct Service {
     pub server: Config,
     pub queues: Queues,
+    /// The device offers `VIRTIO_F_ACCESS_PLATFORM`.
+    pub access_platform: bool,
 }

@@ -300,6 +300,16 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         shown: Some(("queue_size", |service| service.queues.size.into())),
     },
     ShareOption {
+        name: "access-platform",
+        takes: Takes::Nothing(|share| share.service.access_platform = true),
+        help: "the guest's driver uses its DMA API (`VIRTIO_F_ACCESS_PLATFORM`), so that \
+               `--cmdline swiotlb=force` acts on this device: for those who test a driver",
+        default: "off",
+        excludes: &[],
+        root_only: false,
+        shown: Some(("access_platform", |service| service.access_platform.into())),
+    },
+    ShareOption {
         name: "overlay-size",
         takes: Takes::Value {
             placeholder: "SIZE",

@@ -31,7 +31,7 @@ fn a_directory_alone_is_enough() {
 #[test]
 fn every_option_is_read() {
     let share = parse(
-        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,locks,queues=3,queue-size=64",
+        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,locks,queues=3,queue-size=64,access-platform",
     );
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
@@ -43,6 +43,7 @@ fn every_option_is_read() {
     service.server.locks = true;
     service.queues.requests = 3;
     service.queues.size = 64;
+    service.access_platform = true;
     assert_eq!(
         share.unwrap(),
         ShareArgument {
@@ -173,7 +174,7 @@ fn mistakes_are_explained() {
     assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
     assert!(message("d,foo").contains(
-        "xattr, no-xattr, acl, submounts, idmap, export, locks, queues=, queue-size= and"
+        "xattr, no-xattr, acl, submounts, idmap, export, locks, queues=, queue-size=, access-platform"
     ));
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
