@@ -96,6 +96,15 @@ struct Cell {
     change: fn(&Path) -> Result<()>,
     command: &'static str,
     answer: &'static str,
+    /// What the command makes, and the host has then where that name now is.
+    makes: Option<&'static str>,
+}
+
+impl Cell {
+    fn makes(self, path: &'static str) -> Self {
+        let makes = Some(path);
+        Cell { makes, ..self }
+    }
 }
 
 fn prepare(at: &Path) -> Result<()> {
@@ -116,6 +125,7 @@ fn cells() -> Vec<Cell> {
         change,
         command,
         answer,
+        makes: None,
     };
     vec![
         cell(
@@ -162,7 +172,8 @@ fn cells() -> Vec<Cell> {
             |at| Ok(fs::remove_file(at.join("f"))?),
             "echo made > f",
             "",
-        ),
+        )
+        .makes("f"),
         cell(
             "file_to_directory",
             |at| {
@@ -224,13 +235,15 @@ fn cells() -> Vec<Cell> {
             replace_directory,
             "echo made > d/s/made",
             "",
-        ),
+        )
+        .makes("d/s/made"),
         cell(
             "directory_replaced_mkdir",
             replace_directory,
             "mkdir d/s/made",
             "",
-        ),
+        )
+        .makes("d/s/made"),
     ]
 }
 
@@ -261,17 +274,9 @@ fn at_the_next_open(vm: Vm, cache: &str) -> Result<()> {
                 "{place}: {said:?} and not {:?}",
                 cell.answer
             );
-            // What the guest made is where the host now has that name.
-            let made = match cell.name {
-                "remove_and_write" => at.join("f"),
-                "directory_replaced_create" | "directory_replaced_mkdir" => at.join("d/s/made"),
-                _ => continue,
-            };
-            ensure!(
-                made.exists(),
-                "{place}: {} is not on the host",
-                made.display()
-            );
+            if let Some(path) = cell.makes {
+                ensure!(at.join(path).exists(), "{place}: the host has no {path}");
+            }
         }
     }
     guest.finish()

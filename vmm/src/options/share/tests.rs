@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use devices::passthrough::{CachePolicy, Config};
+use devices::virtio::fs::QUEUE_SIZES;
 
 use super::error::Error;
 use super::*;
@@ -83,6 +84,37 @@ fn every_option_that_is_explained_is_read_and_shown() {
             assert_eq!(now == plain, is_default, "{word}");
         }
     }
+}
+
+#[test]
+fn the_defaults_that_are_explained_are_those_that_hold() {
+    let plain = shown(&Service::default());
+    for option in OPTIONS {
+        let Some((name, _)) = option.shown else {
+            continue;
+        };
+        match &option.takes {
+            Takes::Choice(_) | Takes::Value { .. } => {
+                let given = parse(&format!("d,{}={}", option.name, option.default)).unwrap();
+                assert_eq!(shown(&given.service)[name], plain[name], "{}", option.name);
+            }
+            Takes::Nothing(_) => match option.default {
+                "off" | "for `--root`" => assert_eq!(plain[name], false, "{}", option.name),
+                // The opposite of an option that is on.
+                "" => assert_eq!(plain[name], true, "{}", option.name),
+                other => panic!("{}: what is {other}?", option.name),
+            },
+            Takes::Directory => {}
+        }
+    }
+}
+
+#[test]
+fn limits_that_are_explained_are_those_that_hold() {
+    let help = |name: &str| OPTIONS.iter().find(|o| o.name == name).unwrap().help;
+    let (least, most) = (QUEUE_SIZES.start(), QUEUE_SIZES.end());
+    assert!(help("tag").contains(&format!("at most {MAX_TAG} bytes")));
+    assert!(help("queue-size").contains(&format!("from {least} to {most}")));
 }
 
 #[test]
