@@ -49,6 +49,8 @@ pub(crate) struct Place {
     /// Shell commands that the share comes after, in a mount namespace of
     /// their own; `$1` is the directory.
     prepared: Option<&'static str>,
+    /// Whether a user namespace is not enough.
+    by_root: bool,
 }
 
 impl Place {
@@ -61,6 +63,16 @@ impl Place {
             top,
             other: None,
             prepared: None,
+            by_root: false,
+        }
+    }
+
+    /// A place that root serves: a user namespace of an ordinary user's has
+    /// one user, and some tests need two.
+    pub(crate) fn of_root() -> Self {
+        Self {
+            by_root: true,
+            ..Self::new()
         }
     }
 
@@ -93,11 +105,15 @@ impl Place {
 
     fn serve_with(&self, options: &str, before: &[&str]) -> Command {
         let serve = env!("CARGO_BIN_EXE_serve");
-        let root = rustix::process::geteuid().is_root();
-        let mut command = Command::new(if root { "env" } else { "unshare" });
-        if !root {
-            command.arg("--map-root-user");
-        }
+        let (program, arguments): (_, &[&str]) = if rustix::process::geteuid().is_root() {
+            ("env", &[])
+        } else if self.by_root {
+            ("sudo", &["--non-interactive"])
+        } else {
+            ("unshare", &["--map-root-user"])
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
         if let Some(script) = self.prepared {
             let script = format!("{script}\nshift\nexec \"$@\"");
             let shell = ["unshare", "--mount", "sh", "-euc", &script, "sh"];

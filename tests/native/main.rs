@@ -1,8 +1,9 @@
 //! Programs on shares that the host's own kernel mounts: what a guest's
 //! kernel would ask, without a guest.
 //!
-//! They need a `/dev/fuse` that can be opened, and root or user namespaces.
-//! Where one is missing they fail and say so.
+//! They need a `/dev/fuse` that can be opened, and root or user namespaces;
+//! where two users are needed, root or sudo. Where one is missing they fail and
+//! say so.
 #![allow(clippy::unwrap_used)]
 
 mod basics;
