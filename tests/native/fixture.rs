@@ -183,7 +183,11 @@ fn run_inside(place: &Place, options: &str) {
 
 fn run_shell(mut serve: Command, script: &str) -> Output {
     let script = format!("cd \"$MOUNTPOINT\" || exit\n{script}");
-    serve.args(["sh", "-euc", &script]).output().unwrap()
+    serve.args(["sh", "-euc", &script]);
+    let program = serve.get_program().to_owned();
+    // What is not there is `sudo`, where a test needs two users.
+    let refused = |error| panic!("cannot run {}: {error}", program.display());
+    serve.output().unwrap_or_else(refused)
 }
 
 fn mount_point() -> PathBuf {
