@@ -21,6 +21,7 @@ mod shares;
 mod signals;
 mod stock_kernel;
 mod streams;
+mod suites;
 mod terminal;
 mod theme;
 mod tree;
@@ -79,7 +80,12 @@ fn themes() -> Vec<Theme> {
             signals::theme(),
         ],
         stock_kernel::themes(),
-        vec![streams::theme(), terminal::theme(), tree::theme()],
+        vec![
+            streams::theme(),
+            suites::theme(),
+            terminal::theme(),
+            tree::theme(),
+        ],
     ]
     .into_iter()
     .flatten()

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::conformance::suite::SUITES;
 use crate::kernels::{Kernel, Kernels, Variant};
 
 /// How long modules of a kernel are kept after they were made. Another run may
@@ -29,10 +30,18 @@ pub struct Fixtures {
     pub payloads: PathBuf,
     /// A static busybox.
     pub busybox: PathBuf,
+    /// The suites' scripts, and in `bin` the programs that are installed for them.
+    pub suites: PathBuf,
 }
 
 /// The variables that carry the paths to where the tests run.
-const VARIABLES: [&str; 4] = ["E2E_VMM", "E2E_DRIVER_TESTS", "E2E_PAYLOADS", "E2E_BUSYBOX"];
+const VARIABLES: [&str; 5] = [
+    "E2E_VMM",
+    "E2E_DRIVER_TESTS",
+    "E2E_PAYLOADS",
+    "E2E_BUSYBOX",
+    "E2E_SUITES",
+];
 
 impl Fixtures {
     /// Makes what is missing. `payload_sizes` are the modules' sizes in bytes;
@@ -64,6 +73,7 @@ impl Fixtures {
             payloads,
             busybox: crate::lab::static_busybox()?
                 .context("no static busybox; try apt-get install busybox-static")?,
+            suites: suites(workspace, &scratch)?,
         })
     }
 
@@ -107,20 +117,27 @@ impl Fixtures {
                 .map(PathBuf::from)
                 .with_context(|| format!("{name} is not set"))
         };
-        let [vmm, driver_tests, payloads, busybox] = VARIABLES;
+        let [vmm, driver_tests, payloads, busybox, suites] = VARIABLES;
         Ok(Self {
             vmm: get(vmm)?,
             kernels: Kernels::from_environment(),
             driver_tests: get(driver_tests)?,
             payloads: get(payloads)?,
             busybox: get(busybox)?,
+            suites: get(suites)?,
         })
     }
 
     /// The paths as environment variables.
     #[must_use]
     pub fn to_environment(&self) -> Vec<(OsString, OsString)> {
-        let paths = [&self.vmm, &self.driver_tests, &self.payloads, &self.busybox];
+        let paths = [
+            &self.vmm,
+            &self.driver_tests,
+            &self.payloads,
+            &self.busybox,
+            &self.suites,
+        ];
         let mut variables: Vec<(OsString, OsString)> = VARIABLES
             .into_iter()
             .zip(paths)
@@ -134,12 +151,41 @@ impl Fixtures {
     /// Every path but that of `vmm`, which is a program with its libraries.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = vec![self.driver_tests.clone(), self.busybox.clone()];
+        let mut files = vec![
+            self.driver_tests.clone(),
+            self.busybox.clone(),
+            self.suites.clone(),
+        ];
         files.extend(self.kernels.files());
         let payloads = (self.kernels.iter()).map(|(_, directory)| self.payloads_of(directory));
         files.extend(payloads.filter(|directory| directory.exists()));
         files
     }
+}
+
+/// Puts into one directory what a guest needs to run the suites of others.
+fn suites(workspace: &Path, scratch: &Path) -> Result<PathBuf> {
+    let directory = scratch.join("suites");
+    let mut programs = Vec::new();
+    for suite in SUITES {
+        if let Some(installed) = suite.install()? {
+            programs.push(installed.join(suite.name));
+        }
+    }
+    let scripts = workspace.join("tests/conformance");
+    let copies = (SUITES.iter())
+        .map(|suite| (suite.script(), directory.join("suites").join(suite.name)))
+        .chain([(scripts.join("prelude"), directory.join("prelude"))])
+        .chain(programs.into_iter().map(|program| {
+            let name = program.file_name().unwrap_or_default().to_owned();
+            (program, directory.join("bin").join(name))
+        }));
+    for (from, to) in copies {
+        fs::create_dir_all(to.parent().unwrap_or(&directory))
+            .with_context(|| format!("cannot make a directory for {}", to.display()))?;
+        fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    Ok(directory)
 }
 
 /// Builds `vmm` as it is shipped, unless `VMM` names one.

@@ -165,7 +165,11 @@ fn serve() -> Result<PathBuf> {
 }
 
 /// The lines `@ NAME pass|skip|fail` of `text`.
-fn outcomes(text: &str) -> Result<Outcomes> {
+///
+/// # Errors
+///
+/// For another word, and a name that is there twice.
+pub fn outcomes(text: &str) -> Result<Outcomes> {
     let mut outcomes = Outcomes::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("@ ")) {
         let (name, outcome) = line.rsplit_once(' ').unwrap_or((line, ""));

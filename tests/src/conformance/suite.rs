@@ -70,7 +70,7 @@ impl Suite {
     }
 
     /// Where its program is, once it is installed; nowhere for one of the
-    /// system's.
+    /// system's. It needs no libraries, so that a guest can run it as well.
     ///
     /// # Errors
     ///
@@ -79,13 +79,16 @@ impl Suite {
         let Some(version) = self.version else {
             return Ok(None);
         };
-        let root = cache()?.join(format!("{}-{version}", self.name));
+        let root = cache()?.join(format!("{}-{version}-static", self.name));
         let programs = root.join("bin");
         if !programs.join(self.name).exists() {
             eprintln!("conformance: installing {} {version}", self.name);
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let status = Command::new(cargo)
                 .args(["install", "--quiet", "--locked", "--version", version])
+                // With a target named, the flag is not for what runs while it is built.
+                .args(["--target", "x86_64-unknown-linux-gnu"])
+                .env("RUSTFLAGS", "-C target-feature=+crt-static")
                 .arg("--root")
                 .args([root.as_os_str(), self.name.as_ref()])
                 .env_remove("CARGO_TARGET_DIR")
