@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Descriptor;
 use super::clock::{Moment, Tick};
-use super::coherence::Told;
 use super::mount::Mount;
 use super::names::Names;
 use super::stat::{Identity, Kind};
 use super::sys::FileHandle;
+use super::told::Told;
 use crate::filesystem::{NodeId, ROOT};
 
 /// Where an inode is at the moment.

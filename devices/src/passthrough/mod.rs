@@ -117,6 +117,7 @@ mod sys;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod told;
 mod xattrs;
 
 use std::io;
