@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Descriptor;
+use super::cached_attributes::CachedAttributes;
 use super::clock::{Moment, Tick};
 use super::mount::Mount;
 use super::names::Names;
 use super::stat::{Identity, Kind};
 use super::sys::FileHandle;
-use super::told::Told;
 use crate::filesystem::{NodeId, ROOT};
 
 /// Where an inode is at the moment.
@@ -47,7 +47,7 @@ pub(super) struct Inode {
     /// table, atomic because a read lock is enough to add one.
     pub(super) references: AtomicU64,
     /// The attributes that the guest was told last.
-    pub(super) told: Told,
+    pub(super) told: CachedAttributes,
     /// How many handles the guest has open to write to it.
     pub(super) writers: AtomicU32,
     /// Since the last time descriptors were scarce.
@@ -76,7 +76,7 @@ impl Inode {
             depth: AtomicU32::new(0),
             verified: AtomicU32::new(0),
             references: AtomicU64::new(1),
-            told: Told::default(),
+            told: CachedAttributes::default(),
             writers: AtomicU32::new(0),
             recently_used: AtomicBool::new(true),
             place: Mutex::new(Place {

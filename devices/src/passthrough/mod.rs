@@ -79,6 +79,7 @@
 mod attribute_names;
 mod attributes;
 mod budget;
+mod cached_attributes;
 mod capacity;
 mod clock;
 mod coherence;
@@ -117,7 +118,7 @@ mod sys;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
-mod told;
+
 mod xattrs;
 
 use std::io;

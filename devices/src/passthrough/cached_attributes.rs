@@ -10,13 +10,13 @@ use super::stat::Stat;
 /// The attributes that the guest was told last, and when: a hash of them in the
 /// upper 40 bits, and the time in units of 64 milliseconds. 0 for none.
 #[derive(Debug, Default)]
-pub(super) struct Told(AtomicU64);
+pub(super) struct CachedAttributes(AtomicU64);
 
 const TIME_BITS: u32 = 24;
 const TIME_UNIT: u64 = 64;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
-impl Told {
+impl CachedAttributes {
     fn hash(status: &Stat) -> u64 {
         let raw = &status.raw;
         let mtime = (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec);
