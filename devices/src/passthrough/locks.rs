@@ -70,10 +70,19 @@ impl LockOperations for Passthrough {
             handle: args.handle,
             lock: args.lock,
         };
-        let outcome = (used.file).lock(entry, || {
-            self.open_to_lock(&open, args.lock.kind, request.may_wait())
-        });
-        match outcome {
+        // Not under the lock of the table: a lease of the host's may keep it
+        // waiting.
+        let fresh = match used.file.is_open() {
+            true => None,
+            false => Some(self.open_to_lock(&open, args.lock.kind, request.may_wait())?),
+        };
+        match used.file.lock(entry, fresh) {
+            // The guest is gone, or closed the file at the same time.
+            Ok(()) if self.handles.get(request.node, args.handle).is_err() => {
+                drop(used);
+                self.unlock_with(request, args.handle);
+                Err(Errno::BADF)
+            }
             Ok(()) => {
                 // What was for this owner alone others may have now.
                 if args.lock.kind == LockKind::Read {

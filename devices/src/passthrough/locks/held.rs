@@ -180,11 +180,18 @@ impl FileLocks {
         outcome
     }
 
-    /// Takes a lock; `open` opens the file on the host.
+    /// Whether the host's file is open. It stays so while somebody has to do
+    /// with the locks.
+    pub(super) fn is_open(&self) -> bool {
+        self.host().is_some()
+    }
+
+    /// Takes a lock. The host's file is to be [open](Self::is_open), or is
+    /// `fresh`.
     pub(super) fn lock(
         &self,
         entry: Entry,
-        open: impl FnOnce() -> Result<Descriptor<File>>,
+        fresh: Option<Descriptor<File>>,
     ) -> std::result::Result<(), Refusal> {
         let Entry { owner, lock, .. } = entry;
         let mut host = self.host();
@@ -198,11 +205,12 @@ impl FileLocks {
         if self.total.load(Ordering::SeqCst) + 2 > MOST {
             return Err(Refusal::Failed(Errno::NOLCK));
         }
+        if host.is_none() {
+            *host = fresh;
+        }
         if !covered {
-            let file = match &mut *host {
-                Some(file) => file,
-                none => none.insert(open().map_err(Refusal::Failed)?),
-            };
+            // All locks were given up meanwhile: the guest is gone.
+            let file = host.as_ref().ok_or(Refusal::Failed(Errno::BADF))?;
             sys::lock(&**file, lock.kind, lock.range).map_err(|error| match error {
                 Errno::AGAIN | Errno::ACCESS => Refusal::Conflict,
                 // It was opened by who could do less.
@@ -216,7 +224,7 @@ impl FileLocks {
 
     /// Gives locks up, and says whether there were any.
     pub(super) fn unlock(&self, whose: Whose, range: LockRange) -> Result<bool> {
-        let mut host = self.host();
+        let host = self.host();
         let table = self.table();
         let freed = table.freed(whose, range);
         drop(table);
@@ -226,12 +234,7 @@ impl FileLocks {
                 sys::lock(&**file, LockKind::Unlock, *part)?;
             }
         }
-        let any = self.change(|table| table.remove(whose, range));
-        if self.table().is_empty() {
-            let closed = host.take();
-            drop(closed);
-        }
-        Ok(any)
+        Ok(self.change(|table| table.remove(whose, range)))
     }
 
     /// Who has a lock that keeps `owner` from having `lock`; `other` is the

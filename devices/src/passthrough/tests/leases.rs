@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by, opening};
-use crate::filesystem::{ROOT, SetAttributes, WOULD_WAIT};
+use crate::filesystem::{Lock, LockArgs, LockKind, LockRange, ROOT, SetAttributes, WOULD_WAIT};
+use crate::passthrough::Config;
 
 /// `F_SETSIG` of fcntl(2), which the libc crate lacks.
 const F_SETSIG: i32 = 10;
@@ -77,4 +78,41 @@ fn whoever_keeps_others_waiting_does_not_wait_for_a_lease() {
         assert!(opened.recv().unwrap().is_ok());
     });
     assert_eq!(std::fs::read(share.path("f")).unwrap(), b"");
+}
+
+#[test]
+fn a_lock_that_waits_for_a_lease_keeps_no_other_waiting() {
+    let share = Share::with(Config {
+        locks: true,
+        ..Config::default()
+    });
+    std::fs::write(share.path("f"), b"text").unwrap();
+    let node = share.walk("f").unwrap();
+    let handle = share.open(node, libc::O_RDONLY).unwrap().handle;
+    let file = File::open(share.path("f")).unwrap();
+    lease(&file);
+    let request = by(&GUEST_ROOT, node);
+    let lock = |owner| LockArgs {
+        handle,
+        owner,
+        lock: Lock {
+            range: LockRange { start: 0, end: 0 },
+            kind: LockKind::Read,
+            pid: 1,
+        },
+        flock: false,
+        wait: false,
+    };
+    let (sender, locked) = mpsc::channel();
+    thread::scope(|scope| {
+        let (share, request) = (&share, &request);
+        scope.spawn(move || sender.send(share.fs.setlk(request, &lock(1))));
+        let early = locked.recv_timeout(Duration::from_millis(200));
+        assert!(early.is_err(), "{early:?}");
+        let hurry = share.fs.setlk(&request.in_a_hurry(), &lock(2));
+        assert_eq!(hurry, Err(WOULD_WAIT));
+        drop(file);
+        assert_eq!(locked.recv().unwrap(), Ok(()));
+    });
+    assert_eq!(share.fs.setlk(&request.in_a_hurry(), &lock(2)), Ok(()));
 }
