@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, Result};
 
@@ -154,9 +154,19 @@ impl Deferrals {
 
 /// A request's place among the deferred ones, if it comes to that. Whoever
 /// carries the request keeps it until there is an answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Deferral {
+    begun: Instant,
     entered: OnceLock<Entered>,
+}
+
+impl Default for Deferral {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            entered: OnceLock::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -167,6 +177,12 @@ struct Entered {
 }
 
 impl Deferral {
+    /// When the request was served the first time.
+    #[must_use]
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// Whether the request was deferred and has been interrupted since.
     pub(super) fn is_interrupted(&self) -> bool {
         let entered = self.entered.get();

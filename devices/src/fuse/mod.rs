@@ -177,7 +177,10 @@ impl Server {
         reply: VirtioFsWriter<'_>,
         patience: Patience<'_>,
     ) -> Option<u32> {
-        let begun = Instant::now();
+        let begun = match patience {
+            Patience::Deferred(deferral) => deferral.begun(),
+            Patience::None | Patience::Here => Instant::now(),
+        };
         let mut reply = Reply::new(reply);
         let (opcode, unique, outcome) = match RawRequest::decode(request) {
             Ok(request) => {

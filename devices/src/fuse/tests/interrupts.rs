@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -186,4 +186,20 @@ fn a_request_that_nobody_serves_again_is_not_deferred() {
     let request = lock(Opcode::SETLKW, 1, 0).finish();
     exchange(&server, &request, 16).assert_errno(Errno::AGAIN);
     exchange(&server, &interrupt(UNIQUE), 16).assert_errno(Errno::AGAIN);
+}
+
+#[test]
+fn a_deferred_request_counts_once_and_with_all_its_time() {
+    let (server, _open) = silent();
+    let deferral = Deferral::default();
+    assert_eq!(once_more(&server, &deferral), None);
+    assert_eq!(once_more(&server, &deferral), None);
+    thread::sleep(Duration::from_millis(20));
+    exchange(&server, &interrupt(UNIQUE), 16).assert_well_formed();
+    assert!(once_more(&server, &deferral).is_some());
+    let metrics = server.metrics();
+    let setlkw = metrics.operation(Opcode::SETLKW).unwrap();
+    assert_eq!((setlkw.count, setlkw.errors), (1, 1));
+    // Buckets below the 15th are for less than 16.4 ms.
+    assert_eq!(setlkw.latency[15..].iter().sum::<u64>(), 1);
 }
