@@ -84,7 +84,10 @@ fn only_a_directory_has_one_made_in_it_and_only_for_writing() {
         made(&share, file, libc::O_RDWR).map(drop),
         Err(Errno::NOTDIR)
     );
-    assert_eq!(made(&share, 77, libc::O_RDWR).map(drop), Err(Errno::STALE));
+    assert_eq!(
+        made(&share, u64::MAX, libc::O_RDWR).map(drop),
+        Err(Errno::STALE)
+    );
     assert_eq!(
         made(&share, ROOT, libc::O_RDONLY).map(drop),
         Err(Errno::INVAL)
