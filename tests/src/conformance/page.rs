@@ -183,10 +183,11 @@ fn page(runs: &[Run]) -> String {
                 quoted.join(", ")
             }
         };
+        let hosts = (known.before).map(|(major, minor)| format!(", before Linux {major}.{minor}"));
         let cells = [
             known.suite.to_owned(),
             format!("`{}`", known.case),
-            caches,
+            caches + &hosts.unwrap_or_default(),
             word(Some(known.outcome)).to_owned(),
             known.reason.to_owned(),
         ];
