@@ -35,7 +35,7 @@ help:
 	@echo '              (ALL=yes: all of them; hours)'
 	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
 	@echo '              (NEXT=yes: on the newest source that Debian has)'
-	@echo 'make check    formatting and lints'
+	@echo 'make check    formatting and lints, and of make series what takes seconds'
 	@echo 'make fmt      format the code'
 	@echo
 	@echo 'SETUP=no      do not install Debian packages that are missing'
@@ -114,6 +114,7 @@ check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy --locked -p tests --test e2e --test lab -- -D warnings
+	guest-kernel/check-series --no-build
 
 fmt:
 	$(CARGO) fmt --all
