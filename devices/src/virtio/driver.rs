@@ -161,12 +161,17 @@ impl DriverQueue {
 
     /// Makes the chain at `head` available.
     pub(crate) fn publish(&mut self, head: u16) {
+        self.enter(head);
+        self.set_available(self.made);
+    }
+
+    /// Puts the chain at `head` into the available ring, beyond its index.
+    fn enter(&mut self, head: u16) {
         let slot = u64::from(self.made % self.size);
         self.memory
             .write_obj(head, GuestAddress(self.available() + 4 + 2 * slot))
             .unwrap();
         self.made = self.made.wrapping_add(1);
-        self.set_available(self.made);
     }
 
     /// Sets the available index.
@@ -189,6 +194,21 @@ impl DriverQueue {
     /// Makes a request available with room for `reply` bytes, and returns its
     /// head. Descriptors are taken in turn.
     pub(crate) fn submit(&mut self, request: &[u8], reply: u32) -> u16 {
+        let head = self.place(request, reply);
+        self.set_available(self.made);
+        head
+    }
+
+    /// As [`submit`](Self::submit), for several that the device sees at once
+    /// or not at all.
+    pub(crate) fn submit_together(&mut self, requests: &[(&[u8], u32)]) {
+        for (request, reply) in requests {
+            self.place(request, *reply);
+        }
+        self.set_available(self.made);
+    }
+
+    fn place(&mut self, request: &[u8], reply: u32) -> u16 {
         let head = (self.made % (self.size / 2)) * 2;
         let buffer = self.buffer(head);
         self.memory
@@ -201,7 +221,7 @@ impl DriverQueue {
         } else {
             self.describe(head, (buffer, len, 0, 0));
         }
-        self.publish(head);
+        self.enter(head);
         head
     }
 

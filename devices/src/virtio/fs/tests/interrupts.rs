@@ -28,10 +28,10 @@ fn hiprio_requests_share_an_interrupt_up_to_a_batch() {
     for (quick, interrupted) in [(1, false), (63, false), (64, true), (100, true)] {
         let mut machine = machine();
         machine.hiprio.set_used_event(0);
-        for _ in 0..quick {
-            machine.hiprio.submit(b"forget", 0);
-        }
-        machine.hiprio.submit(IN_PLACE, 64);
+        // At once: a thread that finds the queue empty in between interrupts.
+        let mut requests = vec![(&b"forget"[..], 0); quick];
+        requests.push((IN_PLACE, 64));
+        machine.hiprio.submit_together(&requests);
         machine.kick(0);
         machine.wait_until_waiting(1);
         // All in front of it are used, and the driver sees them if it looks.
