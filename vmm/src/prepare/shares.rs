@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use guest_init::protocol::{SESSION_TAG, Text};
 use serde_json::{Value, json};
 
-use crate::options::share::{
-    MAX_TAG, OPTIONS, Service, ShareArgument, Takes, is_refused_in_tag, share, shown,
-};
+use crate::options::share::{MAX_TAG, Service, ShareArgument, is_refused_in_tag, share, shown};
 use crate::options::size::Size;
 
 /// A share as the machine needs it.
@@ -162,27 +160,17 @@ fn directory(path: &Path) -> Result<PathBuf, Error> {
 
 /// What `DIR:/place:ro`, which other tools take, is written as here.
 fn colon_hint(path: &Path) -> Option<String> {
-    let elsewhere = ": options follow the directory after commas".to_owned();
     let mut words = path.to_str()?.split(':');
     let directory = words.next().filter(|word| Path::new(word).is_dir())?;
     let mut written = vec![directory.to_owned()];
-    for word in words {
-        let is_flag = |name: &str| {
-            let mut flags = OPTIONS
-                .iter()
-                .filter(|option| matches!(option.takes, Takes::Nothing(_)));
-            flags.any(|option| option.name == name)
-        };
-        written.push(match word {
-            place if place.starts_with('/') => format!("at={place}"),
-            flag if is_flag(flag) => flag.to_owned(),
-            _ => return Some(elsewhere),
-        });
-    }
+    written.extend(words.map(|word| match word {
+        place if place.starts_with('/') => format!("at={place}"),
+        option => option.to_owned(),
+    }));
     let written = written.join(",");
     match share(OsStr::new(&written)) {
         Ok(_) => Some(format!(": write {written}")),
-        Err(_) => Some(elsewhere),
+        Err(_) => Some(": options follow the directory after commas".to_owned()),
     }
 }
 
