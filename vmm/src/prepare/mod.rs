@@ -20,13 +20,13 @@ use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
 use crate::machine::{host, limits};
 use crate::options::RunArguments;
-use crate::options::share::Service;
-use crate::options::size::Size;
 use crate::outcome::output_file::{self, OutputFile};
 use initramfs::modules::Modules;
 use initramfs::{busybox, busybox::Busybox, foreign};
 use preflight::Needs;
 use shares::Share;
+use vmm_options::share::Service;
+use vmm_options::size::Size;
 
 /// The time that COMMAND has after a signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -310,10 +310,10 @@ mod tests {
     #[test]
     fn a_command_on_a_share_needs_no_busybox() {
         let top = tempfile::tempdir().unwrap();
-        let argument = crate::options::share::ShareArgument {
+        let argument = vmm_options::share::ShareArgument {
             directory: top.path().to_owned(),
             at: Some("/work".into()),
-            ..crate::options::share::ShareArgument::default()
+            ..vmm_options::share::ShareArgument::default()
         };
         let shares = shares::resolve(None, &[argument]).unwrap();
         assert!(is_on_a_share(Some(&"/work/bin/tool".into()), &shares));

@@ -116,7 +116,7 @@ fn check_in_initramfs(at: &Path, initramfs: &[String]) -> Result<(), Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::options::share::Service;
+    use vmm_options::share::Service;
 
     fn share(directory: &Path, at: &str, read_only: bool) -> Share {
         let mut service = Service::default();

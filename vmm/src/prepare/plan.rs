@@ -12,7 +12,7 @@ use crate::console::terminal;
 use crate::kernel::Kernel;
 use crate::machine::boot::command_line;
 use crate::options::RunArguments;
-use crate::options::size::Size;
+use vmm_options::size::Size;
 
 /// The shell of the built-in initramfs.
 const SHELL: &str = "/bin/sh";

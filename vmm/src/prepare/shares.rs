@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use guest_init::protocol::{SESSION_TAG, Text};
 use serde_json::{Value, json};
 
-use crate::options::share::{MAX_TAG, Service, ShareArgument, is_refused_in_tag, share, shown};
-use crate::options::size::Size;
+use vmm_options::share::{MAX_TAG, Service, ShareArgument, is_refused_in_tag, share, shown};
+use vmm_options::size::Size;
 
 /// A share as the machine needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use devices::virtio::fs::{Fs, FsError, Tag, TagError};
 use guest_init::protocol::{Plan, SESSION_TAG};
 
 use crate::console::keys::Keys;
-use crate::options::share::Service;
 use crate::outcome::metrics::MeteredDevice;
 use crate::prepare::shares::Share;
 use crate::session::{Session, Streams};
+use vmm_options::share::Service;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Size(u64);
+pub struct Size(u64);
 
+/// Why a text is no size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+#[allow(missing_docs)] // Each says itself what it is.
+pub enum Error {
     #[error("write a whole number of MiB, or one with K, M, G or T: for example 512M or 2G")]
     Syntax,
     #[error("that is more than a 64-bit machine can have: write a smaller number")]
@@ -18,12 +20,13 @@ pub(crate) enum Error {
 impl Size {
     /// A size of `mebibytes` MiB.
     #[must_use]
-    pub(crate) const fn from_mebibytes(mebibytes: u32) -> Self {
+    pub const fn from_mebibytes(mebibytes: u32) -> Self {
         Self((mebibytes as u64) << 20)
     }
 
+    /// The number of bytes.
     #[must_use]
-    pub(crate) fn bytes(self) -> u64 {
+    pub fn bytes(self) -> u64 {
         self.0
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::argument::{Service, ShareArgument};
 use super::error::Error;
 use super::tag;
-use crate::options::size::Size;
+use crate::size::Size;
 
 /// An option of a share.
 pub(crate) struct ShareOption {

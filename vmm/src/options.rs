@@ -1,8 +1,5 @@
 //! The command line.
 
-pub(crate) mod share;
-pub(crate) mod size;
-
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -11,8 +8,8 @@ use std::time::{Duration, Instant};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use share::ShareArgument;
-use size::Size;
+use vmm_options::share::{self, ShareArgument};
+use vmm_options::size::Size;
 
 const EXIT_STATUS: &str = "\
 Exit status:

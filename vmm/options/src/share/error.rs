@@ -2,8 +2,10 @@
 
 use guest_init::protocol::SESSION_TAG;
 
+/// A mistake in a share.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+#[allow(missing_docs)] // Each says itself what it is.
+pub enum Error {
     #[error("name a directory before the options, for example ./dir,ro")]
     NoDirectory,
     #[error(

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use devices::passthrough::Config;
 use devices::virtio::fs::Queues;
 
-use crate::options::size::Size;
+use crate::size::Size;
 
 /// A `--share` or `--root` as the user wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ShareArgument {
+pub struct ShareArgument {
+    /// The directory, as it was written.
     pub directory: PathBuf,
+    /// The tag, if one was given.
     pub tag: Option<String>,
+    /// Where the guest is to mount it, if that was said.
     pub at: Option<PathBuf>,
+    /// How it is to be served.
     pub service: Service,
     /// The most that the overlay of a read-only root takes of the guest's
     /// memory.
@@ -21,8 +25,10 @@ pub(crate) struct ShareArgument {
 
 /// How a share is served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Service {
+pub struct Service {
+    /// What the server does.
     pub server: Config,
+    /// How requests reach it.
     pub queues: Queues,
     /// The device offers `VIRTIO_F_ACCESS_PLATFORM`.
     pub access_platform: bool,

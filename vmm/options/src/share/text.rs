@@ -43,7 +43,7 @@ fn lines() -> impl Iterator<Item = Line> {
 }
 
 /// For `--help`.
-pub(crate) fn help() -> String {
+pub fn help() -> String {
     let mut text = "Share a host directory with the guest (repeatable): \
                     DIR[,OPTION[=VALUE]]...\n"
         .to_owned();
@@ -115,7 +115,7 @@ pub(super) fn known() -> String {
 }
 
 /// For `--dry-run`.
-pub(crate) fn shown(service: &Service) -> Map<String, Value> {
+pub fn shown(service: &Service) -> Map<String, Value> {
     OPTIONS
         .iter()
         .filter_map(|option| option.shown)

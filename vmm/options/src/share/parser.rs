@@ -19,12 +19,12 @@ enum Use {
 
 /// Reads the value of `--share`: the options follow the directory, or come
 /// before `path=DIR` if there is a comma in its name.
-pub(crate) fn share(text: &OsStr) -> Result<ShareArgument, Error> {
+pub fn share(text: &OsStr) -> Result<ShareArgument, Error> {
     parse(text.as_bytes(), Use::Share)
 }
 
 /// Reads the value of `--root`.
-pub(crate) fn root(text: &OsStr) -> Result<ShareArgument, Error> {
+pub fn root(text: &OsStr) -> Result<ShareArgument, Error> {
     parse(text.as_bytes(), Use::Root)
 }
 

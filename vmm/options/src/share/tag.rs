@@ -5,7 +5,7 @@ use guest_init::protocol::SESSION_TAG;
 use super::error::Error;
 
 /// Bytes that a tag may have (virtio 1.2, 5.11.4).
-pub(crate) const MAX_TAG: usize = 36;
+pub const MAX_TAG: usize = 36;
 
 /// Checks a tag that the user gave.
 pub(super) fn check(bytes: &[u8]) -> Result<String, Error> {
@@ -25,6 +25,6 @@ pub(super) fn check(bytes: &[u8]) -> Result<String, Error> {
 }
 
 /// Linux takes no tag with a newline (since 6.9), and a NUL ends one.
-pub(crate) fn is_refused(letter: char) -> bool {
+pub fn is_refused(letter: char) -> bool {
     matches!(letter, '\n' | '\0')
 }

@@ -7,6 +7,7 @@ use devices::passthrough::{CachePolicy, Config};
 use devices::virtio::fs::QUEUE_SIZES;
 
 use super::error::Error;
+use super::table::{OPTIONS, Takes};
 use super::*;
 
 fn parse(text: &str) -> Result<ShareArgument, Error> {
