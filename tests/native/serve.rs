@@ -19,7 +19,7 @@ fn the_status_is_that_of_the_command() {
     assert_eq!(directory.status.code(), Some(126), "{}", text(&directory));
     let wrong = place.serve("cache=often").arg("true").output().unwrap();
     assert_eq!(wrong.status.code(), Some(125));
-    assert!(text(&wrong).contains("'cache=often' is none of"));
+    assert!(text(&wrong).contains("cache=often is not one of"));
 }
 
 #[test]

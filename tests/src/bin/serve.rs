@@ -35,8 +35,8 @@ struct Cli {
     /// The directory to share
     directory: PathBuf,
 
-    /// Where to mount it, and the options of `vmm run --share`: cache=, writeback, ro, xattr,
-    /// locks, queues= (threads; default 2) ...
+    /// Where to mount it, and the options of `vmm run --share`, but tag=, at= and queue-size=;
+    /// queues= is a number of threads
     #[arg(value_name = "MOUNTPOINT[,OPTION[=VALUE]]...")]
     place: OsString,
 
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<u8> {
     // As `vmm run` does: EFBIG for who writes too much.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    raise_descriptor_limit();
     let share = NativeShare::parse(&cli.directory, &cli.place)?;
     let device = Arc::new(mount::open_device()?);
     mount::go_private()?;
@@ -108,6 +109,14 @@ fn run(cli: &Cli) -> Result<u8> {
         eprintln!("serve: {}", failures.finish()?);
     }
     Ok(status)
+}
+
+/// As `vmm run` does, for the descriptors that a share keeps.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Waits for `child`, and hands on to it the signals that would end us.

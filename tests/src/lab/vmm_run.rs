@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use vmm_options::share;
+use vmm_options::size::Size;
+
 use super::Order;
 
 /// What has to happen with the path an option names.
@@ -63,7 +66,7 @@ pub fn order(vmm: PathBuf, arguments: &[OsString]) -> Result<Order> {
             order.env.push((value.clone(), variable));
         }
         if option == "--memory" {
-            order.guest_mib = order.guest_mib.max(mebibytes(&value).unwrap_or(0));
+            order.guest_mib = order.guest_mib.max(mebibytes(&value));
         }
     }
     if let Some(busybox) = std::env::var_os("VMM_BUSYBOX").filter(|path| Path::new(path).is_file())
@@ -111,18 +114,20 @@ fn options(arguments: &[OsString]) -> Vec<(String, OsString)> {
 }
 
 fn add_path(order: &mut Order, traffic: Traffic, value: &OsStr) -> Result<()> {
-    let (path, options) = match traffic {
-        Traffic::Share | Traffic::Root => split_options(value),
-        Traffic::In | Traffic::Out => (PathBuf::from(value), Vec::new()),
+    let (path, comes_back) = match traffic {
+        Traffic::In => (PathBuf::from(value), false),
+        Traffic::Out => (PathBuf::from(value), true),
+        Traffic::Share | Traffic::Root => {
+            let parsed = match traffic {
+                Traffic::Root => share::root(value),
+                _ => share::share(value),
+            };
+            // What `vmm` refuses, it refuses in the lab.
+            let Ok(share) = parsed else { return Ok(()) };
+            (share.directory, !share.service.server.read_only)
+        }
     };
     let path = std::path::absolute(&path).context("an empty path")?;
-    let has = |wanted: &str| options.iter().any(|option| option == wanted);
-    let comes_back = match traffic {
-        Traffic::In => false,
-        Traffic::Share => !has("ro"),
-        Traffic::Root => has("rw"),
-        Traffic::Out => true,
-    };
     let usable = path.is_file() || path.is_dir();
     if usable {
         order.inputs.push((path.clone(), path.clone()));
@@ -138,35 +143,6 @@ fn add_path(order: &mut Order, traffic: Traffic, value: &OsStr) -> Result<()> {
         order.outputs.push((path.clone(), path));
     }
     Ok(())
-}
-
-/// `DIR[,option]...`, or options of which the last is `path=DIR`, where commas
-/// are part of the name.
-fn split_options(value: &OsStr) -> (PathBuf, Vec<String>) {
-    let bytes = value.as_bytes();
-    let (listed, named) = match find(bytes, b",path=") {
-        _ if bytes.starts_with(b"path=") => (&bytes[..0], Some(&bytes[5..])),
-        Some(at) => (&bytes[..at], Some(&bytes[at + 6..])),
-        None => (bytes, None),
-    };
-    let mut options: Vec<String> = listed
-        .split(|byte| *byte == b',')
-        .map(|part| String::from_utf8_lossy(part).into_owned())
-        .collect();
-    let path = match named {
-        Some(path) => path,
-        None => {
-            options.remove(0);
-            bytes.split(|byte| *byte == b',').next().unwrap_or_default()
-        }
-    };
-    (PathBuf::from(OsStr::from_bytes(path)), options)
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
 }
 
 /// The modules `vmm` takes when it is told of none: those installed for the
@@ -196,21 +172,10 @@ fn release(kernel: &Path) -> Option<String> {
     (!release.is_empty() && !release.contains('/')).then(|| release.to_owned())
 }
 
-/// A size as `vmm run --memory` takes it: MiB, or with a suffix.
-fn mebibytes(value: &OsStr) -> Option<u64> {
-    let text = value.to_str()?.trim();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let number: u64 = digits.parse().ok()?;
-    let suffix = text[digits.len()..]
-        .chars()
-        .next()
-        .map(|c| c.to_ascii_uppercase());
-    Some(match suffix {
-        Some('G') => number.checked_mul(1024)?,
-        Some('T') => number.checked_mul(1024 * 1024)?,
-        Some('K') => number / 1024,
-        _ => number,
-    })
+/// What `vmm run --memory` takes, in MiB; 0 for what it refuses.
+fn mebibytes(value: &OsStr) -> u64 {
+    let size = value.to_str().and_then(|text| text.parse::<Size>().ok());
+    size.map_or(0, |size| size.bytes() >> 20)
 }
 
 #[cfg(test)]
@@ -267,8 +232,10 @@ mod tests {
     #[test]
     fn memory_is_read_as_vmm_reads_it() {
         for (text, size) in [("256", 256), ("512M", 512), ("2G", 2048), ("4GiB", 4096)] {
-            assert_eq!(mebibytes(OsStr::new(text)), Some(size), "{text}");
+            assert_eq!(ordered(&["--memory", text]).guest_mib, size, "{text}");
         }
-        assert_eq!(mebibytes(OsStr::new("much")), None);
+        for refused in ["much", "2Gx", "1.5G"] {
+            assert_eq!(ordered(&["--memory", refused]).guest_mib, 0, "{refused}");
+        }
     }
 }

@@ -1,13 +1,14 @@
-//! The options of `vmm run --share` that the server acts on.
+//! A share of `vmm run` as this host's own kernel sees it.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use devices::fuse::Server;
-use devices::passthrough::{CachePolicy, Config, Passthrough};
+use devices::passthrough::{Config, Passthrough};
+use devices::virtio::fs::Queues;
+use vmm_options::share;
 
 /// A directory, where it is to be seen, and how.
 #[derive(Clone, Debug)]
@@ -21,58 +22,30 @@ pub struct NativeShare {
 }
 
 impl NativeShare {
-    /// `directory` at `place`, which is `MOUNTPOINT[,option[=value]]...`.
+    /// `directory` at `place`, which is a mount point with the options that
+    /// `vmm run --share` takes after a directory.
     ///
     /// # Errors
     ///
-    /// When there is no such option, or no such mount point.
+    /// When `vmm run` would refuse the options, when they are for a guest, and
+    /// when there is no such mount point.
     pub fn parse(directory: &Path, place: &OsStr) -> Result<Self> {
-        let mut parts = place.as_bytes().split(|byte| *byte == b',');
-        let at = Path::new(OsStr::from_bytes(parts.next().unwrap_or_default()));
-        let mut share = Self {
+        let share = share::share(place)?;
+        ensure!(
+            share.tag.is_none()
+                && share.at.is_none()
+                && share.service.queues.size == Queues::default().size,
+            "tag=, at= and queue-size= are for a guest, and here is none: leave them out"
+        );
+        let at = share.directory;
+        Ok(Self {
             directory: directory.to_owned(),
-            // What a share without options is to `vmm run`.
-            config: Config::default(),
+            config: share.service.server,
             at: at
                 .canonicalize()
                 .with_context(|| format!("cannot find the mount point {}", at.display()))?,
-            queues: 2,
-        };
-        for option in parts {
-            share.set(&String::from_utf8_lossy(option))?;
-        }
-        Ok(share)
-    }
-
-    fn set(&mut self, option: &str) -> Result<()> {
-        let config = &mut self.config;
-        match option.split_once('=').unwrap_or((option, "")) {
-            ("rw", "") => config.read_only = false,
-            ("ro", "") => config.read_only = true,
-            ("writeback", "") => config.writeback = true,
-            ("xattr", "") => config.xattr = true,
-            ("no-xattr", "") => config.xattr = false,
-            ("acl", "") => config.posix_acl = true,
-            ("idmap", "") => config.idmap = true,
-            ("export", "") => config.remembered = Config::EXPORTED,
-            ("locks", "") => config.locks = true,
-            ("cache", "never") => config.cache = CachePolicy::Never,
-            ("cache", "metadata") => config.cache = CachePolicy::Metadata,
-            ("cache", "auto") => config.cache = CachePolicy::Auto,
-            ("cache", "always") => config.cache = CachePolicy::Always,
-            ("queues", number) => {
-                let number = number
-                    .parse()
-                    .ok()
-                    .filter(|number| (1..=64).contains(number));
-                self.queues = number.context("queues= is a number from 1 to 64")?;
-            }
-            _ => bail!(
-                "'{option}' is none of cache=never, metadata, auto or always, writeback, ro, rw, \
-                 xattr, no-xattr, acl, idmap, export, locks and queues=N"
-            ),
-        }
-        Ok(())
+            queues: share.service.queues.requests,
+        })
     }
 
     /// The server that `vmm run` would have for it, for the calling thread's
@@ -90,6 +63,8 @@ impl NativeShare {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use devices::passthrough::CachePolicy;
+
     use super::*;
 
     #[test]
@@ -103,10 +78,10 @@ mod tests {
         let plain = place("").unwrap();
         assert_eq!(plain.config.cache, CachePolicy::Auto);
         assert!(plain.config.xattr && !plain.config.read_only);
-        assert_eq!((plain.queues, plain.at.as_path()), (2, top.path()));
-        let full = place(",ro,cache=always,writeback,no-xattr,locks,queues=3").unwrap();
+        assert_eq!((plain.queues, plain.at.as_path()), (1, top.path()));
+        let full = place(",cache=always,writeback,no-xattr,locks,queues=3").unwrap();
         let config = full.config;
-        assert!(config.read_only && config.writeback && !config.xattr && config.locks);
+        assert!(!config.read_only && config.writeback && !config.xattr && config.locks);
         assert_eq!((config.cache, full.queues), (CachePolicy::Always, 3));
         for wrong in [
             ",fast",
@@ -114,6 +89,12 @@ mod tests {
             ",cache=often",
             ",queues=0",
             ",ro=1",
+            ",ro,writeback",
+            ",cache=never,writeback",
+            ",tag=t",
+            ",at=/x",
+            ",queue-size=64",
+            ",overlay-size=1M",
             ",",
         ] {
             assert!(place(wrong).is_err(), "{wrong}");
