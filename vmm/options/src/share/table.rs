@@ -99,8 +99,8 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
     ShareOption {
         name: "ro",
         takes: Takes::Nothing(|share| share.service.server.read_only = true),
-        help: "refuse changes, in the server; the default of `--root`",
-        default: "",
+        help: "refuse changes, in the server; on with `--root`",
+        default: "off",
         excludes: &[],
         root_only: false,
         shown: Some(("read_only", |service| service.server.read_only.into())),

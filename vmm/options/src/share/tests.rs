@@ -100,7 +100,7 @@ fn the_defaults_that_are_explained_are_those_that_hold() {
                 assert_eq!(shown(&given.service)[name], plain[name], "{}", option.name);
             }
             Takes::Nothing(_) => match option.default {
-                "off" | "for `--root`" => assert_eq!(plain[name], false, "{}", option.name),
+                "off" => assert_eq!(plain[name], false, "{}", option.name),
                 // The opposite of an option that is on.
                 "" => assert_eq!(plain[name], true, "{}", option.name),
                 other => panic!("{}: what is {other}?", option.name),
