@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,12 +19,22 @@ struct Door {
     waiters: Waiters,
     open: AtomicBool,
     unique: AtomicU64,
-    tries: AtomicU64,
+    /// Who waits or did.
+    deferred: Mutex<BTreeSet<u8>>,
+    /// The change before the one that opens it.
+    opens_after: Mutex<Option<Change>>,
 }
 
 impl Door {
     fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
+    }
+
+    /// Opens for those who are served because of the next change, and not for
+    /// one whose time has come a moment before.
+    fn open_with_a_change(&self) {
+        *self.opens_after.lock().unwrap() = Some(self.waiters.change());
+        self.changed();
     }
 
     fn changed(&self) {
@@ -65,7 +76,6 @@ impl RequestServer for Door {
         reply: VirtioFsWriter<'_>,
         deferral: &Deferral,
     ) -> Option<u32> {
-        self.tries.fetch_add(1, Ordering::SeqCst);
         let mut head = [0; 2];
         request.read_exact(&mut head).unwrap();
         // The second byte is the number of the request.
@@ -79,7 +89,10 @@ impl RequestServer for Door {
             return Some(answer(reply, &[b't', u8::try_from(turn).unwrap()]));
         }
         match request.defer(Box::new(())) {
-            WOULD_WAIT => None,
+            WOULD_WAIT => {
+                self.deferred.lock().unwrap().insert(head[1]);
+                None
+            }
             Errno::AGAIN => Some(answer(reply, b"full")),
             _ => Some(answer(reply, b"over")),
         }
@@ -90,7 +103,12 @@ impl RequestServer for Door {
     }
 
     fn change(&self) -> Change {
-        self.waiters.change()
+        let change = self.waiters.change();
+        let opens_after = *self.opens_after.lock().unwrap();
+        if opens_after.is_some_and(|before| before != change) {
+            self.open();
+        }
+        change
     }
 
     fn wait_for_change(&self, seen: Change, patience: Duration) -> Change {
@@ -103,6 +121,7 @@ impl RequestServer for Door {
 
     fn reset(&self) {
         self.waiters.interrupt_all();
+        self.deferred.lock().unwrap().clear();
     }
 }
 
@@ -154,10 +173,10 @@ impl Machine {
 
     /// Submits what waits at the door, and waits until it does.
     fn wait_at_door(&mut self, number: u8) -> u16 {
-        let before = self.door.tries.load(Ordering::SeqCst);
         let head = self.submit(&[b'd', number]);
-        wait_for("a try", || {
-            (self.door.tries.load(Ordering::SeqCst) > before).then_some(())
+        wait_for("a wait", || {
+            let deferred = self.door.deferred.lock().unwrap();
+            deferred.contains(&number).then_some(())
         });
         head
     }
@@ -185,8 +204,7 @@ fn any_number_waits_and_the_queue_goes_on() {
 fn who_came_first_goes_first() {
     let mut machine = Machine::new(512);
     let waiting: Vec<u16> = (0..20).map(|number| machine.wait_at_door(number)).collect();
-    machine.door.open();
-    machine.door.changed();
+    machine.door.open_with_a_change();
     for (turn, head) in (0_u8..).zip(waiting) {
         assert_eq!(machine.wait_used(), (head, vec![b't', turn]));
     }
