@@ -60,7 +60,8 @@ rm link
 touch -h -d @1 link
 touch -d @1 file
 dd if=/dev/zero of=file bs=1 count=1 conv=notrunc
-fallocate -l 4096 file";
+fallocate -l 4096 file
+";
 
 fn every_change_is_refused(fixtures: &Fixtures, first: &str) -> Result<()> {
     let share = directory(&[("file", b"content"), ("directory/inner", b"inner")])?;
