@@ -164,12 +164,14 @@ fn a_good_series_passes_and_is_remembered() {
 }
 
 #[test]
-fn a_patch_that_the_source_has_is_left_out_and_named() {
-    let (good, said) = Folder::new(&series(), "two").check();
-    assert!(good, "{said}");
-    for number in 1..=3 {
-        let note = format!("note: {number:04}-patch.patch is in this source already");
-        assert_eq!(said.contains(&note), number == 1, "{said}");
+fn patches_that_the_source_has_are_left_out_and_named() {
+    for (line, there) in [("two", 1), ("three", 2), ("four", 3)] {
+        let (good, said) = Folder::new(&series(), line).check();
+        assert!(good, "{said}");
+        for number in 1..=3 {
+            let note = format!("note: {number:04}-patch.patch is in this source already");
+            assert_eq!(said.contains(&note), number <= there, "{line}: {said}");
+        }
     }
 }
 
