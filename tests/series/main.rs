@@ -182,3 +182,35 @@ fn a_patch_that_does_not_apply_is_named() {
     gap[2].lines.0 = "two";
     refused(&gap, "one", "6.1: 0003-patch.patch: apply:");
 }
+
+#[test]
+fn trailers_that_git_does_not_find_are_refused() {
+    let mut series = series();
+    series[1].message = series[1]
+        .message
+        .replace("Signed-off-by", "\nSigned-off-by");
+    refused(&series, "one", "git does not find 'Fixes: 0123456789ab");
+}
+
+#[test]
+fn the_work_of_others_is_a_backport_with_their_names() {
+    let mut unnamed = series();
+    unnamed[0].message = signed(&format!("{UPSTREAM}{BODY}\n"), &[SENDER]);
+    refused(&unnamed, "one", "no 'Signed-off-by: An Author");
+
+    let mut unsigned = series();
+    unsigned[0].message = signed(&format!("{UPSTREAM}{BODY}\n"), &[AUTHOR]);
+    refused(&unsigned, "one", "the last to sign it off is not A Sender");
+
+    let mut from_nowhere = series();
+    from_nowhere[0].message = signed(&format!("{BODY}\n{FIXES}"), &[AUTHOR, SENDER]);
+    refused(&from_nowhere, "one", "it is no backport");
+}
+
+#[test]
+fn fixes_come_first() {
+    let mut series = series();
+    series[2].message = format!("{BODY}\n{FIXES}Signed-off-by: {SENDER}\n");
+    series[1].message = signed(&format!("{BODY}\n"), &[SENDER]);
+    refused(&series, "one", "order: a fix behind 0002-patch.patch");
+}
