@@ -140,7 +140,7 @@ impl DeferredRequests {
         first.map_or(LATEST, |due| due.saturating_duration_since(now))
     }
 
-    fn over(&self, outcome: Result<(), super::detached::BounceError>) {
+    fn over(&self, outcome: Result<(), super::bounce::BounceError>) {
         if let Err(error) = outcome {
             error.report(&self.complaints);
         }

@@ -23,6 +23,7 @@ use self::tag::TAG_SPACE;
 use self::worker::Worker;
 use super::{ActivateError, Activation, Complaints, VirtioDevice};
 
+mod bounce;
 mod counters;
 mod deferred;
 mod detached;
