@@ -14,8 +14,10 @@
 //! for again later ([`Request::defer`]): when this guest has given some up, and
 //! from time to time, because what others do nobody tells.
 
+mod file;
 mod held;
 mod table;
+mod waiting;
 mod waits;
 
 use std::fs::File;
@@ -31,10 +33,11 @@ use super::sys;
 use crate::filesystem::{
     Handle, Lock, LockArgs, LockKind, LockOperations, LockOwner, Request, Result, WOULD_WAIT,
 };
+use file::Refusal;
 pub(super) use held::Locks;
-use held::{Refusal, Used};
+use held::Used;
 use table::{ALL, Entry, Whose};
-use waits::Waiting;
+use waiting::Waiting;
 
 impl LockOperations for Passthrough {
     fn getlk(&self, request: &Request<'_>, args: &LockArgs) -> Result<Option<Lock>> {

@@ -9,10 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rustix::io::Errno;
-
-use super::held::{FileLocks, Shared, Used};
-use crate::filesystem::{Lock, LockOwner, Result};
+use super::file::FileLocks;
+use crate::filesystem::{Lock, LockOwner};
 
 /// Most owners that a search passes. The host gives up after ten.
 const MOST: usize = 64;
@@ -20,29 +18,20 @@ const MOST: usize = 64;
 /// Those who wait at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    all: BTreeMap<u64, Wait>,
-    next: u64,
+    pub(super) all: BTreeMap<u64, Wait>,
+    pub(super) next: u64,
 }
 
 #[derive(Debug)]
-struct Wait {
-    owner: LockOwner,
-    file: Arc<FileLocks>,
-    lock: Lock,
-}
-
-/// Somebody waits until this is dropped.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    number: u64,
-    shared: Arc<Shared>,
-    /// Keeps the host's file open, for the next try.
-    _used: Used,
+pub(super) struct Wait {
+    pub(super) owner: LockOwner,
+    pub(super) file: Arc<FileLocks>,
+    pub(super) lock: Lock,
 }
 
 impl Waits {
     /// Whether `owner` would wait for itself.
-    fn is_deadlock(&self, wait: &Wait) -> bool {
+    pub(super) fn is_deadlock(&self, wait: &Wait) -> bool {
         let mut passed = BTreeSet::new();
         let mut ahead = wait.ahead();
         while let Some(owner) = ahead.pop() {
@@ -63,38 +52,5 @@ impl Wait {
     /// Those it waits for.
     fn ahead(&self) -> Vec<LockOwner> {
         self.file.table().ahead(self.owner, self.lock)
-    }
-}
-
-impl Waiting {
-    /// `owner` waits for `lock`; `EDEADLK` when that would be for itself.
-    pub(super) fn begin(used: Used, owner: LockOwner, lock: Lock) -> Result<Self> {
-        let shared = Arc::clone(used.shared());
-        let wait = Wait {
-            owner,
-            file: Arc::clone(&used.file),
-            lock,
-        };
-        let mut waits = shared.waits();
-        if waits.is_deadlock(&wait) {
-            drop(waits);
-            return Err(Errno::DEADLK);
-        }
-        let number = waits.next;
-        waits.next = waits.next.wrapping_add(1);
-        waits.all.insert(number, wait);
-        drop(waits);
-        Ok(Self {
-            number,
-            shared,
-            _used: used,
-        })
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let gone = self.shared.waits().all.remove(&self.number);
-        drop(gone);
     }
 }
