@@ -24,12 +24,6 @@ impl Host {
             Self::Lab
         }
     }
-
-    /// Whether `/dev/kvm` of this host boots unmodified Linux guests.
-    #[must_use]
-    pub fn runs_linux_guests() -> bool {
-        Self::detect() == Self::DirectKvm
-    }
 }
 
 impl fmt::Display for Host {

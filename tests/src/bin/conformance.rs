@@ -171,7 +171,7 @@ fn open_to_all(programs: Vec<PathBuf>, top: &std::path::Path) -> Result<Vec<Path
     Ok(vec![copies])
 }
 
-fn run_all(place: &Place, plan: &[Item]) -> Result<Vec<results::Result>> {
+fn run_all(place: &Place, plan: &[Item]) -> Result<Vec<results::SuiteResult>> {
     let mut mounted: Vec<Mounted> = Vec::new();
     let mut all = Vec::new();
     for item in plan {
@@ -183,7 +183,7 @@ fn run_all(place: &Place, plan: &[Item]) -> Result<Vec<results::Result>> {
         }
         let begun = Instant::now();
         let control = place.run(item.suite, item.user, &backend, None)?;
-        let mut result = results::Result {
+        let mut result = results::SuiteResult {
             suite: item.suite.name,
             backend: name,
             user: item.user,

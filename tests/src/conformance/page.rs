@@ -64,7 +64,7 @@ impl Run {
 /// # Errors
 ///
 /// When one cannot be read or written.
-pub fn update(path: &Path, results: &[results::Result]) -> Result<()> {
+pub fn update(path: &Path, results: &[results::SuiteResult]) -> Result<()> {
     let file = path.with_extension("json");
     let mut runs: Vec<Run> = match fs::read(&file) {
         Ok(text) => serde_json::from_slice(&text)
@@ -81,7 +81,7 @@ pub fn update(path: &Path, results: &[results::Result]) -> Result<()> {
     fs::write(path, page(&runs)).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn merge(runs: &mut Vec<Run>, results: &[results::Result]) {
+fn merge(runs: &mut Vec<Run>, results: &[results::SuiteResult]) {
     for result in results {
         let mut new = vec![run(result, HOST, &result.control, 0, Vec::new())];
         for (mode, share) in &result.shares {
@@ -104,7 +104,7 @@ fn merge(runs: &mut Vec<Run>, results: &[results::Result]) {
 }
 
 fn run(
-    result: &results::Result,
+    result: &results::SuiteResult,
     mode: &str,
     outcomes: &Outcomes,
     different: usize,
@@ -216,10 +216,10 @@ mod tests {
     use super::super::mode::{Mode, User};
     use super::*;
 
-    fn result(modes: &[&str], share: Outcome) -> results::Result {
+    fn result(modes: &[&str], share: Outcome) -> results::SuiteResult {
         let outcomes = |outcome| Outcomes::from([("rollback".to_owned(), outcome)]);
         let modes = modes.iter().map(|mode| Mode::named(mode).unwrap());
-        results::Result {
+        results::SuiteResult {
             suite: "sqlite3",
             backend: "ext4",
             user: User::Root,

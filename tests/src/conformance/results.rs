@@ -6,7 +6,7 @@ use super::run::{Outcome, Outcomes};
 
 /// One suite for one user on one file system.
 #[derive(Debug)]
-pub struct Result {
+pub struct SuiteResult {
     /// The suite.
     pub suite: &'static str,
     /// Below the share.
@@ -32,7 +32,7 @@ pub struct Difference {
     pub reason: Option<&'static str>,
 }
 
-impl Result {
+impl SuiteResult {
     /// What differs in `mode`.
     #[must_use]
     pub fn differences(&self, mode: Mode, share: &Outcomes) -> Vec<Difference> {
@@ -77,7 +77,7 @@ impl Result {
 
 /// One difference in words.
 #[must_use]
-pub fn sentence(result: &Result, mode: Mode, difference: &Difference) -> String {
+pub fn sentence(result: &SuiteResult, mode: Mode, difference: &Difference) -> String {
     format!(
         "{} {} on {} as {}, cache={mode}: {} on the host, {} on the share",
         result.suite,
@@ -112,8 +112,8 @@ mod tests {
         pairs.collect()
     }
 
-    fn result(share: &[(&str, Outcome)]) -> Result {
-        Result {
+    fn result(share: &[(&str, Outcome)]) -> SuiteResult {
+        SuiteResult {
             suite: "sqlite3",
             backend: "ext4",
             user: User::Root,
