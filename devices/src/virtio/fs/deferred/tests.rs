@@ -9,6 +9,7 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 use super::*;
 use crate::filesystem::{Caller, Deferral, Request, WOULD_WAIT, Waiters};
 use crate::virtio::driver::{DriverQueue, go_live, negotiate, wait_for, write32};
+use crate::virtio::fs::detached::Finished;
 use crate::virtio::fs::{FEATURES, Fs, Queues, Tag};
 use crate::virtio::mmio::MmioTransport;
 
@@ -21,20 +22,11 @@ struct Door {
     unique: AtomicU64,
     /// Who waits or did.
     deferred: Mutex<BTreeSet<u8>>,
-    /// The change before the one that opens it.
-    opens_after: Mutex<Option<Change>>,
 }
 
 impl Door {
     fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
-    }
-
-    /// Opens for those who are served because of the next change, and not for
-    /// one whose time has come a moment before.
-    fn open_with_a_change(&self) {
-        *self.opens_after.lock().unwrap() = Some(self.waiters.change());
-        self.changed();
     }
 
     fn changed(&self) {
@@ -103,12 +95,7 @@ impl RequestServer for Door {
     }
 
     fn change(&self) -> Change {
-        let change = self.waiters.change();
-        let opens_after = *self.opens_after.lock().unwrap();
-        if opens_after.is_some_and(|before| before != change) {
-            self.open();
-        }
-        change
+        self.waiters.change()
     }
 
     fn wait_for_change(&self, seen: Change, patience: Duration) -> Change {
@@ -200,14 +187,75 @@ fn any_number_waits_and_the_queue_goes_on() {
     assert_eq!(back, expected);
 }
 
+/// Requests that wait, without the device's own threads: `spawn` is what
+/// starts one.
+struct Bench {
+    machine: Machine,
+    drain: crate::virtio::drain::Drain,
+    all: Arc<DeferredRequests>,
+    finished: std::sync::mpsc::Sender<Finished>,
+}
+
+impl Bench {
+    fn new(spawn: Spawn) -> (Self, std::sync::mpsc::Receiver<Finished>) {
+        let machine = Machine::new(512);
+        let queue = (machine.queue.config())
+            .build(&machine.memory, false)
+            .unwrap();
+        let interrupt = Arc::new(crate::virtio::Interrupt::new().unwrap());
+        let drain = crate::virtio::drain::Drain::new(queue, machine.memory.clone(), interrupt);
+        let all = Arc::new(DeferredRequests {
+            name: "none".into(),
+            state: Mutex::default(),
+            complaints: Arc::default(),
+            spawn,
+        });
+        let (finished, back) = std::sync::mpsc::channel();
+        let bench = Self {
+            machine,
+            drain,
+            all,
+            finished,
+        };
+        (bench, back)
+    }
+
+    /// One that was served once, and is to wait.
+    fn deferred(&mut self, number: u8) -> (u16, Detached) {
+        let head = self.machine.queue.submit(&[b'd', number], 16);
+        let request = Detached {
+            chain: self.drain.next_request().unwrap().unwrap(),
+            server: self.machine.door.clone(),
+            lease: Arc::default(),
+            finished: self.finished.clone(),
+            kick: Arc::new(vmm_sys_util::eventfd::EventFd::new(0).unwrap()),
+            begun: None,
+        };
+        let Served::Deferred(request) = request.serve() else {
+            panic!("not deferred");
+        };
+        (head, request)
+    }
+}
+
 #[test]
 fn who_came_first_goes_first() {
-    let mut machine = Machine::new(512);
-    let waiting: Vec<u16> = (0..20).map(|number| machine.wait_at_door(number)).collect();
-    machine.door.open_with_a_change();
-    for (turn, head) in (0_u8..).zip(waiting) {
-        assert_eq!(machine.wait_used(), (head, vec![b't', turn]));
+    let (mut bench, _back) = Bench::new(|_, _| Ok(()));
+    let waiting: Vec<_> = (0..20).map(|number| bench.deferred(number)).collect();
+    let heads: Vec<u16> = waiting.iter().map(|(head, _)| *head).collect();
+    // As they come back from another try.
+    let (even, odd): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(head, _)| head % 2 == 0);
+    for (_, request) in odd.into_iter().chain(even.into_iter().rev()) {
+        bench.all.put(request);
     }
+    bench.machine.door.changed();
+    let due = bench.all.take_due(bench.machine.door.waiters.change());
+    let due = due.unwrap().into_iter();
+    assert_eq!(
+        due.map(|request| request.chain.head_index())
+            .collect::<Vec<_>>(),
+        heads
+    );
 }
 
 #[test]
@@ -293,34 +341,9 @@ fn long_waits_cost_little() {
 
 #[test]
 fn without_a_thread_the_wait_is_over() {
-    let all = Arc::new(DeferredRequests {
-        name: "none".into(),
-        state: Mutex::default(),
-        complaints: Arc::default(),
-        spawn: |_, _| Err(io::ErrorKind::WouldBlock.into()),
-    });
-    let mut machine = Machine::new(512);
-    let (finished, back) = std::sync::mpsc::channel();
-    let queue = machine
-        .queue
-        .config()
-        .build(&machine.memory, false)
-        .unwrap();
-    let interrupt = Arc::new(crate::virtio::Interrupt::new().unwrap());
-    let mut drain = crate::virtio::drain::Drain::new(queue, machine.memory.clone(), interrupt);
-    let head = machine.queue.submit(b"d1", 16);
-    let request = Detached {
-        chain: drain.next_request().unwrap().unwrap(),
-        server: machine.door.clone(),
-        lease: Arc::default(),
-        finished,
-        kick: Arc::new(vmm_sys_util::eventfd::EventFd::new(0).unwrap()),
-        begun: None,
-    };
-    let Served::Deferred(request) = request.serve() else {
-        panic!("not deferred");
-    };
-    all.put(request);
+    let (mut bench, back) = Bench::new(|_, _| Err(io::ErrorKind::WouldBlock.into()));
+    let (head, request) = bench.deferred(1);
+    bench.all.put(request);
     assert_eq!(back.recv().unwrap().head, head);
-    assert_eq!(machine.queue.reply(head, 4), b"last");
+    assert_eq!(bench.machine.queue.reply(head, 4), b"last");
 }
