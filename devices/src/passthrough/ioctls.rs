@@ -42,6 +42,8 @@ impl IoctlOperations for Passthrough {
                 let open = self.subject_to_change(request, args)?;
                 let flags = args.input.first_chunk().ok_or(Errno::INVAL)?;
                 let flags = IFlags::from_bits_retain(u32::from_ne_bytes(*flags));
+                let now = rustix::fs::ioctl_getflags(open.host())?;
+                ensure(!(now ^ flags).contains(IFlags::PROJECT_INHERIT))?;
                 changed(&open, rustix::fs::ioctl_setflags(open.host(), flags))
             }
             command::FSGETXATTR => {
@@ -52,6 +54,7 @@ impl IoctlOperations for Passthrough {
             command::FSSETXATTR => {
                 let open = self.subject_to_change(request, args)?;
                 let attributes: FsXattr = args.input.try_into().map_err(|_| Errno::INVAL)?;
+                ensure(same_project(&sys::fsxattr(open.host())?, &attributes))?;
                 changed(&open, sys::set_fsxattr(open.host(), &attributes))
             }
             command::ENABLE_VERITY => {
@@ -59,6 +62,9 @@ impl IoctlOperations for Passthrough {
                 let enable = enable_verity(args.input)?;
                 let file = regular(&open)?;
                 may_write(&request.caller, &Stat::of(file)?)?;
+                // The host hashes the whole file, and nothing ends that.
+                let alone = self.enabling_verity.try_lock();
+                let _alone = alone.map_err(|_| Errno::BUSY)?;
                 changed(&open, sys::enable_verity(file, &enable))
             }
             command::MEASURE_VERITY => {
@@ -90,6 +96,21 @@ impl Passthrough {
 
 fn ensure(condition: bool) -> Result<()> {
     condition.then_some(()).ok_or(Errno::INVAL)
+}
+
+/// `struct fsxattr` in `linux/fs.h`: `fsx_xflags`, and `fsx_projid` at byte 12.
+const PROJECT: std::ops::Range<usize> = 12..16;
+const PROJECT_INHERIT: u32 = 0x200;
+
+/// Whether both say the same of the project. The host's administrator may bound a
+/// share by the quota of its project, so it is not for the guest to choose: `EINVAL`,
+/// as in a user namespace of Linux's that is not the first.
+fn same_project(one: &FsXattr, other: &FsXattr) -> bool {
+    let inherits = |attributes: &FsXattr| {
+        let flags = attributes.first_chunk().copied().map(u32::from_ne_bytes);
+        flags.unwrap_or_default() & PROJECT_INHERIT
+    };
+    one[PROJECT] == other[PROJECT] && inherits(one) == inherits(other)
 }
 
 fn regular(open: &Open) -> Result<&File> {
@@ -228,5 +249,20 @@ mod tests {
             bytes[at] = 1;
             refused(&bytes, Errno::INVAL);
         }
+    }
+
+    #[test]
+    fn the_project_of_a_file_stays() {
+        let mut one: FsXattr = [0; size_of::<FsXattr>()];
+        let mut other = one;
+        other[0] = 0x10;
+        assert!(same_project(&one, &other));
+        other[12] = 7;
+        assert!(!same_project(&one, &other));
+        one[12] = 7;
+        assert!(same_project(&one, &other));
+        let flags = PROJECT_INHERIT | 0x10;
+        other[..4].copy_from_slice(&flags.to_ne_bytes());
+        assert!(!same_project(&one, &other));
     }
 }

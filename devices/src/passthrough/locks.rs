@@ -172,7 +172,12 @@ impl Passthrough {
         match used.file.unlock(whose, ALL) {
             Ok(true) => request.changed(),
             Ok(false) => {}
-            Err(error) => log::warn!("the host keeps a lock that was given up: {error}"),
+            Err(error) => {
+                log::warn!("the host keeps a lock that was given up: {error}");
+                // Nobody is left who could give it up, and others may want it.
+                used.file.forget(whose);
+                request.changed();
+            }
         }
     }
 

@@ -124,7 +124,7 @@ mod xattrs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
@@ -163,6 +163,8 @@ pub struct Passthrough {
     second_chance: SecondChance,
     handles: Handles,
     locks: Locks,
+    /// Held while a file gets its fs-verity.
+    enabling_verity: Mutex<()>,
     refusals: Refusals,
     privileges: Privileges,
     grants: Grants,
@@ -245,6 +247,7 @@ impl Passthrough {
             second_chance: SecondChance::default(),
             handles: Handles::default(),
             locks: Locks::default(),
+            enabling_verity: Mutex::default(),
             refusals: Refusals::default(),
             privileges: Privileges::of_process(),
             grants: Grants::default(),

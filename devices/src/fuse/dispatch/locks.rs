@@ -45,6 +45,10 @@ pub(in crate::fuse) fn setlkw(call: &mut Call<'_, '_>) -> Result<()> {
 /// them; `EINVAL` when nobody has.
 fn args(call: &mut Call<'_, '_>, wait: bool) -> Result<LockArgs> {
     let input: LkIn = call.body.object()?;
+    // A request that waits is kept as it came, however long.
+    if call.body.remaining() > 0 {
+        return Err(Errno::INVAL);
+    }
     let FileLock {
         start,
         end,

@@ -479,6 +479,8 @@ fn a_lock_that_is_none_is_refused() {
             request.0[64..72].copy_from_slice(&end.to_le_bytes());
             exchange(&server, &request.finish(), 40).assert_errno(Errno::INVAL);
         }
+        let longer = lock(opcode, 1, 0).u32(0);
+        exchange(&server, &longer.finish(), 40).assert_errno(Errno::INVAL);
     }
     exchange(&server, &lock(Opcode::GETLK, 1, 1).finish(), 40).assert_errno(Errno::INVAL);
     assert_eq!(recorder.calls(), [""; 0]);

@@ -43,7 +43,7 @@ impl FileLocks {
         }
     }
 
-    pub(super) fn host(&self) -> MutexGuard<'_, Option<Descriptor<File>>> {
+    fn host(&self) -> MutexGuard<'_, Option<Descriptor<File>>> {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -63,6 +63,21 @@ impl FileLocks {
             self.total.fetch_sub(before - table.len(), Ordering::SeqCst);
         }
         outcome
+    }
+
+    /// Closes the host's file. Who is in a call of the host with it, which a dead
+    /// server may never end, is its last user and closes it then.
+    pub(super) fn close(&self) {
+        if let Ok(mut host) = self.host.try_lock() {
+            let file = host.take();
+            drop(host);
+            drop(file);
+        }
+    }
+
+    /// Forgets locks that the host did not give up, but their owner has.
+    pub(super) fn forget(&self, whose: Whose) {
+        self.change(|table| table.remove(whose, super::table::ALL));
     }
 
     /// Whether the host's file is open. It stays so while somebody has to do

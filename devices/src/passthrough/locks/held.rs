@@ -69,8 +69,7 @@ impl Locks {
         for file in files.into_values() {
             // Whoever is at work with it sets no lock that stays: the last user
             // closes the host's file.
-            let host = file.host().take();
-            drop(host);
+            file.close();
             file.change(Table::clear);
         }
     }

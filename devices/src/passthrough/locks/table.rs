@@ -174,24 +174,36 @@ impl Table {
         }
     }
 
-    /// What nobody would have any more of `range` without `whose` locks. Bytes
-    /// that several have which go may be among it more than once.
+    /// What nobody would have any more of `range` without `whose` locks. One pass
+    /// over what goes and what stays: a guest may have thousands of each.
     pub(super) fn freed(&self, whose: Whose, range: LockRange) -> Vec<LockRange> {
         let own = (self.owners.iter()).filter(|(owner, _)| Self::may_be(**owner, whose));
-        let going = own.flat_map(|(_, locks)| within(locks, range));
-        let mut freed: Vec<LockRange> = Vec::new();
-        for entry in going.filter(|entry| whose.is(entry)) {
-            let mut parts: Vec<_> = overlap(entry.lock.range, range).into_iter().collect();
-            let staying = self
-                .owners
-                .values()
-                .flat_map(|locks| within(locks, entry.lock.range));
-            for other in staying.filter(|other| !whose.is(other)) {
-                parts = (parts.into_iter())
-                    .flat_map(|part| subtract(part, other.lock.range))
-                    .collect();
+        let own = own.flat_map(|(_, locks)| within(locks, range));
+        let going = union(own.filter(|entry| whose.is(entry)), range);
+        if going.is_empty() {
+            return going;
+        }
+        let all = self.owners.values().flat_map(|locks| within(locks, range));
+        let staying = union(all.filter(|entry| !whose.is(entry)), range);
+        let (mut freed, mut at) = (Vec::new(), 0);
+        for LockRange { mut start, end } in going {
+            while let Some(other) = staying.get(at).filter(|other| other.start <= end) {
+                if other.start > start {
+                    freed.push(LockRange {
+                        start,
+                        end: other.start - 1,
+                    });
+                }
+                start = start.max(other.end + 1);
+                if other.end > end {
+                    // It may reach into what goes next.
+                    break;
+                }
+                at += 1;
             }
-            freed.append(&mut parts);
+            if start <= end {
+                freed.push(LockRange { start, end });
+            }
         }
         freed
     }
@@ -226,12 +238,19 @@ impl Table {
     }
 }
 
-/// `range` without what it has in common with `other`.
-fn subtract(range: LockRange, other: LockRange) -> Vec<LockRange> {
-    match overlap(range, other) {
-        Some(common) => without(range, common).collect(),
-        None => vec![range],
-    }
+/// The bytes of `range` that any of `entries` has, in order, each once.
+fn union<'a>(entries: impl Iterator<Item = &'a Entry>, range: LockRange) -> Vec<LockRange> {
+    let parts = entries.filter_map(|entry| overlap(entry.lock.range, range));
+    let mut parts: Vec<LockRange> = parts.collect();
+    parts.sort_unstable_by_key(|part| part.start);
+    parts.dedup_by(|next, last| {
+        let overlaps = next.start <= last.end;
+        if overlaps {
+            last.end = last.end.max(next.end);
+        }
+        overlaps
+    });
+    parts
 }
 
 #[cfg(test)]

@@ -38,11 +38,16 @@ impl Waits {
             if owner == wait.owner {
                 return true;
             }
-            if !passed.insert(owner) || passed.len() > MOST {
+            if !passed.insert(owner) {
                 continue;
+            }
+            if passed.len() > MOST {
+                return false;
             }
             let waits = self.all.values().filter(|wait| wait.owner == owner);
             ahead.extend(waits.flat_map(Wait::ahead));
+            ahead.sort_unstable();
+            ahead.dedup();
         }
         false
     }
