@@ -98,6 +98,7 @@ pub(crate) fn check_log(option: &'static str, path: &Path) -> Result<(), Error> 
 pub(crate) fn create_log(option: &'static str, path: &Path) -> Result<File, Error> {
     let file = match target::of(path) {
         Ok(Target::Stream(stream)) => stream.try_clone_to_owned().map(File::from),
+        Ok(Target::Special(kind)) => open_special(path, kind),
         _ => File::create(path),
     };
     file.map_err(|source| unusable(option, path, source))
@@ -143,8 +144,16 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     }
     match file.persist(path) {
         Ok(_) => Ok(()),
-        // A single file that is mounted there, as into a container.
-        Err(error) if error.error.kind() == io::ErrorKind::ResourceBusy => in_place(),
+        // A single file that is mounted there, as into a container; somebody else's
+        // in a directory as /tmp is.
+        Err(error)
+            if matches!(
+                error.error.kind(),
+                io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            in_place()
+        }
         Err(error) => Err(error.error),
     }
 }

@@ -19,6 +19,10 @@ const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest may take to bring what is written to the host, and to
 /// report, once its command was killed because its grace was over.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Within this time a signal that comes again is the same request: a shell that loses
+/// its terminal and the kernel both send SIGHUP, and timeout(1) signals its child and
+/// then its group.
+const ECHO: Duration = Duration::from_millis(200);
 
 /// Why the machine was stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,7 @@ pub(super) struct Watch {
     killed: bool,
     stopping: bool,
     cause: Option<Cause>,
+    last_signal: Option<(i32, Instant)>,
 }
 
 impl Watch {
@@ -77,6 +82,7 @@ impl Watch {
             killed: false,
             stopping: false,
             cause: None,
+            last_signal: None,
         }
     }
 
@@ -101,13 +107,26 @@ impl Watch {
 
     /// A signal or the user asks for the end.
     pub(super) fn asked_to_end(&mut self, cause: Cause) -> Decision {
-        self.decide(Some(cause))
+        match cause {
+            Cause::Signal(signal) if self.is_echo(signal) => Decision::Wait,
+            cause => self.decide(Some(cause)),
+        }
+    }
+
+    /// Whether this signal came a moment ago.
+    fn is_echo(&mut self, signal: i32) -> bool {
+        let now = Instant::now();
+        let last = self.last_signal.replace((signal, now));
+        last.is_some_and(|(number, at)| number == signal && now - at < ECHO)
     }
 
     /// The same for a signal that the command can be told.
     pub(super) fn asked_to_tell(&mut self, signal: i32) -> Decision {
+        if self.is_echo(signal) {
+            return Decision::Wait;
+        }
         if self.grace.is_zero() || self.reported || self.cause.is_some() {
-            return self.asked_to_end(Cause::Signal(signal));
+            return self.decide(Some(Cause::Signal(signal)));
         }
         self.cause = Some(Cause::Told(signal));
         self.allow(self.grace);
@@ -168,8 +187,21 @@ mod tests {
         assert!(watch.deadline() > Some(Instant::now() + GRACE / 2));
         assert_eq!(watch.deadline_passed(), Decision::Wait);
         assert_eq!(watch.asked_to_tell(2), Decision::Stop);
-        assert_eq!(watch.asked_to_tell(2), Decision::Abandon);
+        assert_eq!(watch.asked_to_tell(15), Decision::Abandon);
         assert_eq!(watch.cause(), Some(Cause::Told(15)));
+    }
+
+    #[test]
+    fn a_signal_that_comes_twice_at_once_is_one() {
+        let mut watch = Watch::new(None, GRACE);
+        assert_eq!(watch.asked_to_tell(1), Decision::Tell(1));
+        assert_eq!(watch.asked_to_tell(1), Decision::Wait);
+        watch.last_signal = Instant::now().checked_sub(ECHO).map(|at| (1, at));
+        assert_eq!(watch.asked_to_tell(1), Decision::Stop);
+        assert_eq!(watch.asked_to_tell(1), Decision::Wait);
+        let mut watch = Watch::new(None, Duration::ZERO);
+        assert_eq!(watch.asked_to_end(Cause::Signal(15)), Decision::Stop);
+        assert_eq!(watch.asked_to_end(Cause::Signal(15)), Decision::Wait);
     }
 
     #[test]
