@@ -68,8 +68,11 @@ run: build kernel
 
 test: unit conformance-short e2e
 
+# The native tests mount, and are several users: for root.
 unit: setup
 	$(CARGO) test --workspace --locked
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(or $(AS_ROOT),env)' \
+	    $(CARGO) test --locked -p tests --test native
 
 e2e: build kernels
 	$(CARGO) test --locked -p tests --test lab -- --test-threads=1

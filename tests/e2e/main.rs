@@ -126,7 +126,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         .iter()
         .flat_map(|selection| selection.boots.clone())
         .collect();
-    let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES)?;
+    let with_suites = (selections.iter()).any(|selection| selection.theme == suites::THEME);
+    let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES, with_suites)?;
     match (host, selections.as_slice()) {
         (Host::DirectKvm, _) => Ok(run_here(themes, arguments, &bench(fixtures))),
         (Host::Lab, [selection]) => run_in_lab(&fixtures, selection),

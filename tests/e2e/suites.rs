@@ -13,10 +13,12 @@ use tests::fixtures::Fixtures;
 use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Vm, directory};
 
+pub(crate) const THEME: &str = "suites";
+
 pub(crate) fn theme() -> Theme {
     let auto = || Mode::named("auto").into_iter().collect();
     Theme::new(
-        "suites",
+        THEME,
         [
             Test::new("fsx_in_every_mode", PATCHED, |fixtures| {
                 same_as_in_memory(fixtures, "fsx", MODES.to_vec())

@@ -1,9 +1,9 @@
 //! Programs on shares that the host's own kernel mounts: what a guest's
 //! kernel would ask, without a guest.
 //!
-//! They need a `/dev/fuse` that can be opened, and root or user namespaces;
-//! where two users are needed, root or sudo. Where one is missing they fail and
-//! say so.
+//! They want root, for mounts and for several users: `make unit` runs them by
+//! sudo where need be. Some also pass in a user namespace. Where something is
+//! missing they fail and say so.
 #![allow(clippy::unwrap_used)]
 
 mod basics;

@@ -46,6 +46,7 @@ const VARIABLES: [&str; 5] = [
 impl Fixtures {
     /// Makes what is missing. `payload_sizes` are the modules' sizes in bytes;
     /// they are made for the kernels that are not for tests of the driver.
+    /// Suites of others are installed where they are asked for.
     ///
     /// # Errors
     ///
@@ -54,6 +55,7 @@ impl Fixtures {
         workspace: &Path,
         kernels: impl IntoIterator<Item = Kernel>,
         payload_sizes: &[u64],
+        with_suites: bool,
     ) -> Result<Self> {
         let scratch = workspace.join("target/e2e");
         fs::create_dir_all(&scratch)
@@ -73,7 +75,7 @@ impl Fixtures {
             payloads,
             busybox: crate::lab::static_busybox()?
                 .context("no static busybox; try apt-get install busybox-static")?,
-            suites: suites(workspace, &scratch)?,
+            suites: suites(workspace, &scratch, with_suites)?,
         })
     }
 
@@ -163,9 +165,15 @@ impl Fixtures {
     }
 }
 
-/// Puts into one directory what a guest needs to run the suites of others.
-fn suites(workspace: &Path, scratch: &Path) -> Result<PathBuf> {
-    let directory = scratch.join("suites");
+/// Puts into one directory what a guest needs to run the suites of others, or
+/// makes an empty one.
+fn suites(workspace: &Path, scratch: &Path, wanted: bool) -> Result<PathBuf> {
+    let directory = scratch.join(if wanted { "suites" } else { "no-suites" });
+    if !wanted {
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+        return Ok(directory);
+    }
     let mut programs = Vec::new();
     for suite in SUITES {
         if let Some(installed) = suite.install()? {
