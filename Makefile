@@ -116,7 +116,7 @@ check: setup
 	resources/setup/check-dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p tests --test e2e --test lab -- -D warnings
+	$(CARGO) clippy --locked -p tests --test e2e --test lab --test native -- -D warnings
 	guest-kernel/check-series --no-build
 
 fmt:

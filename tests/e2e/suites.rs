@@ -16,15 +16,15 @@ use crate::vm::{Vm, directory};
 pub(crate) const THEME: &str = "suites";
 
 pub(crate) fn theme() -> Theme {
-    let auto = || Mode::named("auto").into_iter().collect();
+    let auto: Vec<Mode> = Mode::named("auto").into_iter().collect();
     Theme::new(
         THEME,
         [
             Test::new("fsx_in_every_mode", PATCHED, |fixtures| {
-                same_as_in_memory(fixtures, "fsx", MODES.to_vec())
+                same_as_in_memory(fixtures, "fsx", MODES)
             }),
             Test::new("pjdfstest", PATCHED, move |fixtures| {
-                same_as_in_memory(fixtures, "pjdfstest", auto())
+                same_as_in_memory(fixtures, "pjdfstest", &auto)
             }),
         ],
     )
@@ -33,7 +33,7 @@ pub(crate) fn theme() -> Theme {
 /// Where each run's output ends, and the next one's begins.
 const END: &str = "=== end of a run";
 
-fn same_as_in_memory(fixtures: &Fixtures, suite: &str, modes: Vec<Mode>) -> Result<()> {
+fn same_as_in_memory(fixtures: &Fixtures, suite: &str, modes: &[Mode]) -> Result<()> {
     let shares: Vec<TempDir> = (modes.iter().map(|_| directory(&[]))).collect::<Result<_>>()?;
     // The users that pjdfstest becomes.
     let mut script = "
