@@ -43,7 +43,9 @@ impl IoctlOperations for Passthrough {
                 let flags = args.input.first_chunk().ok_or(Errno::INVAL)?;
                 let flags = IFlags::from_bits_retain(u32::from_ne_bytes(*flags));
                 let now = rustix::fs::ioctl_getflags(open.host())?;
-                ensure(!(now ^ flags).contains(IFlags::PROJECT_INHERIT))?;
+                if (now ^ flags).contains(IFlags::PROJECT_INHERIT) {
+                    return Err(Errno::OPNOTSUPP);
+                }
                 changed(&open, rustix::fs::ioctl_setflags(open.host(), flags))
             }
             command::FSGETXATTR => {
@@ -54,7 +56,9 @@ impl IoctlOperations for Passthrough {
             command::FSSETXATTR => {
                 let open = self.subject_to_change(request, args)?;
                 let attributes: FsXattr = args.input.try_into().map_err(|_| Errno::INVAL)?;
-                ensure(same_project(&sys::fsxattr(open.host())?, &attributes))?;
+                if !same_project(&sys::fsxattr(open.host())?, &attributes) {
+                    return Err(Errno::OPNOTSUPP);
+                }
                 changed(&open, sys::set_fsxattr(open.host(), &attributes))
             }
             command::ENABLE_VERITY => {
@@ -103,8 +107,8 @@ const PROJECT: std::ops::Range<usize> = 12..16;
 const PROJECT_INHERIT: u32 = 0x200;
 
 /// Whether both say the same of the project. The host's administrator may bound a
-/// share by the quota of its project, so it is not for the guest to choose: `EINVAL`,
-/// as in a user namespace of Linux's that is not the first.
+/// share by the quota of its project, so it is not for the guest to choose:
+/// `EOPNOTSUPP`, as on a file system without projects.
 fn same_project(one: &FsXattr, other: &FsXattr) -> bool {
     let inherits = |attributes: &FsXattr| {
         let flags = attributes.first_chunk().copied().map(u32::from_ne_bytes);
