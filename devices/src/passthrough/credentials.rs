@@ -61,6 +61,7 @@ impl Privileges {
     }
 
     /// Whether callers keep their own identity on the host.
+    #[cfg(test)]
     pub(super) fn may_switch(&self) -> bool {
         self.may_switch
     }

@@ -128,6 +128,7 @@ impl Handles {
     }
 
     /// How many are open, those being closed included.
+    #[cfg(test)]
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }

@@ -283,6 +283,7 @@ impl Inodes {
     }
 
     /// How many there are, the root not counted.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards
             .iter()

@@ -65,7 +65,7 @@
 //! labels where links can have them too (see `attribute_names`), and
 //! `CAP_DAC_READ_SEARCH` to open file handles. Whoever takes the last away
 //! later turns off [`Config::file_handles`]. `unshare(CLONE_FS)` once per
-//! thread, which [`Passthrough::prepare_thread`] can do beforehand.
+//! thread.
 //!
 //! # Locks
 //!
@@ -121,7 +121,6 @@ mod tests;
 
 mod xattrs;
 
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -258,34 +257,22 @@ impl Passthrough {
         })
     }
 
-    /// Gives the calling thread a working directory and a umask of its own,
-    /// which requests that create or touch extended attributes need. They see
-    /// to it themselves; a thread that is about to be locked in, so that it
-    /// may not call `unshare(2)` any more, has it done before.
-    ///
-    /// # Errors
-    ///
-    /// When the host forbids it.
-    pub fn prepare_thread(&self) -> io::Result<()> {
-        Ok(credentials::set_thread_apart(self.root.proc())?)
-    }
-
     /// Whether what guest users create belongs to them on the host too; if
     /// not, it belongs to the user this process runs as.
-    #[must_use]
-    pub fn keeps_owners(&self) -> bool {
+    #[cfg(test)]
+    fn keeps_owners(&self) -> bool {
         self.privileges.may_switch()
     }
 
     /// How many inodes the guest holds, the root not counted.
-    #[must_use]
-    pub fn inode_count(&self) -> usize {
+    #[cfg(test)]
+    fn inode_count(&self) -> usize {
         self.inodes.len()
     }
 
     /// How many files and directories the guest has open.
-    #[must_use]
-    pub fn open_count(&self) -> usize {
+    #[cfg(test)]
+    fn open_count(&self) -> usize {
         self.handles.open()
     }
 
