@@ -67,9 +67,9 @@ fn nested(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let inner = directory(&[("file", b"inner")])?;
     // The inner one comes first on the command line.
     let run = Vm::booting(fixtures, kernel)?
-        .share(inner.path(), "at=/work/inner")
-        .share(outer.path(), "at=/work,ro")
-        .script("cat /work/file /work/inner/file; ls /work/inner")
+        .share(inner.path(), "at=/outer/inner")
+        .share(outer.path(), "at=/outer,ro")
+        .script("cat /outer/file /outer/inner/file; ls /outer/inner")
         .run()?
         .expect_success()?;
     ensure!(run.text()? == "outerinnerfile\n", "{}", run.account());

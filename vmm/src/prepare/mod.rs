@@ -312,11 +312,11 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let argument = vmm_options::share::ShareArgument {
             directory: top.path().to_owned(),
-            at: Some("/work".into()),
+            at: Some("/srv".into()),
             ..vmm_options::share::ShareArgument::default()
         };
         let shares = shares::resolve(None, &[argument]).unwrap();
-        assert!(is_on_a_share(Some(&"/work/bin/tool".into()), &shares));
+        assert!(is_on_a_share(Some(&"/srv/bin/tool".into()), &shares));
         assert!(!is_on_a_share(Some(&"sh".into()), &shares));
         assert!(!is_on_a_share(None, &shares));
     }
