@@ -137,7 +137,7 @@ impl CreateOperations for Passthrough {
                             Ok((self.entry(&inode, &status), opened))
                         }
                         Err(error) => {
-                            self.inodes.forget(inode.number, 1);
+                            self.untold(&inode);
                             Err(error)
                         }
                     };

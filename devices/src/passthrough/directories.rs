@@ -128,7 +128,7 @@ impl Passthrough {
                 let node = self.entry(&inode, &status);
                 let fitted = listing.push(entry, Some(&node));
                 if !fitted {
-                    self.inodes.forget(inode.number, 1);
+                    self.untold(&inode);
                 }
                 fitted
             }

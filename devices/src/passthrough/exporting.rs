@@ -72,7 +72,7 @@ impl Passthrough {
         match self.confine(&above, &*fd) {
             Ok(()) => Ok(self.entry(&above, &status)),
             Err(error) => {
-                self.inodes.forget(above.number, 1);
+                self.untold(&above);
                 Err(error)
             }
         }

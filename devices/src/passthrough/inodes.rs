@@ -194,6 +194,7 @@ impl Inodes {
     /// Drops `count` references; more than there are drop all of them. The
     /// last one takes the inode out of the table, or gives it back if it
     /// stays.
+    #[must_use = "what stays is to be kept without its descriptor"]
     pub(super) fn forget(&self, number: NodeId, count: u64) -> Option<Arc<Inode>> {
         if number == ROOT {
             return None;

@@ -43,7 +43,7 @@ impl Passthrough {
             // What the host has put into it stays.
             let _ = rustix::fs::unlinkat(directory, name, flags);
         }
-        self.inodes.forget(inode.number, 1);
+        self.untold(inode);
         labelled
     }
 

@@ -54,9 +54,7 @@ impl LookupOperations for Passthrough {
     }
 
     fn forget(&self, node: NodeId, count: u64) {
-        if let Some(kept) = self.inodes.forget(node, count) {
-            self.keep_forgotten(&kept);
-        }
+        self.forgotten(node, count);
     }
 
     fn readlink(&self, request: &Request<'_>) -> Result<Vec<u8>> {
@@ -72,6 +70,18 @@ impl LookupOperations for Passthrough {
 }
 
 impl Passthrough {
+    /// The guest drops `count` references.
+    fn forgotten(&self, node: NodeId, count: u64) {
+        if let Some(kept) = self.inodes.forget(node, count) {
+            self.keep_forgotten(&kept);
+        }
+    }
+
+    /// The guest is not told after all of a node that a reference was taken to.
+    pub(super) fn untold(&self, inode: &Inode) {
+        self.forgotten(inode.number, 1);
+    }
+
     /// As [`child`](Self::child), with one system call when the guest knows
     /// the node already: most lookups only confirm what it has. A node that
     /// has been let go is opened all the same, because it is about to be used

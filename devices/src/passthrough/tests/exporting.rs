@@ -3,8 +3,8 @@
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, name};
-use crate::filesystem::{Entry, NodeId, ROOT, Result};
+use super::fixture::{GUEST_ROOT, Share, by, name, node, opening};
+use crate::filesystem::{Entry, Label, NodeId, ROOT, Result};
 use crate::passthrough::Config;
 
 fn share(remembered: usize, file_handles: bool) -> Share {
@@ -118,6 +118,36 @@ fn what_is_removed_is_not_kept() {
         }
         assert_eq!(share.fs.descriptor_count(), 1);
     }
+}
+
+/// What an operation that fails has looked up by then.
+#[test]
+fn what_the_guest_is_not_told_of_after_all_keeps_no_descriptor() {
+    let share = share(100, true);
+    let fs = &share.fs;
+    std::fs::create_dir(share.path("d")).unwrap();
+    let flags = libc::O_RDWR.cast_unsigned();
+    let created = fs.create(
+        &by(&GUEST_ROOT, ROOT),
+        &name("d"),
+        &node(0o644),
+        opening(flags, false),
+    );
+    assert_eq!(created.map(drop), Err(Errno::ISDIR));
+    assert_eq!(fs.descriptor_count(), 1);
+
+    // Longer than any file system takes.
+    let value = vec![b'x'; 70_000];
+    let label = Label {
+        name: c"security.selinux",
+        value: &value,
+    };
+    let labelled = by(&GUEST_ROOT, ROOT).labelled(Some(label));
+    let made = fs.mkdir(&labelled, &name("labelled"), &node(0o755));
+    assert_eq!(made.map(drop), Err(Errno::TOOBIG));
+    assert_eq!(fs.descriptor_count(), 1);
+    // It cannot be found again.
+    assert_eq!(fs.inode_count(), 1);
 }
 
 #[test]
