@@ -109,9 +109,6 @@ impl Passthrough {
     /// writes whoever had a file open when they failed.
     fn sync_file_system(&self, inode: &Arc<Inode>) -> Result<()> {
         let durability = Durability::FileSystem;
-        if inode.mount.host_fs.synthetic {
-            return Ok(());
-        }
         if let Some(directory) = inode.mount.handles() {
             return durability.sync(directory);
         }
@@ -120,6 +117,8 @@ impl Passthrough {
         }
         let flags = match inode.kind {
             Kind::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
+            // To open what the host makes up may do anything.
+            Kind::Regular if inode.mount.host_fs.synthetic => return Ok(()),
             Kind::Regular => OFlags::RDONLY | OFlags::NONBLOCK,
             // Mounted alone, and never written to.
             Kind::Symlink | Kind::Special => return Ok(()),

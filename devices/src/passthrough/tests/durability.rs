@@ -1,13 +1,15 @@
 //! What is synced, when, and what a sync that fails does.
 
+use std::path::Path;
+
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, opening, writing};
+use super::fixture::{GUEST_ROOT, Share, by, node, opening, writing};
 use crate::filesystem::{ROOT, WriteArgs};
-use crate::passthrough::Config;
 use crate::passthrough::durability::Durability::{self, All, Data, FileSystem};
 use crate::passthrough::durability::recorded;
+use crate::passthrough::{Config, Passthrough};
 
 #[test]
 fn fsync_takes_the_attributes_along_unless_told_not_to() {
@@ -115,6 +117,18 @@ fn the_guest_can_sync_all_of_the_share() {
             Err(Errno::STALE)
         );
     }
+}
+
+/// A daemon behind FUSE may store files and still say that it has no blocks.
+#[test]
+fn a_file_system_without_blocks_is_synced_too() {
+    let fs = Passthrough::new(Path::new("/proc/sys/kernel"), Config::default()).unwrap();
+    let request = by(&GUEST_ROOT, ROOT);
+    assert!(fs.mkdir(&request, c"d", &node(0o755)).is_err());
+    recorded::syncs();
+
+    assert_eq!(fs.syncfs(&request), Ok(()));
+    assert_eq!(recorded::syncs(), [FileSystem]);
 }
 
 #[test]
