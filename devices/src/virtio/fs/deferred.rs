@@ -7,11 +7,14 @@
 //! one of them gives up is had a little later, but not much later for a
 //! request that is not old; and one that is costs little.
 //!
-//! The oldest is served first. The thread comes with the first request and
-//! leaves with the last.
+//! The oldest is served first. Those that may keep their thread waiting each
+//! time, as on a file system of the network whose server is gone, are [handed]
+//! (DeferredRequests::handed_to) to other threads in that order: none of them
+//! waits for another. The thread comes with the first request and leaves a
+//! moment after the last.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +28,9 @@ const PART: u32 = 8;
 /// The shortest and longest time after which it is.
 const SOONEST: Duration = Duration::from_millis(1);
 const LATEST: Duration = Duration::from_millis(50);
+/// How long the thread stays when no request is left, but for those that others
+/// serve at the time.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// Deferred requests of one device.
 #[derive(Debug)]
@@ -33,6 +39,13 @@ pub(super) struct DeferredRequests {
     state: Mutex<State>,
     complaints: Arc<Complaints>,
     spawn: Spawn,
+    hands: Option<Weak<dyn Hands>>,
+}
+
+/// Who serves requests that may keep a thread waiting.
+pub(super) trait Hands: std::fmt::Debug + Send + Sync {
+    /// Has `request` served, or gives it back for want of a thread.
+    fn take(&self, request: Detached) -> Result<(), Detached>;
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +71,23 @@ impl DeferredRequests {
             state: Mutex::default(),
             complaints,
             spawn,
+            hands: None,
+        })
+    }
+
+    /// As [`new`](Self::new), for requests that are not to be served by the
+    /// one thread, but by `hands`, who put them back when they wait on.
+    pub(super) fn handed_to(
+        hands: Weak<dyn Hands>,
+        name: String,
+        complaints: Arc<Complaints>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            state: Mutex::default(),
+            complaints,
+            spawn,
+            hands: Some(hands),
         })
     }
 
@@ -95,12 +125,19 @@ impl DeferredRequests {
 
     /// What the thread does.
     fn keep(self: &Arc<Self>, server: &dyn RequestServer) {
+        let mut busy = Instant::now();
         loop {
             let change = server.change();
-            let Some(due) = self.take_due(change) else {
+            let Some(due) = self.take_due(change, busy.elapsed() >= LINGER) else {
                 return;
             };
+            if !due.is_empty() {
+                busy = Instant::now();
+            }
             for request in due {
+                let Some(request) = self.hand(request) else {
+                    continue;
+                };
                 match request.serve() {
                     Served::Deferred(request) => self.lock().put(request),
                     Served::Over(outcome) => self.over(outcome),
@@ -111,12 +148,20 @@ impl DeferredRequests {
         }
     }
 
-    /// Those that are to be served again; nothing when there are none at all,
-    /// and this thread is to leave.
-    fn take_due(&self, change: Change) -> Option<Vec<Detached>> {
+    /// Hands `request` to others where there are any, or gives it back.
+    fn hand(&self, request: Detached) -> Option<Detached> {
+        match self.hands.as_ref().and_then(Weak::upgrade) {
+            Some(hands) => hands.take(request).err(),
+            None => Some(request),
+        }
+    }
+
+    /// Those that are to be served again; nothing when there are none at all
+    /// and this thread is to `leave` then.
+    fn take_due(&self, change: Change, leave: bool) -> Option<Vec<Detached>> {
         let now = Instant::now();
         let mut state = self.lock();
-        if state.requests.is_empty() {
+        if state.requests.is_empty() && leave {
             state.kept = false;
             return None;
         }

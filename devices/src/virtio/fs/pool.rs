@@ -10,11 +10,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-use super::deferred::DeferredRequests;
+use super::deferred::{DeferredRequests, Hands};
 use super::detached::{Detached, Lease, Served};
 use crate::virtio::Complaints;
 
@@ -28,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Pool {
     shared: Arc<Shared>,
-    name: String,
-    limit: usize,
-    spawn: Spawn,
 }
 
 /// How a thread with this name is had, to serve what there is.
@@ -43,13 +40,18 @@ fn spawn(name: String, shared: Arc<Shared>) -> io::Result<()> {
 
 #[derive(Debug)]
 struct Shared {
+    /// This, for the threads to come.
+    own: Weak<Shared>,
+    name: String,
+    limit: usize,
+    spawn: Spawn,
     state: Mutex<State>,
     work: Condvar,
     patience: Duration,
     complaints: Arc<Complaints>,
     deferred: Arc<DeferredRequests>,
-    /// Those that may keep their thread waiting each time, as on a file system
-    /// of the network whose server is gone.
+    /// Those that may keep their thread waiting each time: threads of the pool
+    /// serve them.
     stalling: Arc<DeferredRequests>,
 }
 
@@ -82,9 +84,7 @@ impl Pool {
     /// A pool for which the host has no threads.
     #[cfg(test)]
     pub(super) fn without_threads() -> Self {
-        let mut pool = Self::new("pool".into());
-        pool.spawn = |_, _| Err(io::ErrorKind::WouldBlock.into());
-        pool
+        Self::with_threads("pool".into(), LIMIT, PATIENCE, no_thread)
     }
 
     /// How many requests wait for a thread.
@@ -94,59 +94,34 @@ impl Pool {
     }
 
     fn with_limits(name: String, limit: usize, patience: Duration) -> Self {
+        Self::with_threads(name, limit, patience, spawn)
+    }
+
+    fn with_threads(name: String, limit: usize, patience: Duration, spawn: Spawn) -> Self {
         let complaints = Arc::<Complaints>::default();
-        let deferred = || DeferredRequests::new(name.clone(), Arc::clone(&complaints));
-        Self {
-            shared: Arc::new(Shared {
-                state: Mutex::default(),
-                work: Condvar::new(),
-                patience,
-                deferred: deferred(),
-                stalling: deferred(),
-                complaints,
-            }),
-            name,
+        let shared = Arc::new_cyclic(|own: &Weak<Shared>| Shared {
+            own: Weak::clone(own),
             limit,
             spawn,
-        }
+            state: Mutex::default(),
+            work: Condvar::new(),
+            patience,
+            deferred: DeferredRequests::new(name.clone(), Arc::clone(&complaints)),
+            stalling: DeferredRequests::handed_to(
+                Weak::clone(own) as Weak<dyn Hands>,
+                name.clone(),
+                Arc::clone(&complaints),
+            ),
+            complaints,
+            name,
+        });
+        Self { shared }
     }
 
     /// Has `request` served. Gives it back when the host has no thread for it
     /// and none is there that will come to it.
     pub(super) fn submit(&self, request: Detached) -> Result<(), Detached> {
-        let mut state = self.shared.lock();
-        let full = state.threads + state.starting >= self.limit;
-        let number = state.submitted;
-        state.submitted += 1;
-        state.waiting.push_back(Waiting { number, request });
-        if full || state.idle >= state.waiting.len() {
-            self.shared.work.notify_one();
-            return Ok(());
-        }
-        state.starting += 1;
-        drop(state);
-        let Err(error) = (self.spawn)(self.name.clone(), Arc::clone(&self.shared)) else {
-            return Ok(());
-        };
-        let mut state = self.shared.lock();
-        state.starting -= 1;
-        if state.threads + state.starting > 0 {
-            // One that is there, or will be, takes it.
-            self.shared.work.notify_one();
-            return Ok(());
-        }
-        let own = state.waiting.iter().position(|w| w.number == number);
-        let own = own.and_then(|at| state.waiting.remove(at));
-        let relied_on_it = std::mem::take(&mut state.waiting);
-        drop(state);
-        log::log!(
-            self.shared.complaints.level(),
-            "cannot start a thread for a request that may block: {error}"
-        );
-        for waiting in relied_on_it {
-            self.shared.answer(waiting.request);
-        }
-        own.map_or(Ok(()), |own| Err(own.request))
+        self.shared.take(request)
     }
 
     /// Drops the requests under `lease` that no thread has begun with: the
@@ -167,6 +142,47 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.work.notify_all();
+    }
+}
+
+impl Hands for Shared {
+    fn take(&self, request: Detached) -> Result<(), Detached> {
+        let Some(own) = self.own.upgrade() else {
+            return Err(request);
+        };
+        let mut state = self.lock();
+        let full = state.threads + state.starting >= self.limit;
+        let number = state.submitted;
+        state.submitted += 1;
+        state.waiting.push_back(Waiting { number, request });
+        if full || state.idle >= state.waiting.len() {
+            self.work.notify_one();
+            return Ok(());
+        }
+        state.starting += 1;
+        drop(state);
+        let Err(error) = (self.spawn)(self.name.clone(), own) else {
+            return Ok(());
+        };
+        let mut state = self.lock();
+        state.starting -= 1;
+        if state.threads + state.starting > 0 {
+            // One that is there, or will be, takes it.
+            self.work.notify_one();
+            return Ok(());
+        }
+        let own = state.waiting.iter().position(|w| w.number == number);
+        let own = own.and_then(|at| state.waiting.remove(at));
+        let relied_on_it = std::mem::take(&mut state.waiting);
+        drop(state);
+        log::log!(
+            self.complaints.level(),
+            "cannot start a thread for a request that may block: {error}"
+        );
+        for waiting in relied_on_it {
+            self.answer(waiting.request);
+        }
+        own.map_or(Ok(()), |own| Err(own.request))
     }
 }
 
@@ -213,6 +229,11 @@ impl Shared {
         }
         state.threads -= 1;
     }
+}
+
+#[cfg(test)]
+fn no_thread(_: String, _: Arc<Shared>) -> io::Result<()> {
+    Err(io::ErrorKind::WouldBlock.into())
 }
 
 #[cfg(test)]

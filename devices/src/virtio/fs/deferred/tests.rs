@@ -209,6 +209,7 @@ impl Bench {
             state: Mutex::default(),
             complaints: Arc::default(),
             spawn,
+            hands: None,
         });
         let (finished, back) = std::sync::mpsc::channel();
         let bench = Self {
@@ -249,7 +250,7 @@ fn who_came_first_goes_first() {
         bench.all.put(request);
     }
     bench.machine.door.changed();
-    let due = bench.all.take_due(bench.machine.door.waiters.change());
+    let due = (bench.all).take_due(bench.machine.door.waiters.change(), true);
     let due = due.unwrap().into_iter();
     assert_eq!(
         due.map(|request| request.chain.head_index())

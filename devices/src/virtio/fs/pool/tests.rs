@@ -1,4 +1,5 @@
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::io::Read;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 
 use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
@@ -8,6 +9,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::super::detached::Finished;
 use super::super::server::RequestServer;
 use super::*;
+use crate::filesystem::{Caller, Deferral, Request, WOULD_WAIT, Waiters};
 use crate::virtio::Interrupt;
 use crate::virtio::drain::Drain;
 use crate::virtio::driver::{DriverQueue, wait_for};
@@ -59,6 +61,14 @@ fn submit(pool: &Pool, server: &Arc<Crowd>, count: u16) -> Receiver<Finished> {
 }
 
 fn requests(server: &Arc<Crowd>, count: u16) -> (Vec<Detached>, Receiver<Finished>) {
+    requests_of(server, b"request", count)
+}
+
+fn requests_of<S: RequestServer + 'static>(
+    server: &Arc<S>,
+    request: &[u8],
+    count: u16,
+) -> (Vec<Detached>, Receiver<Finished>) {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x20_0000)]).unwrap();
     let mut driver = DriverQueue::new(&memory, 0x1000, 64);
     let queue = driver.config().build(&memory, false).unwrap();
@@ -67,7 +77,7 @@ fn requests(server: &Arc<Crowd>, count: u16) -> (Vec<Detached>, Receiver<Finishe
     let (finished, back) = mpsc::channel();
     let kick = Arc::new(EventFd::new(0).unwrap());
     let all = (0..count).map(|_| {
-        driver.submit(b"request", 8);
+        driver.submit(request, 8);
         Detached {
             chain: drain.next_request().unwrap().unwrap(),
             server: Arc::clone(server) as _,
@@ -129,13 +139,12 @@ fn without_a_thread_a_request_comes_back() {
 
 #[test]
 fn the_host_is_asked_for_a_thread_without_the_lock() {
-    let mut pool = Pool::with_limits("pool".into(), 1, Duration::from_secs(20));
-    pool.spawn = |_, shared| {
+    let pool = Pool::with_threads("pool".into(), 1, PATIENCE, |_, shared| {
         // Who submits meanwhile cannot rely on this thread.
         let state = shared.state.try_lock().unwrap();
         assert_eq!((state.starting, state.threads), (1, 0));
         Err(io::ErrorKind::WouldBlock.into())
-    };
+    });
     let server = Arc::default();
     let back = pool.submit(request(&server).0);
     assert!(back.is_err());
@@ -160,10 +169,16 @@ fn a_request_that_relied_on_a_thread_which_never_came_is_served() {
 
 #[test]
 fn without_another_thread_a_request_waits_for_one_that_is_there() {
-    let mut pool = Pool::with_limits("pool".into(), 8, Duration::from_secs(20));
+    let one = |name, shared: Arc<Shared>| {
+        let first = shared.lock().threads == 0;
+        match first {
+            true => spawn(name, shared),
+            false => no_thread(name, shared),
+        }
+    };
+    let pool = Pool::with_threads("pool".into(), 8, Duration::from_secs(20), one);
     let server = Arc::<Crowd>::default();
     assert_eq!(submit(&pool, &server, 1).iter().count(), 1);
-    pool.spawn = Pool::without_threads().spawn;
     let back = submit(&pool, &server, 10);
     assert_eq!(back.iter().count(), 10);
     assert_eq!(pool.shared.lock().threads, 1);
@@ -171,8 +186,7 @@ fn without_another_thread_a_request_waits_for_one_that_is_there() {
 
 #[test]
 fn what_waits_is_dropped_with_its_lease_and_nothing_else() {
-    let mut pool = Pool::with_limits("pool".into(), 8, Duration::from_secs(20));
-    pool.spawn = |_, _| Ok(());
+    let pool = Pool::with_threads("pool".into(), 8, PATIENCE, |_, _| Ok(()));
     let server = Arc::default();
     let (gone, stays) = (request(&server), request(&server));
     let lease = Arc::clone(&gone.0.lease);
@@ -197,4 +211,79 @@ fn threads_leave_with_the_pool() {
     wait_for("the threads to leave", || {
         (shared.lock().threads == 0).then_some(())
     });
+}
+
+/// Locks that are had the second time they are asked for, but that the server of
+/// some is `gone` by then.
+#[derive(Default)]
+struct Servers {
+    asked: AtomicU32,
+    unique: AtomicU64,
+    waiters: Waiters,
+    gone: Mutex<()>,
+}
+
+impl RequestServer for Servers {
+    fn longest_request(&self) -> usize {
+        8
+    }
+
+    fn longest_reply(&self) -> usize {
+        8
+    }
+
+    fn may_block(&self, _: &Reader<'_>) -> bool {
+        true
+    }
+
+    fn answer(&self, _: Reader<'_>, _: VirtioFsWriter<'_>) -> u32 {
+        0
+    }
+
+    fn answer_or_defer(
+        &self,
+        mut request: Reader<'_>,
+        _: VirtioFsWriter<'_>,
+        deferral: &Deferral,
+    ) -> Option<u32> {
+        let mut name = [0; 4];
+        request.read_exact(&mut name).unwrap();
+        if name == *b"gone" && self.asked.fetch_add(1, Ordering::SeqCst) > 0 {
+            drop(self.gone.lock());
+        }
+        let unique = self.unique.fetch_add(1, Ordering::SeqCst);
+        let request = Request::new(unique, 1, Caller::default(), &self.waiters);
+        let request = request.deferrable(deferral);
+        if request.was_deferred() {
+            return Some(0);
+        }
+        assert_eq!(request.defer(Box::new(())), WOULD_WAIT);
+        None
+    }
+
+    fn reset(&self) {}
+}
+
+#[test]
+fn a_server_that_is_gone_keeps_nobody_waiting_for_another() {
+    let pool = Pool::new("pool".into());
+    let server = Arc::<Servers>::default();
+    let gone = server.gone.lock();
+    let (lost, lost_back) = requests_of(&server, b"gone", 1);
+    for request in lost {
+        pool.submit(request).unwrap();
+    }
+    wait_for("the lock to be asked for again", || {
+        (server.asked.load(Ordering::SeqCst) > 1).then_some(())
+    });
+    let (others, back) = requests_of(&server, b"here", 3);
+    for request in others {
+        pool.submit(request).unwrap();
+    }
+    for _ in 0..3 {
+        assert!(back.recv_timeout(Duration::from_secs(20)).is_ok());
+    }
+    assert_eq!(lost_back.try_recv(), Err(TryRecvError::Empty));
+    drop(gone);
+    assert!(lost_back.recv_timeout(Duration::from_secs(20)).is_ok());
 }
