@@ -1,5 +1,6 @@
 //! What users write for a share, and what they are told when it is wrong.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -276,4 +277,17 @@ fn the_help_names_every_option() {
         assert!(help.contains(&format!("\n{}", option.name)), "{help}");
     }
     assert!(!help.contains('`'));
+}
+
+#[test]
+fn the_explanations_in_the_help_start_in_one_column() {
+    let help = help();
+    let options = help.lines().skip(2);
+    let column = |line: &str| {
+        line.find("  ")
+            .map(|end| end + line[end..].len() - line[end..].trim_start().len())
+    };
+    let columns: BTreeSet<_> = options.map(column).collect();
+    assert_eq!(columns.len(), 1, "{help}");
+    assert!(!columns.contains(&None), "{help}");
 }

@@ -47,6 +47,7 @@ pub fn help() -> String {
     let mut text = "Share a host directory with the guest (repeatable): \
                     DIR[,OPTION[=VALUE]]...\n"
         .to_owned();
+    let column = lines().map(|line| line.written.len()).max().unwrap_or(0) + 2;
     for line in lines() {
         let default = match line.default {
             "" => String::new(),
@@ -54,23 +55,22 @@ pub fn help() -> String {
             default => format!(" (default: {default})"),
         };
         let explained = format!("{}{default}", line.help).replace('`', "");
-        text.push_str(&format!("\n{:<COLUMN$}", line.written));
-        text.push_str(&wrapped(&explained));
+        text.push_str(&format!("\n{:<column$}", line.written));
+        text.push_str(&wrapped(&explained, column));
     }
     text
 }
 
-/// Where explanations start in the help, and how wide they are.
-const COLUMN: usize = 16;
+/// How wide the explanations in the help are.
 const WIDTH: usize = 64;
 
-/// The text in lines that start in their column.
-fn wrapped(text: &str) -> String {
+/// The text in lines that start in `column`.
+fn wrapped(text: &str, column: usize) -> String {
     let mut lines = String::new();
     let mut length = 0;
     for word in text.split(' ') {
         if length > 0 && length + 1 + word.len() > WIDTH {
-            lines.push_str(&format!("\n{:COLUMN$}", ""));
+            lines.push_str(&format!("\n{:column$}", ""));
             length = 0;
         } else if length > 0 {
             lines.push(' ');
