@@ -206,10 +206,11 @@ impl Passthrough {
     pub(super) fn attribute_timeout(&self, inode: &Inode, status: &Stat) -> Duration {
         let privileged =
             inode.kind == Kind::Regular && without_privileges(status.raw.stx_mode.into()).is_some();
-        if privileged || self.misleads_later(inode, status) {
+        if privileged {
             Duration::ZERO
         } else {
-            self.config.cache.attribute_timeout()
+            let longest = self.longest_trust(inode, status);
+            self.config.cache.attribute_timeout().min(longest)
         }
     }
 

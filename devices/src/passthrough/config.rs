@@ -102,7 +102,7 @@ pub struct Config {
     /// Extended attributes are served. When not, the guest is told once that
     /// there are none and never asks again, which spares it the question for
     /// `security.capability`: before the first write after it asked for the
-    /// attributes, and under write-back before every write.
+    /// attributes, and under write-back once a second while it writes.
     pub xattr: bool,
     /// POSIX access control lists are served, and default ACLs take the place
     /// of the umask. Needs `xattr`.

@@ -12,11 +12,15 @@
 //!   `ENOSYS`: for the rest of the session Linux then answers as if there were
 //!   no holes at all.
 //! * The blocks of a file that may be dirty are at least what its size takes,
-//!   and never none. Where the truth of now could mislead later it is not to
-//!   be kept: "no blocks", and any blocks of a file that is being written to
-//!   under write-back.
+//!   and never none. "No blocks" of a file that may become dirty is not to be
+//!   kept. Any other number hides nothing, though it may be too small: what a
+//!   file has that is being written to under write-back is kept for a second,
+//!   because Linux has to know the attributes for every write
+//!   (`fuse_cache_write_iter`), and asks for its capabilities whenever it was
+//!   told them anew. After the file is closed it asks for the blocks again.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -32,6 +36,10 @@ const BLOCK: u64 = 512;
 
 /// The fewest blocks of a file that may have data: a page of the guest.
 const A_PAGE: u64 = 4096 / BLOCK;
+
+/// How long the guest may trust the attributes of a file that it is writing to
+/// and may not have sent.
+const WHILE_WRITTEN: Duration = Duration::from_secs(1);
 
 const SEEK_DATA: u32 = libc::SEEK_DATA.cast_unsigned();
 const SEEK_HOLE: u32 = libc::SEEK_HOLE.cast_unsigned();
@@ -62,18 +70,23 @@ impl Passthrough {
         }
     }
 
-    /// Whether what the guest is told of the file now may hide data that it
-    /// writes from now on.
-    pub(super) fn misleads_later(&self, inode: &Inode, status: &Stat) -> bool {
+    /// How long the guest may go by what it is told of the file now, which must
+    /// not hide data that it writes from now on.
+    pub(super) fn longest_trust(&self, inode: &Inode, status: &Stat) -> Duration {
         if inode.kind != Kind::Regular || !self.guest_has_pages() || inode.mount.host_fs.synthetic {
-            return false;
+            return Duration::MAX;
         }
         let writeback = self.agreement().writeback_cache;
+        if writeback && self.may_be_dirty(inode) {
+            return WHILE_WRITTEN;
+        }
         let without_blocks = status.raw.stx_blocks == 0;
         // Without write-back nothing can be dirty in an empty file, and what
         // makes it longer makes Linux ask again.
-        without_blocks && (writeback || status.raw.stx_size > 0)
-            || writeback && self.may_be_dirty(inode)
+        match without_blocks && (writeback || status.raw.stx_size > 0) {
+            true => Duration::ZERO,
+            false => Duration::MAX,
+        }
     }
 
     /// LSEEK.
