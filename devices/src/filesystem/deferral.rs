@@ -22,14 +22,14 @@ const FEW: usize = 4;
 /// The deferred requests of one server.
 #[derive(Debug)]
 pub(super) struct Deferrals {
-    state: Mutex<State>,
+    state: Mutex<DeferralState>,
     changed: Condvar,
     /// How many there are, for a look without the lock.
     count: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct State {
+struct DeferralState {
     by_unique: BTreeMap<u64, Arc<Mark>>,
     count: usize,
     limit: usize,
@@ -39,7 +39,7 @@ struct State {
 impl Default for Deferrals {
     fn default() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(DeferralState {
                 by_unique: BTreeMap::new(),
                 count: 0,
                 limit: FEW,
@@ -74,7 +74,7 @@ impl fmt::Debug for Mark {
 }
 
 impl Deferrals {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DeferralState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,7 +125,7 @@ impl Deferrals {
 
     pub(super) fn wait(&self, seen: Change, patience: Duration) -> Change {
         let state = self.lock();
-        let unchanged = |state: &mut State| state.change == seen;
+        let unchanged = |state: &mut DeferralState| state.change == seen;
         let waited = (self.changed).wait_timeout_while(state, patience, unchanged);
         waited.unwrap_or_else(PoisonError::into_inner).0.change
     }

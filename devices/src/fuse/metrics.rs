@@ -54,7 +54,7 @@ pub struct OperationMetrics {
 
 /// How one request went.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Served {
+pub(super) struct Sample {
     pub(super) opcode: Opcode,
     pub(super) failed: bool,
     pub(super) bytes_read: usize,
@@ -84,7 +84,7 @@ impl Metrics {
         }
     }
 
-    pub(super) fn record(&self, served: Served) {
+    pub(super) fn record(&self, served: Sample) {
         // The holes in the numbering count as unknown, like what lies above.
         let number = if served.opcode.is_defined() {
             served.opcode.0 as usize

@@ -47,7 +47,7 @@ use self::extensions::Extensions;
 use self::flags::InitFlags;
 use self::limits::{MAX_REPLY, MAX_REQUEST};
 pub use self::metrics::{LATENCY_BUCKETS, MetricsSnapshot, OperationMetrics};
-use self::metrics::{Metrics, Served};
+use self::metrics::{Metrics, Sample};
 use self::negotiation::{OUR_VERSION, Offer};
 pub use self::opcode::Opcode;
 use self::opcode::Wait;
@@ -198,7 +198,7 @@ impl Server {
         } else {
             reply.finish(unique, outcome)
         };
-        self.metrics.record(Served {
+        self.metrics.record(Sample {
             opcode,
             failed: outcome.is_err(),
             bytes_read: reply.len(),

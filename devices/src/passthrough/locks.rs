@@ -33,11 +33,11 @@ use super::sys;
 use crate::filesystem::{
     Handle, Lock, LockArgs, LockKind, LockOperations, LockOwner, Request, Result, WOULD_WAIT,
 };
-use file::Refusal;
+use file::LockRefusal;
 pub(super) use held::Locks;
 use held::Used;
-use table::{ALL, Entry, Whose};
-use waiting::Waiting;
+use table::{ALL, HeldLock, Whose};
+use waiting::WaitingForLock;
 
 impl LockOperations for Passthrough {
     fn getlk(&self, request: &Request<'_>, args: &LockArgs) -> Result<Option<Lock>> {
@@ -68,7 +68,7 @@ impl LockOperations for Passthrough {
             return Err(Errno::BADF);
         }
         let used = self.locks.of(request.node);
-        let entry = Entry {
+        let entry = HeldLock {
             owner: args.owner,
             handle: args.handle,
             lock: args.lock,
@@ -93,9 +93,9 @@ impl LockOperations for Passthrough {
                 }
                 Ok(())
             }
-            Err(Refusal::Failed(error)) => Err(error),
-            Err(Refusal::Conflict) if !args.wait => Err(Errno::AGAIN),
-            Err(Refusal::Conflict) => Err(wait(request, used, args)),
+            Err(LockRefusal::Failed(error)) => Err(error),
+            Err(LockRefusal::Conflict) if !args.wait => Err(Errno::AGAIN),
+            Err(LockRefusal::Conflict) => Err(wait(request, used, args)),
         }
     }
 }
@@ -201,7 +201,7 @@ fn wait(request: &Request<'_>, used: Used, args: &LockArgs) -> Errno {
     if !request.may_wait() {
         return WOULD_WAIT;
     }
-    match Waiting::begin(used, args.owner, args.lock) {
+    match WaitingForLock::begin(used, args.owner, args.lock) {
         Ok(waiting) => request.defer(Box::new(waiting)),
         Err(error) => error,
     }

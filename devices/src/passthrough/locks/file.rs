@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::super::budget::Descriptor;
 use super::super::sys;
-use super::table::{Entry, Table, Whose};
+use super::table::{HeldLock, Table, Whose};
 use crate::filesystem::{Lock, LockKind, LockOwner, LockRange, Result};
 
 /// Most locks that a guest can have. More than that is `ENOLCK`. The host's
@@ -28,7 +28,7 @@ pub(super) struct FileLocks {
 
 /// Why a lock is not to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum LockRefusal {
     /// Somebody else has one that conflicts.
     Conflict,
     Failed(Errno),
@@ -90,32 +90,32 @@ impl FileLocks {
     /// `fresh`.
     pub(super) fn lock(
         &self,
-        entry: Entry,
+        entry: HeldLock,
         fresh: Option<Descriptor<File>>,
-    ) -> std::result::Result<(), Refusal> {
-        let Entry { owner, lock, .. } = entry;
+    ) -> std::result::Result<(), LockRefusal> {
+        let HeldLock { owner, lock, .. } = entry;
         let mut host = self.host();
         let table = self.table();
         if table.conflicts(owner, lock).next().is_some() {
-            return Err(Refusal::Conflict);
+            return Err(LockRefusal::Conflict);
         }
         let covered = table.covers(owner, lock);
         drop(table);
         // In the middle of another it makes three of one.
         if self.total.load(Ordering::SeqCst) + 2 > MOST {
-            return Err(Refusal::Failed(Errno::NOLCK));
+            return Err(LockRefusal::Failed(Errno::NOLCK));
         }
         if host.is_none() {
             *host = fresh;
         }
         if !covered {
             // All locks were given up meanwhile: the guest is gone.
-            let file = host.as_ref().ok_or(Refusal::Failed(Errno::BADF))?;
+            let file = host.as_ref().ok_or(LockRefusal::Failed(Errno::BADF))?;
             sys::lock(&**file, lock.kind, lock.range).map_err(|error| match error {
-                Errno::AGAIN | Errno::ACCESS => Refusal::Conflict,
+                Errno::AGAIN | Errno::ACCESS => LockRefusal::Conflict,
                 // It was opened by who could do less.
-                Errno::BADF => Refusal::Failed(Errno::NOLCK),
-                other => Refusal::Failed(other),
+                Errno::BADF => LockRefusal::Failed(Errno::NOLCK),
+                other => LockRefusal::Failed(other),
             })?;
         }
         self.change(|table| table.insert(entry));

@@ -20,11 +20,11 @@ use crate::filesystem::NodeId;
 /// Files with locks, and who waits for some.
 #[derive(Debug, Default)]
 pub(in crate::passthrough) struct Locks {
-    shared: Arc<Shared>,
+    shared: Arc<LockedFiles>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct LockedFiles {
     files: Mutex<HashMap<NodeId, Arc<FileLocks>>>,
     /// How many files there are, for a look without the lock.
     count: AtomicUsize,
@@ -37,7 +37,7 @@ pub(super) struct Shared {
 /// or users they go.
 #[derive(Debug)]
 pub(super) struct Used {
-    shared: Arc<Shared>,
+    shared: Arc<LockedFiles>,
     node: NodeId,
     pub(super) file: Arc<FileLocks>,
 }
@@ -81,7 +81,7 @@ impl Locks {
     }
 }
 
-impl Shared {
+impl LockedFiles {
     fn files(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<FileLocks>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,7 +100,7 @@ impl Shared {
 }
 
 impl Used {
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<LockedFiles> {
         &self.shared
     }
 }

@@ -11,7 +11,7 @@ use crate::filesystem::{Handle, Lock, LockKind, LockOwner, LockRange};
 
 /// A lock that somebody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct HeldLock {
     pub(super) owner: LockOwner,
     /// What it was taken with.
     pub(super) handle: Handle,
@@ -27,7 +27,7 @@ pub(super) enum Whose {
 }
 
 impl Whose {
-    fn is(self, entry: &Entry) -> bool {
+    fn is(self, entry: &HeldLock) -> bool {
         match self {
             Self::Owner(owner) => entry.owner == owner,
             Self::Handle(handle) => entry.handle == handle,
@@ -62,10 +62,10 @@ fn without(range: LockRange, hole: LockRange) -> impl Iterator<Item = LockRange>
 }
 
 /// The locks of one owner, by their first byte. They do not overlap.
-type OwnLocks = BTreeMap<u64, Entry>;
+type OwnLocks = BTreeMap<u64, HeldLock>;
 
 /// Those of them that have bytes in `range`.
-fn within(locks: &OwnLocks, range: LockRange) -> impl Iterator<Item = &Entry> {
+fn within(locks: &OwnLocks, range: LockRange) -> impl Iterator<Item = &HeldLock> {
     let before = locks.range(..range.start).next_back();
     let before = before.filter(move |(_, entry)| entry.lock.range.end >= range.start);
     let rest = locks.range(range.start..=range.end);
@@ -95,7 +95,7 @@ impl Table {
         &self,
         owner: LockOwner,
         lock: Lock,
-    ) -> impl Iterator<Item = &Entry> + use<'_> {
+    ) -> impl Iterator<Item = &HeldLock> + use<'_> {
         let others = self
             .owners
             .iter()
@@ -135,7 +135,7 @@ impl Table {
     }
 
     /// Takes `entry` in, in the place of what its owner had there.
-    pub(super) fn insert(&mut self, mut entry: Entry) {
+    pub(super) fn insert(&mut self, mut entry: HeldLock) {
         self.remove(Whose::Owner(entry.owner), entry.lock.range);
         let locks = self.owners.entry(entry.owner).or_default();
         let LockRange { start, end } = entry.lock.range;
@@ -144,7 +144,7 @@ impl Table {
         let after = end.checked_add(1).and_then(|next| locks.get(&next));
         // One lock where two touch, so that a program which locks byte by
         // byte does not have one for each.
-        let same = |other: &&Entry| {
+        let same = |other: &&HeldLock| {
             (other.handle, other.lock.kind, other.lock.pid)
                 == (entry.handle, entry.lock.kind, entry.lock.pid)
         };
@@ -211,7 +211,7 @@ impl Table {
     /// Takes `whose` locks out of `range`, and says whether there were any.
     pub(super) fn remove(&mut self, whose: Whose, range: LockRange) -> bool {
         let own = (self.owners.iter()).filter(|(owner, _)| Self::may_be(**owner, whose));
-        let going: Vec<Entry> = own
+        let going: Vec<HeldLock> = own
             .flat_map(|(_, locks)| within(locks, range))
             .filter(|entry| whose.is(entry))
             .copied()
@@ -227,7 +227,7 @@ impl Table {
                     range: part,
                     ..entry.lock
                 };
-                locks.insert(part.start, Entry { lock, ..*entry });
+                locks.insert(part.start, HeldLock { lock, ..*entry });
                 self.count += 1;
             }
             if locks.is_empty() {
@@ -239,7 +239,7 @@ impl Table {
 }
 
 /// The bytes of `range` that any of `entries` has, in order, each once.
-fn union<'a>(entries: impl Iterator<Item = &'a Entry>, range: LockRange) -> Vec<LockRange> {
+fn union<'a>(entries: impl Iterator<Item = &'a HeldLock>, range: LockRange) -> Vec<LockRange> {
     let parts = entries.filter_map(|entry| overlap(entry.lock.range, range));
     let mut parts: Vec<LockRange> = parts.collect();
     parts.sort_unstable_by_key(|part| part.start);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     impl Table {
-        fn all(&self) -> Vec<Entry> {
+        fn all(&self) -> Vec<HeldLock> {
             let all: Vec<_> = self
                 .owners
                 .values()
@@ -279,8 +279,8 @@ mod tests {
         }
     }
 
-    fn entry(owner: LockOwner, handle: Handle, kind: LockKind, start: u64, end: u64) -> Entry {
-        Entry {
+    fn entry(owner: LockOwner, handle: Handle, kind: LockKind, start: u64, end: u64) -> HeldLock {
+        HeldLock {
             owner,
             handle,
             lock: Lock {

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::held::{Shared, Used};
-use super::waits::Wait;
+use super::held::{LockedFiles, Used};
+use super::waits::LockWait;
 use crate::filesystem::{Lock, LockOwner, Result};
 
 /// Somebody waits until this is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingForLock {
     number: u64,
-    shared: Arc<Shared>,
+    shared: Arc<LockedFiles>,
     /// Keeps the host's file open, for the next try.
     _used: Used,
 }
 
-impl Waiting {
+impl WaitingForLock {
     /// `owner` waits for `lock`; `EDEADLK` when that would be for itself.
     pub(super) fn begin(used: Used, owner: LockOwner, lock: Lock) -> Result<Self> {
         let shared = Arc::clone(used.shared());
-        let wait = Wait {
+        let wait = LockWait {
             owner,
             file: Arc::clone(&used.file),
             lock,
@@ -43,7 +43,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingForLock {
     fn drop(&mut self) {
         let gone = self.shared.waits().all.remove(&self.number);
         drop(gone);

@@ -18,12 +18,12 @@ const MOST: usize = 64;
 /// Those who wait at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    pub(super) all: BTreeMap<u64, Wait>,
+    pub(super) all: BTreeMap<u64, LockWait>,
     pub(super) next: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Wait {
+pub(super) struct LockWait {
     pub(super) owner: LockOwner,
     pub(super) file: Arc<FileLocks>,
     pub(super) lock: Lock,
@@ -31,7 +31,7 @@ pub(super) struct Wait {
 
 impl Waits {
     /// Whether `owner` would wait for itself.
-    pub(super) fn is_deadlock(&self, wait: &Wait) -> bool {
+    pub(super) fn is_deadlock(&self, wait: &LockWait) -> bool {
         let mut passed = BTreeSet::new();
         let mut ahead = wait.ahead();
         while let Some(owner) = ahead.pop() {
@@ -45,7 +45,7 @@ impl Waits {
                 return false;
             }
             let waits = self.all.values().filter(|wait| wait.owner == owner);
-            ahead.extend(waits.flat_map(Wait::ahead));
+            ahead.extend(waits.flat_map(LockWait::ahead));
             ahead.sort_unstable();
             ahead.dedup();
         }
@@ -53,7 +53,7 @@ impl Waits {
     }
 }
 
-impl Wait {
+impl LockWait {
     /// Those it waits for.
     fn ahead(&self) -> Vec<LockOwner> {
         self.file.table().ahead(self.owner, self.lock)

@@ -36,9 +36,9 @@ const LINGER: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct DeferredRequests {
     name: String,
-    state: Mutex<State>,
+    state: Mutex<DeferredState>,
     complaints: Arc<Complaints>,
-    spawn: Spawn,
+    spawn: SpawnKeeper,
     hands: Option<Weak<dyn Hands>>,
 }
 
@@ -49,14 +49,14 @@ pub(super) trait Hands: std::fmt::Debug + Send + Sync {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct DeferredState {
     /// The oldest first.
     requests: Vec<Detached>,
     /// There is a thread.
     kept: bool,
 }
 
-type Spawn = fn(Arc<DeferredRequests>, Arc<dyn RequestServer>) -> io::Result<()>;
+type SpawnKeeper = fn(Arc<DeferredRequests>, Arc<dyn RequestServer>) -> io::Result<()>;
 
 fn spawn(all: Arc<DeferredRequests>, server: Arc<dyn RequestServer>) -> io::Result<()> {
     let builder = thread::Builder::new().name(all.name.clone());
@@ -91,7 +91,7 @@ impl DeferredRequests {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DeferredState> {
         // Requests are served without the lock: nothing can panic under it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +192,7 @@ impl DeferredRequests {
     }
 }
 
-impl State {
+impl DeferredState {
     fn put(&mut self, request: Detached) {
         let since = request.since();
         let at = (self.requests).partition_point(|other| other.since() <= since);

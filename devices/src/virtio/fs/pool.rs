@@ -27,25 +27,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The pool of one device.
 #[derive(Debug)]
 pub(super) struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
 }
 
 /// How a thread with this name is had, to serve what there is.
-type Spawn = fn(String, Arc<Shared>) -> io::Result<()>;
+type SpawnThread = fn(String, Arc<PoolShared>) -> io::Result<()>;
 
-fn spawn(name: String, shared: Arc<Shared>) -> io::Result<()> {
+fn spawn(name: String, shared: Arc<PoolShared>) -> io::Result<()> {
     let builder = thread::Builder::new().name(name);
     builder.spawn(move || shared.serve()).map(drop)
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PoolShared {
     /// This, for the threads to come.
-    own: Weak<Shared>,
+    own: Weak<PoolShared>,
     name: String,
     limit: usize,
-    spawn: Spawn,
-    state: Mutex<State>,
+    spawn: SpawnThread,
+    state: Mutex<PoolState>,
     work: Condvar,
     patience: Duration,
     complaints: Arc<Complaints>,
@@ -56,8 +56,8 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
+struct PoolState {
+    waiting: VecDeque<Queued>,
     /// How many requests were submitted so far.
     submitted: u64,
     /// Threads that the host was asked for and that have not begun.
@@ -70,7 +70,7 @@ struct State {
 
 /// A request that no thread has begun with.
 #[derive(Debug)]
-struct Waiting {
+struct Queued {
     number: u64,
     request: Detached,
 }
@@ -97,9 +97,9 @@ impl Pool {
         Self::with_threads(name, limit, patience, spawn)
     }
 
-    fn with_threads(name: String, limit: usize, patience: Duration, spawn: Spawn) -> Self {
+    fn with_threads(name: String, limit: usize, patience: Duration, spawn: SpawnThread) -> Self {
         let complaints = Arc::<Complaints>::default();
-        let shared = Arc::new_cyclic(|own: &Weak<Shared>| Shared {
+        let shared = Arc::new_cyclic(|own: &Weak<PoolShared>| PoolShared {
             own: Weak::clone(own),
             limit,
             spawn,
@@ -133,7 +133,7 @@ impl Pool {
             .partition(|waiting| Arc::ptr_eq(&waiting.request.lease, lease));
         state.waiting = left;
         drop(state);
-        let gone: VecDeque<Waiting> = gone;
+        let gone: VecDeque<Queued> = gone;
         drop(gone);
     }
 }
@@ -145,7 +145,7 @@ impl Drop for Pool {
     }
 }
 
-impl Hands for Shared {
+impl Hands for PoolShared {
     fn take(&self, request: Detached) -> Result<(), Detached> {
         let Some(own) = self.own.upgrade() else {
             return Err(request);
@@ -154,7 +154,7 @@ impl Hands for Shared {
         let full = state.threads + state.starting >= self.limit;
         let number = state.submitted;
         state.submitted += 1;
-        state.waiting.push_back(Waiting { number, request });
+        state.waiting.push_back(Queued { number, request });
         if full || state.idle >= state.waiting.len() {
             self.work.notify_one();
             return Ok(());
@@ -186,8 +186,8 @@ impl Hands for Shared {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl PoolShared {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         // Requests are served without the lock: nothing can panic under it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,7 +207,7 @@ impl Shared {
         state.starting -= 1;
         state.threads += 1;
         loop {
-            if let Some(Waiting { request, .. }) = state.waiting.pop_front() {
+            if let Some(Queued { request, .. }) = state.waiting.pop_front() {
                 drop(state);
                 self.answer(request);
                 state = self.lock();
@@ -232,7 +232,7 @@ impl Shared {
 }
 
 #[cfg(test)]
-fn no_thread(_: String, _: Arc<Shared>) -> io::Result<()> {
+fn no_thread(_: String, _: Arc<PoolShared>) -> io::Result<()> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 

@@ -283,7 +283,7 @@ impl Loop {
 
     /// The length of the answer, or nothing when the request is on its way
     /// through the pool.
-    fn answer(&self, chain: Chain) -> Result<Option<u32>, Refusal> {
+    fn answer(&self, chain: Chain) -> Result<Option<u32>, BadRequest> {
         drain::check(&chain)?;
         let memory = self.drain.memory();
         let server = &self.service.server;
@@ -322,7 +322,7 @@ impl Loop {
 
 /// Why a request is given back without an answer.
 #[derive(Debug, Error)]
-enum Refusal {
+enum BadRequest {
     /// Its descriptors make no chain.
     #[error("bad descriptors: {0}")]
     Chain(#[from] ChainError),

@@ -197,7 +197,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(spawn: Spawn) -> (Self, std::sync::mpsc::Receiver<Finished>) {
+    fn new(spawn: SpawnKeeper) -> (Self, std::sync::mpsc::Receiver<Finished>) {
         let machine = Machine::new(512);
         let queue = (machine.queue.config())
             .build(&machine.memory, false)

@@ -158,7 +158,7 @@ fn a_request_that_relied_on_a_thread_which_never_came_is_served() {
     let server = Arc::default();
     let (early, late) = (request(&server), request(&server));
     // As it waits when all threads of the pool are yet to begin.
-    pool.shared.lock().waiting.push_back(Waiting {
+    pool.shared.lock().waiting.push_back(Queued {
         number: u64::MAX,
         request: early.0,
     });
@@ -169,7 +169,7 @@ fn a_request_that_relied_on_a_thread_which_never_came_is_served() {
 
 #[test]
 fn without_another_thread_a_request_waits_for_one_that_is_there() {
-    let one = |name, shared: Arc<Shared>| {
+    let one = |name, shared: Arc<PoolShared>| {
         let first = shared.lock().threads == 0;
         match first {
             true => spawn(name, shared),
