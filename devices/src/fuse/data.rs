@@ -142,7 +142,7 @@ mod appending {
     use fuse_backend_rs::common::file_buf::FileVolatileSlice;
     use fuse_backend_rs::common::file_traits::FileReadWriteVolatile;
 
-    /// Most buffers of one system call (`UIO_MAXIOV`).
+    /// The most buffers that one system call takes (`UIO_MAXIOV`).
     const MOST: usize = 1024;
 
     /// A file every write to which goes to its end, as with `O_APPEND`.
@@ -175,10 +175,10 @@ mod appending {
             }
             // At most MOST.
             let count = libc::c_int::try_from(buffers.len().min(MOST)).unwrap_or_default();
-            // SAFETY: every part is memory that `buffers` borrows for longer
-            // than the call, and the first `count` of `parts` were written just
-            // now, one for each buffer. The kernel only reads them; that the guest may write to them meanwhile
-            // changes the bytes and nothing else.
+            // SAFETY: the first `count` of `parts` were written just now, one for
+            // each buffer, and describe memory that `buffers` borrows for longer
+            // than the call. The kernel only reads it; the guest may write to it
+            // meanwhile, which changes the bytes and nothing else.
             let written = unsafe {
                 libc::pwritev2(
                     self.0.as_raw_fd(),

@@ -33,8 +33,8 @@ const EXTENSIONS_MINOR: u32 = 38;
 /// `MAX_WRITE` in pages of 4096 bytes.
 const MAX_PAGES: u16 = 256;
 
-/// Most background requests (read-ahead, write-back, asynchronous direct
-/// I/O) the guest keeps under way. Linux would allow 12, and a queue holds
+/// How many background requests (read-ahead, write-back, asynchronous direct
+/// I/O) the guest may keep under way. Linux would allow 12, and a queue holds
 /// 1024.
 const MAX_BACKGROUND: u16 = 256;
 

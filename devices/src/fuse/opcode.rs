@@ -57,7 +57,7 @@ struct Facts {
     name: &'static str,
     answer: Answer,
     wait: Wait,
-    /// Fewest bytes that follow the header.
+    /// The fewest bytes that may follow the header.
     body: usize,
     /// Decodes and executes it; `None` if it is not served, or is about the
     /// session and not the file system.
@@ -192,7 +192,7 @@ impl Opcode {
         self.facts().map_or(No, |facts| facts.wait)
     }
 
-    /// Fewest bytes that follow the header.
+    /// The fewest bytes that may follow the header.
     pub(super) fn smallest_body(self) -> usize {
         self.facts().map_or(0, |facts| facts.body)
     }

@@ -153,7 +153,7 @@ pub(super) struct Part {
     guaranteed: usize,
     /// What of the guaranteed part open files cannot have.
     working: usize,
-    /// Most that are not for open files.
+    /// The most descriptors that are not for open files.
     most: usize,
     held: Mutex<Held>,
 }

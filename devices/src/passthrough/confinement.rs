@@ -15,8 +15,8 @@
 //! changed or linked only while a name that the guest was told of leads to it;
 //! for `ESTALE` the guest looks its path up, and is told the new name if the
 //! file is still under the share. What it has open it may go on using, opening
-//! again and changing, as any process may; and what it took the last name from
-//! itself is nowhere. Neither is linked back in.
+//! again and changing, as any process may; and a file whose last name it
+//! removed itself is nowhere. Neither is linked back in.
 //!
 //! A move between the check and the use is not noticed until the next use.
 
@@ -59,7 +59,7 @@ fn up(levels: usize) -> Option<&'static CStr> {
     CStr::from_bytes_with_nul(UP.get(start..)?).ok()
 }
 
-/// What a file is that no name of leads to any more.
+/// What becomes of a file to which no name leads any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Otherwise {
     Stale,

@@ -12,7 +12,7 @@ use super::Passthrough;
 use super::attributes::clear_set_id;
 use crate::filesystem::{CopyFileRangeArgs, Request, Result};
 
-/// Most bytes that one request copies. A task that is killed meanwhile waits
+/// The most bytes that one request copies. A task that is killed meanwhile waits
 /// for its answer, and so does a reset of the device; programs go on by
 /// themselves after a short copy. Whole blocks of any file system, so that
 /// what comes after can be shared as well.

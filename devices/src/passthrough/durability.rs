@@ -62,12 +62,12 @@ impl Durability {
 
 impl Passthrough {
     /// SYNCFS: the file system of a node. To a guest without submounts a share
-    /// is one file system, so every one is meant that it knows a node of. The
-    /// first that fails is told, but all are tried.
+    /// is one file system; then every one is synced of which it knows a node.
+    /// All are tried, and the first error is the answer.
     pub(super) fn sync_file_systems(&self, number: NodeId) -> Result<()> {
         let (inode, _) = self.node(number)?;
-        // Nothing to sync is the guest's. A host that writes much would keep the
-        // end of every run waiting, which begins with a sync(2).
+        // The guest has written nothing. What the host has written may take long
+        // to sync, and every run ends with a sync(2).
         if !self.changed.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -92,7 +92,7 @@ impl Passthrough {
         };
         inode.recently_used.store(false, Ordering::Relaxed);
         if !inode.mount.host_fs.may_stall && self.can_be_found(inode, &descriptor) {
-            // Who uses it meanwhile leaves it to the clock.
+            // If somebody is using it, the clock lets go of it later.
             Self::let_go(inode, &descriptor);
         } else {
             self.inodes.remove_forgotten(inode.number);

@@ -39,7 +39,7 @@ const SET_IDS: u32 = 0o6000;
 /// How long the owner may take to follow.
 const A_MOMENT: Duration = Duration::from_secs(5);
 
-/// Most grants remembered: as many copies can be made at once.
+/// How many grants are remembered, and so how many copies can be made at once.
 const MOST: usize = 64;
 
 /// Who gave what, lately.

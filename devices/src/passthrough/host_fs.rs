@@ -26,8 +26,8 @@ const REMOTE: [i64; 18] = [
     0x0187,      // autofs
 ];
 
-/// Those in memory, which may have no number of blocks and yet files like
-/// everybody else's.
+/// Those in memory, which may say that they have no blocks although their files
+/// are ordinary ones.
 const MEMORY: [i64; 4] = [
     0x0102_1994,                 // tmpfs
     0x8584_58f6,                 // ramfs
@@ -35,7 +35,7 @@ const MEMORY: [i64; 4] = [
     libc::OVERLAYFS_SUPER_MAGIC, // says what its upper layer says
 ];
 
-/// Those that ask another one for what they say.
+/// Those that answer with what another one says.
 const LAYERED: [i64; 2] = [libc::OVERLAYFS_SUPER_MAGIC, libc::ECRYPTFS_SUPER_MAGIC];
 
 /// What a file system is like.
@@ -49,7 +49,7 @@ pub(super) struct HostFs {
     pub(super) synthetic: bool,
     /// Whatever is asked of it may wait for somebody else.
     pub(super) may_stall: bool,
-    /// What it has at hand of a node's attributes is how they are.
+    /// The attributes of a node that it has at hand are always true.
     pub(super) up_to_date: bool,
 }
 

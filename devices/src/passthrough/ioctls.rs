@@ -128,8 +128,8 @@ fn changed(open: &Open, outcome: Result<()>) -> Result<Vec<u8>> {
     Ok(Vec::new())
 }
 
-/// `FS_IOC_ENABLE_VERITY` wants leave to write to the file, and the host would
-/// ask it of this process.
+/// `FS_IOC_ENABLE_VERITY` takes permission to write to the file, and the host
+/// would look at this process's.
 fn may_write(caller: &Caller, stat: &Stat) -> Result<()> {
     let class = if caller.uid == stat.raw.stx_uid {
         0o200
@@ -146,8 +146,8 @@ fn may_write(caller: &Caller, stat: &Stat) -> Result<()> {
 }
 
 /// Takes `struct fsverity_enable_arg` apart, and the salt and the signature
-/// that follow it. Linux before 6.10 sends neither; a file that is to have one
-/// cannot be had then.
+/// that follow it. Linux before 6.10 sends neither, so a file cannot have
+/// them there.
 fn enable_verity(input: &[u8]) -> Result<EnableVerity<'_>> {
     let (structure, behind) = (input.split_at_checked(ENABLE_SIZE)).ok_or(Errno::INVAL)?;
     let word = |at: usize| {

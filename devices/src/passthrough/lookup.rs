@@ -209,8 +209,8 @@ impl Passthrough {
         self.adopt_noted(parent, note, fd, leave)
     }
 
-    /// Adopts a node, of which `note` notes how it was come by before it can be
-    /// let go.
+    /// Adopts a node; `note` writes down how it was reached before it can be let
+    /// go.
     fn adopt_noted(
         &self,
         parent: &Arc<Inode>,

@@ -19,10 +19,10 @@ use super::grants::CAPABILITY;
 use super::root::FdName;
 use crate::filesystem::{NodeId, Request, Result, SetXattrArgs, XattrOperations};
 
-/// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, in bytes: Linux has no longer ones.
+/// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, in bytes: the longest that Linux has.
 const LONGEST: usize = 65_536;
 
-/// Bytes of names that most files have not more of.
+/// Room, in bytes, for the names of most files.
 const FEW: usize = 1024;
 
 impl XattrOperations for Passthrough {

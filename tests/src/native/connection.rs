@@ -15,7 +15,7 @@ use devices::virtio::fs::RequestServer;
 use super::buffers::{Buffers, Receive};
 use super::driver::{self, ReadFailure, Request};
 
-/// Most requests that may wait without an answer: as on a queue of 1024
+/// How many requests may wait without an answer: as on a queue of 1024
 /// elements, though nothing else has to find a place in it here.
 const DEFERRED: usize = 256;
 /// How long one of them waits for a change before it is served again.

@@ -11,8 +11,8 @@ use super::super::sys;
 use super::table::{HeldLock, Table, Whose};
 use crate::filesystem::{Lock, LockKind, LockOwner, LockRange, Result};
 
-/// Most locks that a guest can have. More than that is `ENOLCK`. The host's
-/// kernel has those of a file in a list, which it walks for each new one.
+/// The most locks that a guest can have; the next one is `ENOLCK`. The host's
+/// kernel keeps those of a file in a list, which it walks for each new one.
 const MOST: usize = 8192;
 
 /// The locks of one file.
@@ -65,8 +65,8 @@ impl FileLocks {
         outcome
     }
 
-    /// Closes the host's file. Who is in a call of the host with it, which a dead
-    /// server may never end, is its last user and closes it then.
+    /// Closes the host's file. A thread that is in a system call with it, which
+    /// a dead server may never end, is its last user and closes it afterwards.
     pub(super) fn close(&self) {
         if let Ok(mut host) = self.host.try_lock() {
             let file = host.take();
@@ -80,8 +80,8 @@ impl FileLocks {
         self.change(|table| table.remove(whose, super::table::ALL));
     }
 
-    /// Whether the host's file is open. It stays so while somebody has to do
-    /// with the locks.
+    /// Whether the host's file is open. It stays so while somebody works with
+    /// the locks.
     pub(super) fn is_open(&self) -> bool {
         self.host().is_some()
     }

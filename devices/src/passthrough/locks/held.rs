@@ -33,8 +33,8 @@ pub(super) struct LockedFiles {
     pub(super) waits: Mutex<Waits>,
 }
 
-/// A file's locks, for as long as somebody has to do with them. Without locks
-/// or users they go.
+/// A file's locks, while somebody works with them. They go once there are no
+/// locks and no users.
 #[derive(Debug)]
 pub(super) struct Used {
     shared: Arc<LockedFiles>,

@@ -89,8 +89,8 @@ impl Table {
         self.count == 0
     }
 
-    /// What keeps `owner` from having `lock`. Nothing does from having none;
-    /// asked for that, it is any lock of somebody else.
+    /// The locks that keep `owner` from having `lock`. Nothing keeps it from
+    /// having none: asked for that, they are all that others have there.
     pub(super) fn conflicts(
         &self,
         owner: LockOwner,
@@ -174,7 +174,7 @@ impl Table {
         }
     }
 
-    /// What nobody would have any more of `range` without `whose` locks. One pass
+    /// The bytes of `range` that would be free without `whose` locks. One pass
     /// over what goes and what stays: a guest may have thousands of each.
     pub(super) fn freed(&self, whose: Whose, range: LockRange) -> Vec<LockRange> {
         let own = (self.owners.iter()).filter(|(owner, _)| Self::may_be(**owner, whose));

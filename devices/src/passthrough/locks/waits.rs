@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::file::FileLocks;
 use crate::filesystem::{Lock, LockOwner};
 
-/// Most owners that a search passes. The host gives up after ten.
+/// How many owners a search passes at most. The host gives up after ten.
 const MOST: usize = 64;
 
 /// Those who wait at the moment.

@@ -3,14 +3,14 @@
 //!
 //! Again means: at once when the server says that something changed, and
 //! otherwise when a part of the time has gone by that the request has waited
-//! already. What the host's processes do nobody tells us, and so a lock that
-//! one of them gives up is had a little later, but not much later for a
-//! request that is not old; and one that is costs little.
+//! already. Nobody tells us what the host's processes do, so a lock that one of
+//! them gives up is noticed a little late: by little for a young request, and
+//! an old one costs little.
 //!
 //! The oldest is served first. Those that may keep their thread waiting each
-//! time, as on a file system of the network whose server is gone, are [handed]
-//! (DeferredRequests::handed_to) to other threads in that order: none of them
-//! waits for another. The thread comes with the first request and leaves a
+//! time, as on a file system of the network whose server is gone, are
+//! [handed](DeferredRequests::handed_to) to other threads in that order: none
+//! of them waits for another. The thread comes with the first request and leaves a
 //! moment after the last.
 
 use std::io;

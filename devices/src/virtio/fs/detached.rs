@@ -10,9 +10,9 @@
 //! channel without a receiver.
 //!
 //! The copy lives from the moment a thread of the pool begins with the request
-//! until the reply is in guest memory: there are never more copies than the
-//! pool has threads and requests are deferred, however slow the queue's thread is
-//! in giving the requests back. One is as long as the longest request and reply
+//! until the reply is in guest memory: there are never more copies than
+//! threads of the pool and deferred requests together, however slowly the
+//! queue's thread gives requests back. One is as long as the longest request and reply
 //! together, 5 MiB; what of it nobody writes to takes no memory of the host.
 
 use std::sync::mpsc::Sender;

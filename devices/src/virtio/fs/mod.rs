@@ -36,7 +36,7 @@ pub use counters::{Counters, QueueCounts};
 pub use server::RequestServer;
 pub use tag::{Tag, TagError};
 
-/// Most request queues a device can have. Linux uses at most one for each CPU.
+/// The most request queues a device can have. Linux uses at most one for each CPU.
 pub const MAX_REQUEST_QUEUES: u16 = 64;
 
 /// The elements a queue can have. With fewer than 16 Linux would be left with
@@ -88,7 +88,11 @@ pub enum FsError {
     #[error("{0} request queues: give 1 to {MAX_REQUEST_QUEUES}")]
     RequestQueues(u16),
     /// The elements of a queue.
-    #[error("queues of {0} elements: give a power of two from 16 to 1024")]
+    #[error(
+        "queues of {0} elements: give a power of two from {least} to {most}",
+        least = QUEUE_SIZES.start(),
+        most = QUEUE_SIZES.end()
+    )]
     QueueSize(u16),
 }
 

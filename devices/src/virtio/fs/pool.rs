@@ -18,8 +18,8 @@ use super::deferred::{DeferredRequests, Hands};
 use super::detached::{Detached, Lease, Served};
 use crate::virtio::Complaints;
 
-/// Most threads of one pool: as many requests can block at once and others
-/// still be served.
+/// The most threads that one pool has, and so the most of its requests that can
+/// block at once.
 const LIMIT: usize = 64;
 /// How long a thread waits for work before it leaves.
 const PATIENCE: Duration = Duration::from_secs(5);

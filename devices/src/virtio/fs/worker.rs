@@ -39,8 +39,8 @@ use crate::virtio::{Complaints, Interrupt, LiveQueue};
 
 /// The hiprio queue (virtio 1.2, 5.11.2).
 const HIPRIO: u16 = 0;
-/// Most answers on the hiprio queue before the driver is interrupted, so that
-/// it gets its descriptors back.
+/// How many answers on the hiprio queue may gather before the driver is
+/// interrupted, so that it gets its descriptors back.
 const BATCH: u32 = 64;
 /// Longest name of a thread in bytes, without the NUL (`TASK_COMM_LEN`).
 const NAME_LIMIT: usize = 15;
