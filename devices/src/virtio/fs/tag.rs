@@ -6,7 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 /// Room for the tag in the configuration space (virtio 1.2, 5.11.4).
-pub(super) const TAG_SPACE: usize = 36;
+pub(super) const TAG_SPACE: usize = Tag::LONGEST;
 
 /// A virtio-fs tag: 1 to 36 bytes of UTF-8 without a NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +33,9 @@ pub enum TagError {
 }
 
 impl Tag {
+    /// Length of the longest, in bytes.
+    pub const LONGEST: usize = 36;
+
     /// Takes `tag` as a tag.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! Tags: the names of virtio-fs devices.
 
+use devices::virtio::fs::Tag;
 use guest_init::protocol::SESSION_TAG;
 
 use super::error::Error;
 
-/// Bytes that a tag may have (virtio 1.2, 5.11.4).
-pub const MAX_TAG: usize = 36;
+/// Bytes that a tag may have.
+pub const MAX_TAG: usize = Tag::LONGEST;
 
 /// Checks a tag that the user gave.
 pub(super) fn check(bytes: &[u8]) -> Result<String, Error> {
