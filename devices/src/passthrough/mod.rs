@@ -1,7 +1,7 @@
 //! A directory of the host as a file system for the guest.
 //!
 //! [`Passthrough`] is what a `--share DIR` becomes: the FUSE server calls it
-//! through [`FileSystem`](crate::filesystem::FileSystem), and it does to the
+//! through [`FileSystem`], and it does to the
 //! host's tree what the guest asks.
 //!
 //! | file | what |

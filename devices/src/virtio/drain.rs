@@ -28,15 +28,15 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::Interrupt;
 
 /// A request: a chain of descriptors that keeps the memory it is in.
-pub type Chain = DescriptorChain<Arc<GuestMemoryMmap>>;
+pub(crate) type Chain = DescriptorChain<Arc<GuestMemoryMmap>>;
 
 /// Longest chain served, in descriptors: what one vectored read or write of
 /// the host takes (`IOV_MAX`), so that each chain is one system call.
-pub const MAX_DESCRIPTORS: usize = 1024;
+pub(crate) const MAX_DESCRIPTORS: usize = 1024;
 
 /// Why a queue can no longer be served.
 #[derive(Debug, Error)]
-pub enum DrainError {
+pub(crate) enum DrainError {
     /// The driver broke the rings.
     #[error("the rings are broken")]
     Rings(#[source] virtio_queue::Error),
@@ -50,7 +50,7 @@ pub enum DrainError {
 
 /// Why a chain is not served.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum ChainError {
+pub(crate) enum ChainError {
     /// The first descriptor is not in the table, or an indirect table is bad:
     /// empty, not whole descriptors, nested.
     #[error("it has no descriptor")]
@@ -70,7 +70,7 @@ pub enum ChainError {
 
 /// A queue while it is served.
 #[derive(Debug)]
-pub struct Drain {
+pub(crate) struct Drain {
     queue: Queue,
     /// This queue's own, so that threads do not share its reference count.
     memory: Arc<GuestMemoryMmap>,
@@ -84,7 +84,7 @@ pub struct Drain {
 impl Drain {
     /// Serves `queue`, whose rings are in `memory`.
     #[must_use]
-    pub fn new(queue: Queue, memory: GuestMemoryMmap, interrupt: Arc<Interrupt>) -> Self {
+    pub(crate) fn new(queue: Queue, memory: GuestMemoryMmap, interrupt: Arc<Interrupt>) -> Self {
         Self {
             queue,
             memory: Arc::new(memory),
@@ -96,7 +96,7 @@ impl Drain {
 
     /// The memory that chains are in.
     #[must_use]
-    pub fn memory(&self) -> &GuestMemoryMmap {
+    pub(crate) fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
     }
 
@@ -107,7 +107,7 @@ impl Drain {
     /// # Errors
     ///
     /// The driver broke the rings. The queue is then not to be touched again.
-    pub fn next_request(&mut self) -> Result<Option<Chain>, DrainError> {
+    pub(crate) fn next_request(&mut self) -> Result<Option<Chain>, DrainError> {
         if let Some(chain) = self.take()? {
             return Ok(Some(chain));
         }
@@ -152,7 +152,7 @@ impl Drain {
     /// # Errors
     ///
     /// `head` is not in the descriptor table: the driver broke the rings.
-    pub fn complete(&mut self, head: u16, len: u32) -> Result<(), DrainError> {
+    pub(crate) fn complete(&mut self, head: u16, len: u32) -> Result<(), DrainError> {
         if head >= self.queue.size() {
             // `add_used` says the same, but loudly, however often it happens.
             return Err(DrainError::Rings(
@@ -168,7 +168,7 @@ impl Drain {
 
     /// How many completed requests the driver was not yet signalled of.
     #[must_use]
-    pub fn unsignalled(&self) -> u32 {
+    pub(crate) fn unsignalled(&self) -> u32 {
         self.unsignalled
     }
 
@@ -178,7 +178,7 @@ impl Drain {
     /// # Errors
     ///
     /// The rings cannot be read.
-    pub fn signal(&mut self) -> Result<bool, DrainError> {
+    pub(crate) fn signal(&mut self) -> Result<bool, DrainError> {
         if self.unsignalled == 0 {
             return Ok(false);
         }
@@ -215,7 +215,7 @@ impl Drain {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn check(chain: &Chain) -> Result<(), ChainError> {
+pub(crate) fn check(chain: &Chain) -> Result<(), ChainError> {
     let mut count = 0;
     let mut writable = false;
     let mut unfinished = false;

@@ -25,19 +25,20 @@ use thiserror::Error;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-pub mod drain;
+mod drain;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 pub(crate) mod driver;
 pub mod fs;
-pub mod interrupt;
+mod interrupt;
 pub mod mmio;
-pub mod queue;
-pub mod status;
+mod queue;
+mod status;
 #[cfg(test)]
 mod tests;
 
 pub use interrupt::Interrupt;
+pub use queue::QueueError;
 
 /// What a transport asks of a device. Queues, features and status belong to
 /// the transport.

@@ -10,18 +10,18 @@ use vm_memory::{GuestAddress, GuestMemory, GuestMemoryError, GuestMemoryMmap};
 
 /// What the driver said about a queue.
 #[derive(Clone, Copy, Debug)]
-pub struct QueueConfig {
+pub(crate) struct QueueConfig {
     max_size: u16,
     /// QueueNum, in elements.
-    pub size: u32,
+    pub(crate) size: u32,
     /// QueueReady.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// Where the descriptor table is.
-    pub descriptors: u64,
+    pub(crate) descriptors: u64,
     /// Where the driver area (available ring) is.
-    pub available: u64,
+    pub(crate) available: u64,
     /// Where the device area (used ring) is.
-    pub used: u64,
+    pub(crate) used: u64,
 }
 
 /// What is wrong with a queue.
@@ -61,7 +61,7 @@ pub enum QueueError {
 impl QueueConfig {
     /// A queue that is not set up, of at most `max_size` elements.
     #[must_use]
-    pub fn new(max_size: u16) -> Self {
+    pub(crate) fn new(max_size: u16) -> Self {
         Self {
             max_size,
             size: u32::from(max_size),
@@ -74,7 +74,7 @@ impl QueueConfig {
 
     /// QueueNumMax, in elements.
     #[must_use]
-    pub fn max_size(&self) -> u16 {
+    pub(crate) fn max_size(&self) -> u16 {
         self.max_size
     }
 
@@ -84,7 +84,11 @@ impl QueueConfig {
     /// # Errors
     ///
     /// What the driver said makes no queue.
-    pub fn build(&self, memory: &GuestMemoryMmap, event_idx: bool) -> Result<Queue, QueueError> {
+    pub(crate) fn build(
+        &self,
+        memory: &GuestMemoryMmap,
+        event_idx: bool,
+    ) -> Result<Queue, QueueError> {
         let size = u16::try_from(self.size)
             .ok()
             .filter(|size| size.is_power_of_two() && *size <= self.max_size)

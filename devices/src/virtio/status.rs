@@ -8,17 +8,17 @@ use virtio_bindings::virtio_config::{
 };
 
 /// The driver found the device.
-pub const ACKNOWLEDGE: u32 = VIRTIO_CONFIG_S_ACKNOWLEDGE;
+pub(crate) const ACKNOWLEDGE: u32 = VIRTIO_CONFIG_S_ACKNOWLEDGE;
 /// The driver knows how to drive it.
-pub const DRIVER: u32 = VIRTIO_CONFIG_S_DRIVER;
+pub(crate) const DRIVER: u32 = VIRTIO_CONFIG_S_DRIVER;
 /// Both sides agreed on the features.
-pub const FEATURES_OK: u32 = VIRTIO_CONFIG_S_FEATURES_OK;
+pub(crate) const FEATURES_OK: u32 = VIRTIO_CONFIG_S_FEATURES_OK;
 /// The driver is ready: the queues are live.
-pub const DRIVER_OK: u32 = VIRTIO_CONFIG_S_DRIVER_OK;
+pub(crate) const DRIVER_OK: u32 = VIRTIO_CONFIG_S_DRIVER_OK;
 /// Only a reset can mend the device. The device's own bit.
-pub const NEEDS_RESET: u32 = VIRTIO_CONFIG_S_NEEDS_RESET;
+pub(crate) const NEEDS_RESET: u32 = VIRTIO_CONFIG_S_NEEDS_RESET;
 /// The driver gave up.
-pub const FAILED: u32 = VIRTIO_CONFIG_S_FAILED;
+pub(crate) const FAILED: u32 = VIRTIO_CONFIG_S_FAILED;
 
 const START: u32 = 0;
 const FOUND: u32 = ACKNOWLEDGE;
@@ -41,7 +41,7 @@ const STEPS: [(u32, u32, Step); 8] = [
 
 /// What became of a write to the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The status is what was written.
     Taken,
     /// The same, and the device has to go live.
@@ -55,37 +55,37 @@ pub enum Step {
 /// How far the driver has come. NEEDS_RESET is not in here: it is the
 /// device's to set, see [`Interrupt`](super::Interrupt).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Status(u32);
+pub(crate) struct Status(u32);
 
 impl Status {
     /// The bits the driver has set.
     #[must_use]
-    pub fn bits(self) -> u32 {
+    pub(crate) fn bits(self) -> u32 {
         self.0
     }
 
     /// Whether the driver may choose features now.
     #[must_use]
-    pub fn negotiating(self) -> bool {
+    pub(crate) fn negotiating(self) -> bool {
         self.0 == NEGOTIATING
     }
 
     /// Whether the driver may set up queues now: not before the features are
     /// agreed on, not when they are live (virtio 1.2, 3.1.1 and 4.2.2.2).
     #[must_use]
-    pub fn configuring(self) -> bool {
+    pub(crate) fn configuring(self) -> bool {
         self.0 == AGREED
     }
 
     /// Whether the device is live.
     #[must_use]
-    pub fn live(self) -> bool {
+    pub(crate) fn live(self) -> bool {
         self.0 & DRIVER_OK != 0
     }
 
     /// Takes a write of `written`, other than the 0 of a reset, from a driver
     /// that chose `accepted` of the features `offered`.
-    pub fn advance(&mut self, written: u32, offered: u64, accepted: u64) -> Step {
+    pub(crate) fn advance(&mut self, written: u32, offered: u64, accepted: u64) -> Step {
         // A driver ORs its bit into what it read, the device's bit included.
         let written = written & !NEEDS_RESET;
         if written == self.0 {
@@ -103,7 +103,7 @@ impl Status {
     }
 
     /// Back to the start.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.0 = START;
     }
 }

@@ -44,7 +44,7 @@ fn init_answers_with_what_is_served() {
 }
 
 #[test]
-fn wishes_come_true_when_the_guest_can() {
+fn what_the_file_system_wants_is_agreed_on_where_the_guest_can() {
     let (server, recorder) = before_session(EVERYTHING);
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
     // The above, and EXPORT_SUPPORT DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS

@@ -3,8 +3,8 @@
 //!
 //! It moves requests and knows nothing of what is in them: that is the
 //! [`RequestServer`]'s. A request is served on its queue's own thread
-//! ([`worker`]), unless it may block; then it is detached ([`detached`]) to a
-//! thread of the device's [`pool`], and the queue goes on.
+//! (`worker`), unless it may block; then it is detached (`detached`) to a
+//! thread of the device's `pool`, and the queue goes on.
 
 use std::fmt;
 use std::ops::RangeInclusive;
