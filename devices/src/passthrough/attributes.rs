@@ -5,9 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{
-    Access, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
-};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
@@ -38,11 +36,11 @@ impl AttributeOperations for Passthrough {
         let (inode, status) = match &open {
             Some(open) => {
                 self.confine(&open.inode, open.host())?;
-                (Arc::clone(&open.inode), Stat::of(open.host())?)
+                (Arc::clone(&open.inode), self.status(open.host())?)
             }
             None => {
                 let (inode, descriptor) = self.node(request.node)?;
-                let status = Stat::of(&*descriptor)?;
+                let status = self.status(&*descriptor)?;
                 (inode, status)
             }
         };
@@ -77,15 +75,7 @@ impl AttributeOperations for Passthrough {
             self.set_size(&inode, &descriptor, handle, size, request.may_wait())?;
         }
         if new_owner {
-            // -1 would mean "leave it as it is".
-            if changes.uid == Some(u32::MAX) || changes.gid == Some(u32::MAX) {
-                return Err(Errno::INVAL);
-            }
-            let (uid, gid) = (
-                changes.uid.map(Uid::from_raw),
-                changes.gid.map(Gid::from_raw),
-            );
-            rustix::fs::chownat(&*descriptor, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+            self.set_owner(&descriptor, changes)?;
         }
         if let Some(granted) = &granted {
             self.give_back(&inode, &descriptor, granted)?;
@@ -107,7 +97,7 @@ impl AttributeOperations for Passthrough {
             };
             rustix::fs::utimensat(&*descriptor, c"", &times, AtFlags::EMPTY_PATH)?;
         }
-        let status = Stat::of(&*descriptor)?;
+        let status = self.status(&*descriptor)?;
         let timeout = self.attribute_timeout(&inode, &status);
         Ok((self.attributes(&inode, &status), timeout))
     }
@@ -235,8 +225,8 @@ impl Passthrough {
             }),
             mode: raw.stx_mode.into(),
             nlink: raw.stx_nlink,
-            uid: raw.stx_uid,
-            gid: raw.stx_gid,
+            uid: status.seen.uid,
+            gid: status.seen.gid,
             rdev: encode_device(raw.stx_rdev_major, raw.stx_rdev_minor),
             blksize: raw.stx_blksize,
             submount: inode.mount_point

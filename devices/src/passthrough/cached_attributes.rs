@@ -21,7 +21,8 @@ impl CachedAttributes {
         let raw = &status.raw;
         let mtime = (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec);
         let mut hasher = DefaultHasher::new();
-        (raw.stx_size, mtime, raw.stx_mode, raw.stx_uid, raw.stx_gid).hash(&mut hasher);
+        let seen = &status.seen;
+        (raw.stx_size, mtime, raw.stx_mode, seen.uid, seen.gid).hash(&mut hasher);
         // Never 0, which is none.
         (hasher.finish() | (1 << TIME_BITS)) & !TIME_MASK
     }

@@ -98,7 +98,7 @@ impl Passthrough {
         };
         let now = self.clock.now();
         if let Some(trust) = self.trust()
-            && inode.told.contradicts(&status, now, trust)
+            && inode.told.contradicts(&self.seen(status), now, trust)
         {
             self.refuse_once(inode, caller, Asked::Use, now)?;
         }
@@ -239,7 +239,7 @@ impl Passthrough {
         if self.trust().is_some()
             && !self.agreement().writeback_cache
             && open.inode.told.is_none()
-            && let Ok(status) = Stat::of(open.host())
+            && let Ok(status) = self.status(open.host())
         {
             self.told_attributes(&open.inode, &status);
         }

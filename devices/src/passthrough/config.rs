@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::owners::Owners;
 use crate::filesystem::OpenBehaviour;
 
 /// How long a guest may trust what never changes behind its back.
@@ -119,6 +120,11 @@ pub struct Config {
     /// Locks of the guest are locks on the host. When not, the guest's kernel
     /// keeps them to itself.
     pub locks: bool,
+    /// Whose the files are.
+    pub owners: Owners,
+    /// With [`Owners::User`]: a change of the owner that cannot be made does
+    /// nothing, and is not told.
+    pub forget_owners: bool,
     /// How many descriptors may be held for inodes that the guest knows but
     /// has not opened; `None` takes a share of `RLIMIT_NOFILE`.
     pub fd_budget: Option<usize>,
@@ -160,6 +166,8 @@ impl Default for Config {
             idmap: false,
             remembered: 0,
             locks: false,
+            owners: Owners::default(),
+            forget_owners: false,
             fd_budget: None,
             // Of a guest with 512 MiB.
             max_inodes: 1 << 20,

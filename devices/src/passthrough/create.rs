@@ -202,7 +202,7 @@ impl Passthrough {
     /// The status of an inode now, or the one given.
     fn refreshed(&self, inode: &Arc<Inode>, status: Stat) -> Stat {
         self.descriptor(inode)
-            .and_then(|descriptor| Stat::of(&*descriptor))
+            .and_then(|descriptor| self.status(&*descriptor))
             .unwrap_or(status)
     }
 

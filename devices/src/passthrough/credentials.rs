@@ -2,9 +2,9 @@
 //!
 //! What a guest task creates belongs to that task. A process that may change
 //! its credentials takes on the caller's user and group for the system call
-//! that creates, in the calling thread alone; one that may not creates as its
-//! own user, whoever asks ("squashing"), and so does one whose user namespace
-//! has no such user.
+//! that creates, in the calling thread alone; one that may not, or is not to,
+//! creates as its own user, whoever asks ("squashing"), and so does one whose
+//! user namespace has no such user.
 //!
 //! Permissions are the guest's kernel's business (virtiofs mounts with
 //! `default_permissions`): it knows the caller's groups and capabilities and
@@ -60,8 +60,15 @@ impl Privileges {
         }
     }
 
+    /// Callers have no identity of their own on the host.
+    pub(super) fn squashed(self) -> Self {
+        Self {
+            may_switch: false,
+            ..self
+        }
+    }
+
     /// Whether callers keep their own identity on the host.
-    #[cfg(test)]
     pub(super) fn may_switch(&self) -> bool {
         self.may_switch
     }

@@ -39,7 +39,7 @@ impl Passthrough {
     /// LOOKUP of `.`.
     pub(super) fn itself(&self, request: &Request<'_>) -> Result<Entry> {
         let (inode, descriptor) = self.node(request.node)?;
-        let status = Stat::of(&*descriptor)?;
+        let status = self.status(&*descriptor)?;
         let inode = self.inodes.reference_to(inode.number)?;
         Ok(self.entry(&inode, &status))
     }
@@ -55,6 +55,7 @@ impl Passthrough {
         let fd = self.open_above(&*descriptor, 1)?;
         let may_wait = request.may_wait();
         let status = self.status_below(&inode, may_wait, |source| Stat::of_from(source, &fd))?;
+        let status = self.seen(status);
         let mount = self.mount_of(&fd, &status, &inode.mount);
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);

@@ -65,7 +65,7 @@ impl IoctlOperations for Passthrough {
                 let open = self.subject_to_change(request, args)?;
                 let enable = enable_verity(args.input)?;
                 let file = regular(&open)?;
-                may_write(&request.caller, &Stat::of(file)?)?;
+                may_write(&request.caller, &self.status(file)?)?;
                 // The host hashes the whole file, and nothing ends that.
                 let alone = self.enabling_verity.try_lock();
                 let _alone = alone.map_err(|_| Errno::BUSY)?;
@@ -131,9 +131,9 @@ fn changed(open: &Open, outcome: Result<()>) -> Result<Vec<u8>> {
 /// `FS_IOC_ENABLE_VERITY` takes permission to write to the file, and the host
 /// would look at this process's.
 fn may_write(caller: &Caller, stat: &Stat) -> Result<()> {
-    let class = if caller.uid == stat.raw.stx_uid {
+    let class = if caller.uid == stat.seen.uid {
         0o200
-    } else if caller.gid == stat.raw.stx_gid {
+    } else if caller.gid == stat.seen.gid {
         0o020
     } else {
         0o002

@@ -108,7 +108,7 @@ impl Passthrough {
         match known {
             Some(inode) => {
                 self.told_name(&inode, parent, name);
-                Ok((inode, status))
+                Ok((inode, self.seen(status)))
             }
             None => self.child(parent, directory, name, may_wait),
         }
@@ -226,6 +226,7 @@ impl Passthrough {
         let fd = Descriptor::new(fd, permit);
         self.make_room();
         let status = self.status_below(parent, may_wait, |source| Stat::of_from(source, &fd))?;
+        let status = self.seen(status);
         let mount = self.mount_of(&fd, &status, &parent.mount);
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);

@@ -23,6 +23,7 @@
 //! | `host_fs` | kinds of file systems that are served in another way |
 //! | `attribute_names` | which extended attributes the guest has, and what the host calls them |
 //! | `labels` | security labels of new nodes |
+//! | `owners` | whose the files are, in the guest and on the host |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
 //! | `durability` | what is on the disk before an answer |
@@ -109,6 +110,7 @@ mod lookup;
 mod mount;
 mod names;
 mod opening;
+mod owners;
 mod refusals;
 mod remove;
 mod root;
@@ -132,6 +134,7 @@ use crate::filesystem::{self, Agreement, Capabilities, FileSystem, NodeId, Resul
 pub use budget::DescriptorPool;
 pub use config::{CachePolicy, Config};
 pub use error::Error;
+pub use owners::Owners;
 
 use attribute_names::AttributeNames;
 use budget::{Descriptor, Part, Purpose};
@@ -144,6 +147,7 @@ use inode::Inode;
 use inodes::Inodes;
 use locks::Locks;
 use mount::Mounts;
+use owners::Ownership;
 use refusals::Refusals;
 use root::Root;
 use second_chance::SecondChance;
@@ -166,6 +170,7 @@ pub struct Passthrough {
     enabling_verity: Mutex<()>,
     refusals: Refusals,
     privileges: Privileges,
+    ownership: Ownership,
     grants: Grants,
     attribute_names: AttributeNames,
     /// Whether a guest has changed anything, or was about to. Never taken back:
@@ -222,6 +227,13 @@ impl Passthrough {
         let capacity = Capacity::new(config.max_inodes);
         let mounts = Mounts::new(&root, &status, leave, &capacity);
         let mount = mounts.of_root();
+        let privileges = Privileges::of_process();
+        let may_switch = privileges.may_switch();
+        let ownership = Ownership::new(config.owners, config.forget_owners, may_switch);
+        let privileges = match ownership.is_hosts() {
+            true => privileges,
+            false => privileges.squashed(),
+        };
         let own = root.fd().try_clone_to_owned();
         let own = own.map_err(|source| Error::Examine {
             path: path.into(),
@@ -248,7 +260,8 @@ impl Passthrough {
             locks: Locks::default(),
             enabling_verity: Mutex::default(),
             refusals: Refusals::default(),
-            privileges: Privileges::of_process(),
+            privileges,
+            ownership,
             grants: Grants::default(),
             attribute_names: AttributeNames::of_process(),
             changed: AtomicBool::new(false),

@@ -38,11 +38,33 @@ impl Source {
     }
 }
 
+impl Kind {
+    /// By the mode of a node.
+    pub(super) fn of(mode: u32) -> Self {
+        match FileType::from_raw_mode(mode) {
+            FileType::Directory => Self::Directory,
+            FileType::RegularFile => Self::Regular,
+            FileType::Symlink => Self::Symlink,
+            _ => Self::Special,
+        }
+    }
+}
+
+/// What the guest is told of the owner (see `owners`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
 /// What `statx(2)` said about a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stat {
     /// The answer as it came.
     pub(super) raw: Statx,
+    /// Who it belongs to in the guest: on the host, unless it was
+    /// [looked at](super::Passthrough::seen) as the guest does.
+    pub(super) seen: Seen,
     /// `st_dev`.
     pub(super) device: u64,
     /// Mount ID, 0 on hosts that do not tell.
@@ -83,17 +105,16 @@ impl Stat {
         count_call();
         let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
         let raw = rustix::fs::statx(fd, name, flags | AtFlags::NO_AUTOMOUNT, mask)?;
-        let kind = match FileType::from_raw_mode(raw.stx_mode.into()) {
-            FileType::Directory => Kind::Directory,
-            FileType::RegularFile => Kind::Regular,
-            FileType::Symlink => Kind::Symlink,
-            _ => Kind::Special,
-        };
+        let kind = Kind::of(raw.stx_mode.into());
         let has_mount = raw.stx_mask & StatxFlags::MNT_ID.bits() != 0;
         Ok(Self {
             device: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
             mount: if has_mount { raw.stx_mnt_id } else { 0 },
             kind,
+            seen: Seen {
+                uid: raw.stx_uid,
+                gid: raw.stx_gid,
+            },
             raw,
         })
     }

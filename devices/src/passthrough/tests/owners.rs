@@ -138,6 +138,7 @@ fn owners_are_changed_as_far_as_the_host_allows() {
 
     let set = share.fs.setattr(&by(&GUEST_ROOT, file.inode), None, &chown);
 
+    // As the user is root in the guest, the same.
     if share.fs.keeps_owners() {
         let told = set.unwrap().0;
         assert_eq!((told.uid, told.gid), (1234, 2345));

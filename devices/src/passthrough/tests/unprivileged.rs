@@ -1,7 +1,7 @@
 //! A process that may do no more than its user: what root is not refused.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown as unix_chown};
 use std::path::Path;
 
 use rustix::fs::{Gid, OFlags, Uid};
@@ -11,10 +11,11 @@ use tempfile::TempDir;
 
 use super::fixture::operations::*;
 use super::fixture::{
-    Data, GUEST_ROOT, Received, attribute, by, name, node, opening, reading, writing,
+    Data, GUEST_ROOT, Received, Share, attribute, by, name, node, opening, reading, unshared,
+    writing,
 };
-use crate::filesystem::{Agreement, Caller, NodeId, Opened, ROOT, Result};
-use crate::passthrough::{Config, Passthrough};
+use crate::filesystem::{Agreement, Caller, NodeId, Opened, ROOT, Result, SetAttributes};
+use crate::passthrough::{Config, Owners, Passthrough};
 
 const NOBODY: u32 = 65_534;
 
@@ -34,7 +35,7 @@ fn directory(owner: u32, mode: u32) -> TempDir {
     std::fs::write(path.join("f"), b"text").unwrap();
     std::fs::set_permissions(path.join("f"), bits(mode)).unwrap();
     if rustix::process::geteuid().is_root() {
-        chown(path.join("f"), Some(owner), Some(owner)).unwrap();
+        unix_chown(path.join("f"), Some(owner), Some(owner)).unwrap();
     }
     directory
 }
@@ -143,7 +144,7 @@ fn access_times_are_left_alone_only_where_that_is_allowed() {
         let place = directory(owner, 0o644);
         let path = place.path();
         if root {
-            chown(path, Some(owner), Some(owner)).unwrap();
+            unix_chown(path, Some(owner), Some(owner)).unwrap();
         }
         let config = Config {
             read_only: true,
@@ -262,4 +263,141 @@ fn an_unprivileged_process_appends_to_what_it_may_not_open_again() {
     for (child, expected) in [("on", b"cd23ab"), ("off", b"ab23cd")] {
         assert_eq!(std::fs::read(path.join(child)).unwrap(), expected);
     }
+}
+
+const ROOT_OF_HOST: (u32, u32) = (65_534, 65_534);
+
+fn chown(fs: &Passthrough, node: NodeId, uid: Option<u32>, gid: Option<u32>) -> Result<(u32, u32)> {
+    let changes = SetAttributes {
+        uid,
+        gid,
+        ..SetAttributes::default()
+    };
+    let told = fs.setattr(&by(&GUEST_ROOT, node), None, &changes)?.0;
+    Ok((told.uid, told.gid))
+}
+
+#[test]
+fn the_user_of_the_process_is_root_in_the_guest() {
+    let place = directory(NOBODY, 0o644);
+    let path = place.path();
+    std::fs::write(path.join("other"), "").unwrap();
+    if rustix::process::geteuid().is_root() {
+        unix_chown(path.join("other"), Some(1001), Some(1001)).unwrap();
+        std::fs::write(path.join("root"), "").unwrap();
+    }
+    unprivileged(path, Config::default(), |fs| {
+        let owner = |child: &str| {
+            let entry = fs.lookup(&by(&ALICE, ROOT), &name(child)).unwrap();
+            let again = fs.getattr(&by(&ALICE, entry.inode), None).unwrap().0;
+            let told = (entry.attributes.uid, entry.attributes.gid);
+            assert_eq!(told, (again.uid, again.gid), "{child}");
+            (entry.inode, told)
+        };
+        assert_eq!(owner("f").1, (0, 0));
+        // Which only root can make.
+        if path.join("root").exists() {
+            assert_eq!(owner("root").1, ROOT_OF_HOST);
+            assert_eq!(owner("other").1, (1001, 1001));
+        }
+        for caller in [&GUEST_ROOT, &ALICE] {
+            let child = name(&caller.uid.to_string());
+            let made = fs.mkdir(&by(caller, ROOT), &child, &node(0o755)).unwrap();
+            assert_eq!((made.attributes.uid, made.attributes.gid), (0, 0));
+        }
+        // What it is already can be said again.
+        let own = owner("f").0;
+        assert_eq!(chown(&fs, own, Some(0), Some(0)), Ok((0, 0)));
+        assert_eq!(chown(&fs, own, Some(0), None), Ok((0, 0)));
+        for (uid, gid) in [
+            (Some(1001), None),
+            (None, Some(1001)),
+            (Some(NOBODY), Some(NOBODY)),
+            (Some(rustix::process::geteuid().as_raw()), None),
+            (Some(0), Some(1001)),
+        ] {
+            assert_eq!(
+                chown(&fs, own, uid, gid),
+                Err(Errno::PERM),
+                "{uid:?} {gid:?}"
+            );
+        }
+        assert_eq!(chown(&fs, own, Some(u32::MAX), None), Err(Errno::INVAL));
+    });
+}
+
+#[test]
+fn what_cannot_be_given_away_may_be_forgotten() {
+    let place = directory(NOBODY, 0o4755);
+    let config = Config {
+        forget_owners: true,
+        ..Config::default()
+    };
+    unprivileged(place.path(), config, |fs| {
+        let node = fs.lookup(&by(&GUEST_ROOT, ROOT), &name("f")).unwrap().inode;
+        let changes = SetAttributes {
+            uid: Some(1001),
+            gid: Some(1001),
+            kill_privileges: true,
+            ..SetAttributes::default()
+        };
+        let told = fs
+            .setattr(&by(&GUEST_ROOT, node), None, &changes)
+            .unwrap()
+            .0;
+        assert_eq!((told.uid, told.gid), (0, 0));
+        // As if it had been.
+        assert_eq!(told.mode & 0o7777, 0o755);
+    });
+}
+
+#[test]
+fn owners_can_be_the_hosts_without_the_right_to_change_them() {
+    let place = directory(NOBODY, 0o644);
+    let config = Config {
+        owners: Owners::Host,
+        ..Config::default()
+    };
+    unprivileged(place.path(), config, |fs| {
+        let told = fs.lookup(&by(&GUEST_ROOT, ROOT), &name("f")).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(told.attributes.uid, own);
+        let given = chown(&fs, told.inode, Some(own + 1), None);
+        assert_eq!(given, Err(Errno::PERM));
+    });
+}
+
+/// In a user namespace that has one user, a process may do for its own files
+/// what root does.
+#[test]
+fn root_of_the_guest_may_do_anything_with_its_own_files() {
+    let test = "unprivileged::root_of_the_guest_may_do_anything_with_its_own_files";
+    unshared("-r", test, || {
+        let config = Config {
+            owners: Owners::User,
+            ..Config::default()
+        };
+        let share = Share::with(config);
+        std::fs::create_dir(share.path("d")).unwrap();
+        for (child, mode) in [("d/none", 0), ("d/read", 0o444), ("d", 0)] {
+            if child != "d" {
+                std::fs::write(share.path(child), "text").unwrap();
+            }
+            let bits = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(share.path(child), bits).unwrap();
+        }
+        for child in ["d/none", "d/read"] {
+            let node = share.walk(child).unwrap();
+            assert_eq!(share.contents(node).unwrap(), b"text");
+            let opened = share.open(node, libc::O_WRONLY).unwrap();
+            assert_eq!(share.write(node, opened.handle, 0, b"T"), Ok(1));
+        }
+        let made = share
+            .fs
+            .mkdir(&by(&ALICE, ROOT), &name("new"), &node(0o755));
+        let made = made.unwrap();
+        assert_eq!((made.attributes.uid, made.attributes.gid), (0, 0));
+        let given = chown(&share.fs, made.inode, Some(1001), None);
+        assert_eq!(given, Err(Errno::PERM));
+    });
 }

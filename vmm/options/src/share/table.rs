@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, PathBuf};
 
-use devices::passthrough::{CachePolicy, Config};
+use devices::passthrough::{CachePolicy, Config, Owners};
 use devices::virtio::fs::{MAX_REQUEST_QUEUES, QUEUE_SIZES};
 use serde_json::Value;
 
@@ -247,6 +247,53 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         excludes: &[],
         root_only: false,
         shown: Some(("export", |service| (service.server.remembered > 0).into())),
+    },
+    ShareOption {
+        name: "owners",
+        takes: Takes::Choice(&[
+            Choice {
+                value: "auto",
+                help: "`host` for root, and `user` for others",
+                set: |share| share.service.server.owners = Owners::Automatic,
+            },
+            Choice {
+                value: "host",
+                help: "owners are the host's; without root nobody can be made one",
+                set: |share| share.service.server.owners = Owners::Host,
+            },
+            Choice {
+                value: "user",
+                help: "the user who runs `vmm` is root in the guest, and owns what the guest makes",
+                set: |share| share.service.server.owners = Owners::User,
+            },
+        ]),
+        help: "",
+        default: "auto",
+        excludes: &[],
+        root_only: false,
+        shown: Some(("owners", |service| {
+            match service.server.owners {
+                Owners::Automatic => "auto",
+                Owners::Host => "host",
+                Owners::User => "user",
+            }
+            .into()
+        })),
+    },
+    ShareOption {
+        name: "forget-owners",
+        takes: Takes::Nothing(|share| share.service.server.forget_owners = true),
+        help: "with `owners=user`, to give a file to somebody who cannot have it does nothing \
+               instead of failing with `EPERM`: for `tar`, `cp -a` and `install -o`",
+        default: "off",
+        excludes: &[Exclusion {
+            other: "owners=host",
+            mend: "nobody's owner is forgotten there; leave forget-owners out, or use owners=user",
+        }],
+        root_only: false,
+        shown: Some(("forget_owners", |service| {
+            service.server.forget_owners.into()
+        })),
     },
     ShareOption {
         name: "locks",

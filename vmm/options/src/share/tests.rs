@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use devices::passthrough::{CachePolicy, Config};
+use devices::passthrough::{CachePolicy, Config, Owners};
 use devices::virtio::fs::QUEUE_SIZES;
 
 use super::error::Error;
@@ -34,7 +34,7 @@ fn a_directory_alone_is_enough() {
 #[test]
 fn every_option_is_read() {
     let share = parse(
-        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,locks,queues=3,queue-size=64,access-platform",
+        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,owners=user,forget-owners,locks,queues=3,queue-size=64,access-platform",
     );
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
@@ -43,6 +43,8 @@ fn every_option_is_read() {
     service.server.announce_submounts = true;
     service.server.idmap = true;
     service.server.remembered = Config::EXPORTED;
+    service.server.owners = Owners::User;
+    service.server.forget_owners = true;
     service.server.locks = true;
     service.queues.requests = 3;
     service.queues.size = 64;
@@ -156,6 +158,9 @@ fn write_back_excludes_policies_under_which_the_host_may_append() {
     let root = |text: &str| root(OsStr::new(text));
     assert!(root("d,writeback").is_err());
     assert!(root("d,rw,writeback").is_ok());
+    let forgets = message("d,forget-owners,owners=host");
+    assert!(forgets.contains("owners=user"), "{forgets}");
+    assert!(parse("d,forget-owners").is_ok());
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn mistakes_are_explained() {
     assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
     assert!(message("d,foo").contains(
-        "xattr, no-xattr, acl, submounts, idmap, export, locks, queues=, queue-size=, access-platform"
+        "xattr, no-xattr, acl, submounts, idmap, export, owners=, forget-owners, locks, queues=, queue-size=, access-platform"
     ));
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
