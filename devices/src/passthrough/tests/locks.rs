@@ -91,6 +91,17 @@ impl Locked<'_> {
         self.fs.setlk(&request.deferrable(deferral), &args)
     }
 
+    /// One try of a `flock(2)` to write that may wait.
+    fn flock_wait(&self, waiters: &'static Waiters, deferral: &Deferral) -> Result<()> {
+        let args = LockArgs {
+            flock: true,
+            wait: true,
+            ..self.args(9, Write, range(0, LockRange::END))
+        };
+        let request = Request::new(self.handle, self.node, GUEST_ROOT, waiters);
+        self.fs.setlk(&request.deferrable(deferral), &args)
+    }
+
     fn flush(&self, owner: LockOwner) {
         let request = by(&GUEST_ROOT, self.node);
         self.fs.flush(&request, self.handle, owner).unwrap();
@@ -380,6 +391,29 @@ fn who_waits_gets_the_lock_when_it_is_free() {
     assert_ne!(waiters.change(), change);
     wait().unwrap();
     assert_eq!(file.set(3, Read, range(0, 0)), Err(Errno::AGAIN));
+}
+
+#[test]
+fn what_flock_gives_up_to_wait_is_told_once() {
+    let share = share();
+    let files = [(); 3].map(|()| open(&share));
+    let [one, two, three] = &files;
+    let waiters = waiters();
+    let deferrals = [(); 2].map(|()| Deferral::default());
+    for file in [one, two, three] {
+        file.flock(Read).unwrap();
+    }
+    assert_eq!(two.flock_wait(waiters, &deferrals[0]), Err(WOULD_WAIT));
+    let change = waiters.change();
+    assert_eq!(three.flock_wait(waiters, &deferrals[1]), Err(WOULD_WAIT));
+    // Nobody reads there any more, for which another may wait.
+    let told = waiters.change();
+    assert_ne!(told, change);
+    assert_eq!(three.flock_wait(waiters, &deferrals[1]), Err(WOULD_WAIT));
+    assert_eq!(two.flock_wait(waiters, &deferrals[0]), Err(WOULD_WAIT));
+    assert_eq!(waiters.change(), told);
+    one.flock(Unlock).unwrap();
+    three.flock_wait(waiters, &deferrals[1]).unwrap();
 }
 
 #[test]
