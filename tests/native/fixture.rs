@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
@@ -39,6 +40,13 @@ pub(crate) fn mapped_modes() -> &'static [&'static str] {
         true => &MODES,
         false => &MODES[2..],
     }
+}
+
+/// Says that this host lacks what a test of `what` needs. Past the test runner, which
+/// keeps to itself what a test that passes says.
+pub(crate) fn not_tried(what: &str, why: &str) {
+    let line = format!("\nnot tried: {what}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// A directory to share and a place to mount it.

@@ -15,6 +15,7 @@ mod fcntl;
 mod fixture;
 mod idmap;
 mod ioctls;
+mod limits;
 mod locks;
 mod mapping;
 mod overlay;

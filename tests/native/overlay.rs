@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::fs::XattrFlags;
 
-use crate::fixture::{MODES, on_share};
+use crate::fixture::{MODES, not_tried, on_share};
 
 const CAPABILITY: &str = "security.capability";
 /// `CAP_NET_BIND_SERVICE`, permitted and effective (`struct vfs_cap_data`).
@@ -46,7 +46,8 @@ fn overlay<'p>(lower: &Path, share: &Path, at: &'p Path) -> Option<Mounted<'p>> 
     if mount.arg(at).status().unwrap().success() {
         return Some(Mounted(at));
     }
-    println!("not tried: overlayfs takes no FUSE file system for its upper layer here");
+    let why = "no overlayfs on this host takes a FUSE file system for its upper layer";
+    not_tried("copies of an overlay", why);
     None
 }
 
@@ -56,7 +57,7 @@ fn overlay<'p>(lower: &Path, share: &Path, at: &'p Path) -> Option<Mounted<'p>> 
 #[test]
 fn a_copy_keeps_set_id_bits_and_capabilities() {
     if !rustix::process::geteuid().is_root() {
-        println!("not tried: only root can give files to others");
+        not_tried("copies of an overlay", "only root can give files to others");
         return;
     }
     for mode in MODES {
