@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -260,6 +261,54 @@ fn a_report_that_nobody_reads_is_told_and_not_waited_for() {
         "{message}"
     );
     assert!(lines[1].contains("nobody reads the FIFO"), "{message}");
+}
+
+/// In a directory as `/tmp` is, another's file is written and not replaced. Two users
+/// are had by root alone.
+#[test]
+fn a_report_goes_into_a_file_of_somebody_elses() {
+    if !rustix::process::geteuid().is_root() {
+        let line = b"\nnot tried: a report into another user's file: only root gives files away\n";
+        std::io::Write::write_all(&mut std::io::stderr(), line).unwrap();
+        return;
+    }
+    let bench = Bench::new();
+    // Not below a home directory, where the other user may not look.
+    let program = bench.path("vmm");
+    fs::copy(env!("CARGO_BIN_EXE_vmm"), &program).unwrap();
+    let directory = bench.directory.path();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
+    let report = bench.path("report.json");
+    fs::write(&report, "x".repeat(10_000)).unwrap();
+    fs::set_permissions(&report, fs::Permissions::from_mode(0o666)).unwrap();
+    chown(&report, Some(1234), Some(1234)).unwrap();
+    let before = fs::metadata(&report).unwrap();
+    let run = || {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=2345", "--regid=2345", "--clear-groups"])
+            .arg(&program)
+            .args(["run", "--kernel", "gone", "--report", "report.json"])
+            .current_dir(directory);
+        let output = command.output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{message}");
+        message
+    };
+
+    let message = run();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    assert_eq!(written["code"], 125);
+    let after = fs::metadata(&report).unwrap();
+    assert_eq!((after.ino(), after.uid()), (before.ino(), 1234));
+    assert_eq!(names(directory).len(), 4);
+
+    // What may not be written is left alone, and told.
+    fs::set_permissions(&report, fs::Permissions::from_mode(0o644)).unwrap();
+    let message = run();
+    assert!(message.contains("Permission denied"), "{message}");
+    assert_eq!(names(directory).len(), 4);
 }
 
 #[test]

@@ -81,12 +81,38 @@ fn a_device_is_written_and_not_replaced() {
     assert!(error.to_string().contains("--report /dev/full"), "{error}");
 }
 
-#[test]
-fn a_fifo_is_written_if_somebody_reads_it() {
+fn fifo(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+}
+
+#[test]
+fn a_log_is_not_written_to_a_fifo_that_nobody_reads() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
-    mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    fifo(&path);
+    // There may be a reader by the time the run begins.
+    check_log("--console-log", &path).unwrap();
+    let error = create_log("--console-log", &path).unwrap_err();
+    let line = crate::outcome::line::of_error(&error);
+    assert!(line.contains("nobody reads the FIFO"), "{line}");
+
+    let mut reader = File::options().read(true).write(true).open(&path).unwrap();
+    let mut log = create_log("--console-log", &path).unwrap();
+    log.write_all(b"boot").unwrap();
+    let mut said = [0; 4];
+    io::Read::read_exact(&mut reader, &mut said).unwrap();
+    assert_eq!(&said, b"boot");
+    // A reader that is slow is waited for.
+    let flags = rustix::fs::fcntl_getfl(&log).unwrap();
+    assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+}
+
+#[test]
+fn a_fifo_is_written_if_somebody_reads_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fifo");
+    fifo(&path);
     let file = report(&path);
     let error = crate::outcome::line::of_error(&file.write(b"x").unwrap_err());
     assert!(error.contains("nobody reads"), "{error}");
