@@ -79,9 +79,9 @@ mod tests {
         assert_eq!(plain.config.cache, CachePolicy::Auto);
         assert!(plain.config.xattr && !plain.config.read_only);
         assert_eq!((plain.queues, plain.at.as_path()), (1, top.path()));
-        let full = place(",cache=always,writeback,no-xattr,locks,queues=3").unwrap();
+        let full = place(",cache=always,writeback,no-xattr,queues=3").unwrap();
         let config = full.config;
-        assert!(!config.read_only && config.writeback && !config.xattr && config.locks);
+        assert!(!config.read_only && config.writeback && !config.xattr);
         assert_eq!((config.cache, full.queues), (CachePolicy::Always, 3));
         for wrong in [
             ",fast",

@@ -32,6 +32,12 @@ pub(crate) enum Error {
          raise --memory"
     )]
     OverlaySize { size: Size, memory: Size },
+    #[error(
+        "with writeback no other share may write to {}, and {} may: leave writeback out, or \
+         make the other ro",
+        written.display(), other.display()
+    )]
+    WrittenTwice { written: PathBuf, other: PathBuf },
     #[error("the root file system is always at /: leave at= out")]
     RootAt,
     #[error("at= is for the built-in init, which --initramfs replaces: leave at= out")]
@@ -102,7 +108,31 @@ pub(crate) fn resolve(
             service: argument.service,
         });
     }
+    refuse_two_writers(&resolved)?;
     Ok(resolved)
+}
+
+/// Nobody but the guest may write below a share with write-back, and the guest
+/// through no other share: each has a cache of its own.
+fn refuse_two_writers(shares: &[Share]) -> Result<(), Error> {
+    for (index, share) in shares.iter().enumerate() {
+        let overlaps = |other: &Share| {
+            other.directory.starts_with(&share.directory)
+                || share.directory.starts_with(&other.directory)
+        };
+        let other = shares.iter().enumerate().find(|(place, other)| {
+            *place != index && !other.service.server.read_only && overlaps(other)
+        });
+        if let Some((_, other)) = other
+            && share.service.server.writeback
+        {
+            return Err(Error::WrittenTwice {
+                written: share.directory.clone(),
+                other: other.directory.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Where a share is mounted if the user does not say it.
@@ -232,6 +262,28 @@ mod tests {
         let tags: Vec<_> = shares.iter().map(|share| share.tag.as_str()).collect();
         assert_eq!(tags, ["same", "same-2"]);
         assert_eq!(shares[1].at.as_deref(), Some(Path::new("/mnt/same-2")));
+    }
+
+    #[test]
+    fn nothing_else_writes_where_write_back_is_on() {
+        let top = tempfile::tempdir().unwrap();
+        let below = top.path().join("below");
+        let beside = top.path().join("below-not");
+        for directory in [&below, &beside] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        let mut collects = argument(&below);
+        collects.service.server.writeback = true;
+        let mut reads = argument(top.path());
+        for other in [top.path(), &below] {
+            let shares = [collects.clone(), argument(other)];
+            let text = message(None, &shares);
+            assert!(text.contains("leave writeback out"), "{text}");
+            assert!(message(Some(&shares[1]), &shares[..1]).contains("writeback"));
+        }
+        assert!(resolve(None, &[collects.clone(), argument(&beside)]).is_ok());
+        reads.service.server.read_only = true;
+        assert!(resolve(None, &[reads, collects]).is_ok());
     }
 
     #[test]

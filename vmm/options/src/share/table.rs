@@ -162,23 +162,24 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                directory then, with `cache=auto` either",
         default: "off",
         excludes: &[
-            // Linux appends at the size it remembers, whatever the host has
-            // added since.
+            // Linux appends at the size it remembers, whatever is there by now.
             Exclusion {
                 other: "cache=never",
-                mend: "the guest would overwrite what the host appends to a file; leave writeback \
-                       out, or use cache=auto or cache=always where only the guest writes",
+                mend: "the guest would overwrite what the host appends; leave writeback out",
             },
             Exclusion {
                 other: "cache=metadata",
-                mend: "the guest would overwrite what the host appends to a file; leave writeback \
-                       out, or use cache=auto or cache=always where only the guest writes",
+                mend: "the guest would overwrite what the host appends; leave writeback out",
             },
-            // Nothing is collected, but Linux would trust its own sizes and
-            // times and miss the host's changes.
+            // Linux would trust its own sizes and times: it misses changes.
             Exclusion {
                 other: "ro",
                 mend: "nothing is written to a read-only share; leave writeback out, or add rw",
+            },
+            // What a guest has written stays in it when it gives up a lock.
+            Exclusion {
+                other: "locks",
+                mend: "locks are for files that others write too; leave one of them out",
             },
         ],
         root_only: false,

@@ -34,11 +34,10 @@ fn a_directory_alone_is_enough() {
 #[test]
 fn every_option_is_read() {
     let share = parse(
-        "d,tag=t,at=/x,rw,cache=always,writeback,xattr,acl,submounts,idmap,export,owners=user,forget-owners,locks,queues=3,queue-size=64,access-platform",
+        "d,tag=t,at=/x,rw,cache=always,xattr,acl,submounts,idmap,export,owners=user,forget-owners,locks,queues=3,queue-size=64,access-platform",
     );
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
-    service.server.writeback = true;
     service.server.posix_acl = true;
     service.server.announce_submounts = true;
     service.server.idmap = true;
@@ -60,6 +59,7 @@ fn every_option_is_read() {
         }
     );
     assert!(parse("d,ro").unwrap().service.server.read_only);
+    assert!(parse("d,writeback").unwrap().service.server.writeback);
     assert!(!parse("d,no-xattr").unwrap().service.server.xattr);
     assert!(parse("d").unwrap().service.server.xattr);
 }
@@ -155,6 +155,7 @@ fn write_back_excludes_policies_under_which_the_host_may_append() {
     }
     assert!(parse("d,cache=auto,writeback").is_ok());
     assert!(message("d,ro,writeback").contains("read-only"));
+    assert!(message("d,locks,writeback").contains("locks are for files that others write"));
     let root = |text: &str| root(OsStr::new(text));
     assert!(root("d,writeback").is_err());
     assert!(root("d,rw,writeback").is_ok());
