@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by};
 use crate::filesystem::{Caller, Handle, IoctlArgs, NodeId, Result};
-use crate::passthrough::sys::command;
+use crate::passthrough::sys::{self, command};
 use crate::passthrough::{Config, Passthrough};
 
 fn ioctl(
@@ -135,6 +135,22 @@ fn what_is_not_on_the_list_is_enotty() {
     let bad = (file.0, 99);
     let outcome = ioctl(&share.fs, &GUEST_ROOT, bad, command::GETFLAGS, &[]);
     assert_eq!(outcome, Err(Errno::BADF));
+}
+
+/// Most file systems have flags, and many have verity; that of `/proc` has neither.
+#[test]
+fn what_the_host_cannot_do_is_told() {
+    let file = std::fs::File::open("/proc/self/status").unwrap();
+    for refused in [
+        sys::fsxattr(&file).map(drop),
+        sys::set_fsxattr(&file, &[0; 28]),
+        sys::measure_verity(&file, 64).map(drop),
+    ] {
+        assert!(
+            matches!(refused, Err(Errno::NOTTY | Errno::OPNOTSUPP)),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

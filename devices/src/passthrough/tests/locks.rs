@@ -186,14 +186,17 @@ fn a_lock_that_is_asked_for_is_told_with_its_process() {
     assert_eq!(file.get(2, Write, range(5, 9)), None);
     // Of a process of the host the guest knows nothing.
     let host = host(&share);
-    host_sets(&host, Read, range(100, LockRange::END)).unwrap();
-    let foreign = Lock {
-        range: range(100, LockRange::END),
-        kind: Read,
-        pid: 0,
-    };
-    for asked in [&file, &open(&share)] {
-        assert_eq!(asked.get(2, Write, range(50, 100)), Some(foreign));
+    for end in [LockRange::END, 109, 100] {
+        host_sets(&host, Unlock, range(0, LockRange::END)).unwrap();
+        host_sets(&host, Read, range(100, end)).unwrap();
+        let foreign = Lock {
+            range: range(100, end),
+            kind: Read,
+            pid: 0,
+        };
+        for asked in [&file, &open(&share)] {
+            assert_eq!(asked.get(2, Write, range(50, 100)), Some(foreign));
+        }
     }
     assert_eq!(file.get(2, Read, range(50, 100)), None);
 }
