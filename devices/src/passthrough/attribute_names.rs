@@ -61,6 +61,7 @@ impl AttributeNames {
         }
         match is_same(bytes, acls) {
             true => Ok(Cow::Borrowed(name)),
+            false if is_prefix(bytes) => Err(Errno::INVAL),
             false => Err(Errno::OPNOTSUPP),
         }
     }
@@ -77,7 +78,12 @@ impl AttributeNames {
 /// Whether it has a prefix on the host.
 fn is_kept_apart(name: &[u8]) -> bool {
     let secure = name.starts_with(SECURITY) && name != CAPABILITY.to_bytes();
-    secure || name.starts_with(TRUSTED)
+    (secure || name.starts_with(TRUSTED)) && !is_prefix(name)
+}
+
+/// Whether nothing follows the prefix, which Linux has on no file system.
+fn is_prefix(name: &[u8]) -> bool {
+    name == SECURITY || name == TRUSTED
 }
 
 /// Whether it is an ACL, which changes the mode as well.
@@ -116,7 +122,6 @@ mod tests {
         for name in [
             c"trusted.overlay.opaque",
             c"trusted.virtiofs.trusted.x",
-            c"trusted.",
             c"security.selinux",
             c"security.ima",
             c"security.capability.not",
@@ -185,6 +190,17 @@ mod tests {
             ROOT.in_guest(b"trusted.virtiofs.security.capability", false),
             None
         );
+    }
+
+    #[test]
+    fn a_prefix_is_no_name() {
+        for name in [c"trusted.", c"security."] {
+            for names in [ROOT, USER] {
+                assert_eq!(names.on_host(name, true), Err(Errno::INVAL), "{name:?}");
+                let kept = [names.prefix, name.to_bytes()].concat();
+                assert_eq!(names.in_guest(&kept, true), None, "{name:?}");
+            }
+        }
     }
 
     #[test]
