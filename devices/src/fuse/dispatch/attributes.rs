@@ -50,12 +50,21 @@ fn changes(input: &SetattrIn) -> Result<SetAttributes> {
             (true, false) => Some(SetTime::At(timestamp(seconds, nanoseconds)?)),
         })
     };
+    let size = wants(Valid::SIZE).then_some(input.size);
+    if size.is_some_and(|size| i64::try_from(size).is_err()) {
+        return Err(Errno::INVAL);
+    }
+    let id = |field, id: u32| match wants(field) {
+        // Means "leave it as it is" to `chown(2)`, and nobody to the guest.
+        true if id == u32::MAX => Err(Errno::INVAL),
+        wanted => Ok(wanted.then_some(id)),
+    };
     Ok(SetAttributes {
         // Linux sends the file type along, which cannot be changed.
         mode: wants(Valid::MODE).then_some(input.mode & 0o7777),
-        uid: wants(Valid::UID).then_some(input.uid),
-        gid: wants(Valid::GID).then_some(input.gid),
-        size: wants(Valid::SIZE).then_some(input.size),
+        uid: id(Valid::UID, input.uid)?,
+        gid: id(Valid::GID, input.gid)?,
+        size,
         atime: time(Valid::ATIME, Valid::ATIME_NOW, input.atime, input.atimensec)?,
         mtime: time(Valid::MTIME, Valid::MTIME_NOW, input.mtime, input.mtimensec)?,
         ctime: wants(Valid::CTIME)

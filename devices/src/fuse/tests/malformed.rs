@@ -274,6 +274,27 @@ fn times_have_at_most_a_second_of_nanoseconds() {
 }
 
 #[test]
+fn sizes_and_owners_that_there_cannot_be_are_refused_before_anything_is_done() {
+    let (server, recorder) = in_session(EVERYTHING);
+    let change = |valid: u32, field: usize, value: &[u8]| {
+        let mut request = Message::new(Opcode::SETATTR, 5).u32(valid).bytes(&[0; 84]);
+        request.0[field..field + value.len()].copy_from_slice(value);
+        request.finish()
+    };
+    let size = |size: u64| change(0x8, 56, &size.to_le_bytes());
+    let uid = |uid: u32| change(0x2, 116, &uid.to_le_bytes());
+    let gid = |gid: u32| change(0x4, 120, &gid.to_le_bytes());
+    for wrong in [size(1 << 63), size(u64::MAX), uid(u32::MAX), gid(u32::MAX)] {
+        assert_refused(&server, &wrong, Errno::INVAL);
+    }
+    assert!(recorder.calls().is_empty());
+    for right in [size((1 << 63) - 1), uid(u32::MAX - 1), gid(u32::MAX - 1)] {
+        exchange(&server, &right, 120).assert_success(104);
+    }
+    assert_eq!(recorder.calls().len(), 3);
+}
+
+#[test]
 fn extensions_that_are_wrong_are_refused() {
     let (server, recorder) = in_session(EVERYTHING);
     let mkdir = |units| {
