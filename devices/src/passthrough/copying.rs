@@ -10,6 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
 use super::attributes::clear_set_id;
+use super::files::is_part;
 use crate::filesystem::{CopyFileRangeArgs, Request, Result};
 
 /// The most bytes that one request copies. A task that is killed meanwhile waits
@@ -36,7 +37,8 @@ impl Passthrough {
         let length = usize::try_from(args.length.min(MOST)).map_err(|_| Errno::INVAL)?;
         target.inode.told.forget();
         // As with FALLOCATE, no flag says so.
-        if self.agreement().kill_privileges && request.caller.uid != 0 {
+        let by_user = self.agreement().kill_privileges && request.caller.uid != 0;
+        if by_user && is_part(offset, length as u64) && is_part(to_offset, length as u64) {
             clear_set_id(to)?;
         }
         let copied = retry_on_intr(|| {

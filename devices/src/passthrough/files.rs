@@ -74,7 +74,7 @@ impl FileOperations for Passthrough {
         let append = OFlags::from_bits_retain(args.flags).contains(OFlags::APPEND)
             && !flags.contains(OFlags::APPEND)
             && !self.agreement().writeback_cache;
-        if args.kill_privileges {
+        if args.kill_privileges && is_part(args.offset, args.size.into()) {
             clear_set_id(file)?;
         }
         let wanted = usize::try_from(args.size).map_err(|_| Errno::INVAL)?;
@@ -162,7 +162,8 @@ impl FileOperations for Passthrough {
         // Linux sends no flag for it with FALLOCATE, and leaves the bits to
         // the server all the same. Whether the caller has CAP_FSETID is not
         // said either; root has.
-        if self.agreement().kill_privileges && request.caller.uid != 0 {
+        let by_user = self.agreement().kill_privileges && request.caller.uid != 0;
+        if by_user && is_part(args.offset, args.length) {
             clear_set_id(file)?;
         }
         retry_on_intr(|| rustix::fs::fallocate(file, mode, args.offset, args.length))
@@ -200,6 +201,13 @@ impl Passthrough {
             }
         }
     }
+}
+
+/// Whether there is such a part of a file. What is asked of any other fails on
+/// the host, and takes nobody's set-ID bits away.
+pub(super) fn is_part(offset: u64, length: u64) -> bool {
+    let end = offset.checked_add(length);
+    length > 0 && end.is_some_and(|end| i64::try_from(end).is_ok())
 }
 
 /// The position `done` bytes after `offset`. Beyond what `off_t` can say is

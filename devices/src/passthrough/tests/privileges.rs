@@ -4,8 +4,15 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, opening};
-use crate::filesystem::{Agreement, Caller, FallocateArgs, NodeId, ROOT, SetAttributes};
+use super::fixture::{GUEST_ROOT, Share, by, opening, writing};
+use crate::filesystem::{
+    Agreement, Caller, CopyFileRangeArgs, FallocateArgs, NodeId, ROOT, SetAttributes, WriteArgs,
+};
+
+const USER: Caller = Caller {
+    uid: 7,
+    ..GUEST_ROOT
+};
 
 /// The mode of a file with both bits after `act`.
 fn after(act: impl FnOnce(&Share, NodeId)) -> u32 {
@@ -93,5 +100,50 @@ fn preallocation_clears_them_where_the_server_is_to_see_to_it() {
             };
             assert_eq!(after(act), mode(!agreed || uid == 0), "{agreed} {uid}");
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_a_part_of_a_file_takes_nothing_away() {
+    const LAST: u64 = i64::MAX.cast_unsigned();
+    for (offset, length) in [(0, 0), (LAST, 1), (1 << 63, 1), (u64::MAX, 4)] {
+        let preallocate = |share: &Share, node| {
+            let opened = share.open(node, libc::O_WRONLY).unwrap();
+            let args = FallocateArgs {
+                handle: opened.handle,
+                mode: 0,
+                offset,
+                length,
+            };
+            let outcome = share.fs.fallocate(&by(&USER, node), &args);
+            assert!(outcome.is_err(), "{offset} {length}");
+        };
+        let write = |share: &Share, node| {
+            let opened = share.open(node, libc::O_WRONLY).unwrap();
+            let data = &b"data"[..usize::try_from(length).unwrap()];
+            let args = WriteArgs {
+                kill_privileges: true,
+                ..writing(opened.handle, offset, data, 0)
+            };
+            let outcome = share.write_with(node, data, &args);
+            assert_eq!(outcome.unwrap_or(0), 0, "{offset} {length}");
+        };
+        let copy = |share: &Share, node| {
+            let opened = share.open(node, libc::O_RDWR).unwrap();
+            let args = CopyFileRangeArgs {
+                handle: opened.handle,
+                offset: 0,
+                to_node: node,
+                to_handle: opened.handle,
+                to_offset: offset,
+                length,
+                flags: 0,
+            };
+            let outcome = share.fs.copy_file_range(&by(&USER, node), &args);
+            assert_eq!(outcome.unwrap_or(0), 0, "{offset} {length}");
+        };
+        assert_eq!(after(preallocate), mode(true), "{offset} {length}");
+        assert_eq!(after(write), mode(true), "{offset} {length}");
+        assert_eq!(after(copy), mode(true), "{offset} {length}");
     }
 }
