@@ -18,7 +18,10 @@ use crate::virtio::mmio::MmioTransport;
 
 mod detached;
 mod interrupts;
+mod queues;
 mod reset;
+mod session;
+mod specification;
 mod threads;
 
 /// Answers with the request's bytes in capitals. A request that begins with
