@@ -171,8 +171,10 @@ fn cache_policies(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     for policy in policies {
         vm = vm.share(share.path(), &format!("tag={policy},cache={policy}"));
     }
+    // Nobody else may write to this one.
+    let alone = directory(&[("file", &content)])?;
     let run = vm
-        .share(share.path(), "tag=writeback,writeback")
+        .share(alone.path(), "tag=writeback,writeback")
         .script(
             "for p in never auto always metadata writeback; do
                cp /mnt/$p/file /mnt/$p/copy-$p && cmp /mnt/$p/file /mnt/$p/copy-$p || exit 1
@@ -181,8 +183,9 @@ fn cache_policies(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         )
         .run()?
         .expect_success()?;
-    for policy in policies.into_iter().chain(["writeback"]) {
-        let copy = fs::read(below(&share, &format!("copy-{policy}")))?;
+    let shared = policies.map(|policy| (policy, &share));
+    for (policy, share) in shared.into_iter().chain([("writeback", &alone)]) {
+        let copy = fs::read(below(share, &format!("copy-{policy}")))?;
         ensure!(
             copy == content,
             "cache={policy}: another copy arrived: {}",
