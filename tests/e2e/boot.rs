@@ -37,6 +37,7 @@ pub(crate) fn theme() -> Theme {
                 PATCHED,
                 command_line,
             ),
+            Test::new("devices_are_found_without_acpi", PATCHED, without_acpi),
         ],
     )
 }
@@ -139,6 +140,25 @@ fn command_line(fixtures: &Fixtures) -> Result<()> {
         .expect_success()?;
     ensure!(
         run.text()?.contains("e2e.word=one e2e.words=\"two three\""),
+        "{}",
+        run.account()
+    );
+    Ok(())
+}
+
+fn without_acpi(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[("file", b"content")])?;
+    let run = Vm::patched(fixtures)?
+        .option("--cmdline", "acpi=off")
+        .share(share.path(), "tag=t,queues=2")
+        .script("ls /sys/firmware; cat /mnt/t/file; exit 3")
+        .run()?
+        // Such a kernel cannot switch its machine off.
+        .expect(3, "exited")?;
+    run.expect_quiet_kernel()?;
+    let text = run.text()?;
+    ensure!(
+        text.ends_with("content") && !text.contains("acpi"),
         "{}",
         run.account()
     );

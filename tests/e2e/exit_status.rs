@@ -1,5 +1,6 @@
 //! The exit status of `vmm run` and the outcome in its report.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tests::fixtures::Fixtures;
 
+use crate::shares::tree;
 use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Vm, below, directory, stretched};
 
@@ -65,6 +67,11 @@ pub(crate) fn theme() -> Theme {
                 "is_the_commands_when_it_only_says_that_the_system_halted",
                 PATCHED,
                 only_says_halted,
+            ),
+            Test::new(
+                "is_0_when_the_init_of_a_root_ends_the_machine",
+                PATCHED,
+                ended_by_its_init,
             ),
         ],
     )
@@ -156,7 +163,7 @@ fn cannot_work(fixtures: &Fixtures) -> Result<()> {
 
 fn cannot_execute(fixtures: &Fixtures) -> Result<()> {
     let share = directory(&[("text", b"no program")])?;
-    std::fs::set_permissions(below(&share, "text"), PermissionsExt::from_mode(0o644))?;
+    fs::set_permissions(below(&share, "text"), PermissionsExt::from_mode(0o644))?;
     Vm::patched(fixtures)?
         .share(share.path(), "tag=t")
         .command(["/mnt/t/text"])
@@ -194,6 +201,25 @@ fn only_says_halted(fixtures: &Fixtures) -> Result<()> {
         .expect(0, "exited")?;
     ensure!(run.console.contains("System halted"), "{}", run.account());
     ensure!(run.text()? == "on\n", "{}", run.account());
+    Ok(())
+}
+
+fn ended_by_its_init(fixtures: &Fixtures) -> Result<()> {
+    let tree = tree(fixtures)?;
+    fs::create_dir(below(&tree, "sbin"))?;
+    let init = below(&tree, "sbin/init");
+    for (applet, outcome) in [
+        ("halt", "halted"),
+        ("poweroff", "powered-off"),
+        ("reboot", "restarted"),
+    ] {
+        fs::write(&init, format!("#!/bin/sh\nexec busybox {applet} -f\n"))?;
+        fs::set_permissions(&init, PermissionsExt::from_mode(0o755))?;
+        Vm::patched(fixtures)?
+            .option("--root", tree.path())
+            .run()?
+            .expect(0, outcome)?;
+    }
     Ok(())
 }
 

@@ -7,9 +7,13 @@ use std::process::Stdio;
 
 use anyhow::{Result, ensure};
 use tests::fixtures::Fixtures;
+use tests::kernels::{Kernel, Variant, Version};
 
 use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Vm, below, directory};
+
+/// Its directory has a program that maps files.
+const WITH_PROGRAMS: Kernel = Kernel::Built(Version::V6_1, Variant::Test);
 
 pub(crate) fn theme() -> Theme {
     let mut tests = vec![
@@ -19,6 +23,11 @@ pub(crate) fn theme() -> Theme {
             "beyond_the_limit_of_file_sizes_are_errors_in_the_guest",
             PATCHED,
             beyond_the_limit,
+        ),
+        Test::new(
+            "that_the_host_has_no_space_for_are_errors_in_the_guest",
+            [WITH_PROGRAMS],
+            no_space,
         ),
     ];
     for cache in ["never", "auto"] {
@@ -105,6 +114,36 @@ fn beyond_the_limit(fixtures: &Fixtures) -> Result<()> {
     ensure!(fs::read(below(&share, "small"))? == b"small\n");
     let large = fs::metadata(below(&share, "large"))?.len();
     ensure!(large == 1 << 20 || large == 2 << 20, "{large} bytes");
+    Ok(())
+}
+
+fn no_space(fixtures: &Fixtures) -> Result<()> {
+    let (collects, asks) = (directory(&[])?, directory(&[])?);
+    let programs = fixtures.kernel(WITH_PROGRAMS)?.join("driver-tests");
+    // The program maps 16 MiB, writes to them, and tells what msync(2) and fsync(2)
+    // say. Allocations that fail meanwhile, as it would have them, are for other tests.
+    let run = Vm::booting(fixtures, WITH_PROGRAMS)?
+        .tmpfs("256k", collects.path())
+        .tmpfs("256k", asks.path())
+        .share(collects.path(), "tag=writeback,cache=auto,writeback")
+        .share(asks.path(), "tag=auto,cache=auto")
+        .share(&programs, "tag=programs,ro")
+        .script(
+            "cd /mnt/writeback
+             dd if=/dev/zero of=file bs=64k count=8 conv=fsync && exit 9
+             cd /mnt/auto
+             echo 0 > /sys/kernel/debug/failslab/times
+             echo 0 > /sys/kernel/debug/fail_page_alloc/times
+             /mnt/programs/dirty mapped /tmp/same; echo $?; rm mapped
+             echo small > small && sync small && cat small",
+        )
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "1\nsmall\n", "{}", run.account());
+    for call in ["dd: ", "msync: "] {
+        let said = |line: &str| line.starts_with(call) && line.contains("No space left on device");
+        ensure!(run.stderr.lines().any(said), "{call}: {}", run.account());
+    }
     Ok(())
 }
 

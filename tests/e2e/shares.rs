@@ -196,7 +196,7 @@ fn cache_policies(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
 }
 
 /// A tree with a shell for a root file system.
-fn tree(fixtures: &Fixtures) -> Result<TempDir> {
+pub(crate) fn tree(fixtures: &Fixtures) -> Result<TempDir> {
     let tree = directory(&[("etc/hostname", b"shared-root\n")])?;
     for directory in ["bin", "proc"] {
         fs::create_dir(below(&tree, directory))?;

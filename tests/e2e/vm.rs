@@ -94,15 +94,31 @@ impl Vm {
         self.limit("-f", blocks)
     }
 
-    fn limit(mut self, option: &str, value: u32) -> Self {
-        let mut limited = Command::new("sh");
-        limited.arg("-c");
-        limited.arg(format!("ulimit {option} {value}; exec \"$0\" \"$@\""));
-        limited.arg(self.command.get_program());
+    fn limit(self, option: &str, value: u32) -> Self {
+        self.after(Command::new("sh"), &format!("ulimit {option} {value}"))
+    }
+
+    /// Mounts a tmpfs of `size` at `directory`, which only `vmm` sees.
+    pub(crate) fn tmpfs(self, size: &str, directory: &Path) -> Self {
+        let mut shell = Command::new("unshare");
+        // Who may not mount may in a namespace of his own.
+        let root = rustix::process::geteuid().is_root();
+        shell.args([if root { "-m" } else { "-rm" }, "sh"]);
+        let at = directory.display();
+        let mount = format!("mount -t tmpfs -o size={size} none '{at}'");
+        self.after(shell, &mount)
+    }
+
+    /// Has `shell` run a command before `vmm`.
+    fn after(mut self, mut shell: Command, command: &str) -> Self {
+        shell.arg("-ec");
+        shell.arg(format!("{command}; exec \"$0\" \"$@\""));
+        shell.arg(self.command.get_program());
+        shell.args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
-            limited.env(name, value.unwrap_or_default());
+            shell.env(name, value.unwrap_or_default());
         }
-        self.command = limited;
+        self.command = shell;
         self
     }
 
