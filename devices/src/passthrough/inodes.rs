@@ -18,6 +18,9 @@ use rustix::io::Errno;
 const SHARD_BITS: u32 = 4;
 const SHARDS: usize = 1 << SHARD_BITS;
 
+/// Inodes of a shard for which there may be room always.
+const FEW: usize = 64;
+
 /// An inode that is looked up by its number: the key is in it, once.
 #[derive(Debug)]
 struct ByNumber(Arc<Inode>);
@@ -71,7 +74,17 @@ impl InodeShard {
         if let Some(ByNumber(inode)) = &removed {
             self.by_identity.remove(&inode.identity);
         }
+        self.give_back();
         removed
+    }
+
+    /// Gives room back that was for many more: as seldom as there was more made.
+    fn give_back(&mut self) {
+        let (len, room) = (self.by_number.len(), self.by_number.capacity());
+        if room > FEW && len < room / 4 {
+            self.by_number.shrink_to(2 * len);
+            self.by_identity.shrink_to(2 * len);
+        }
     }
 }
 
