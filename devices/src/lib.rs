@@ -10,6 +10,7 @@
 //!
 //! The FUSE server is a [`RequestServer`](virtio::fs::RequestServer) to virtio-fs,
 //! and the file system a [`FileSystem`](filesystem::FileSystem) to the FUSE server.
+//! Both ends of it know the [`window`] in which the guest has files mapped.
 //! Beside them are what a PC without virtio needs: the [`bus`], the console
 //! ([`serial`]), and the ways for the guest to switch off and reset ([`power`],
 //! [`i8042`]).
@@ -22,3 +23,4 @@ pub mod passthrough;
 pub mod power;
 pub mod serial;
 pub mod virtio;
+pub mod window;

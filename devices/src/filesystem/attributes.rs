@@ -81,6 +81,8 @@ pub struct Attributes {
     /// The node is the root of another file system mounted under the share
     /// (`FUSE_ATTR_SUBMOUNT`).
     pub submount: bool,
+    /// The guest is to map the file in its window (`FUSE_ATTR_DAX`).
+    pub mapped: bool,
 }
 
 /// What SETATTR asks to change; `None` leaves a thing as it is.

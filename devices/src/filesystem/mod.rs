@@ -17,6 +17,7 @@ mod files;
 mod ioctls;
 mod locks;
 mod lookup;
+mod mappings;
 mod negotiation;
 mod remove;
 mod request;
@@ -36,6 +37,7 @@ pub use files::{
 pub use ioctls::{IoctlArgs, IoctlOperations};
 pub use locks::{Lock, LockArgs, LockKind, LockOperations, LockOwner, LockRange};
 pub use lookup::{Entry, LookupOperations};
+pub use mappings::{MappingOperations, SetupMappingArgs, WindowPart};
 pub use negotiation::{Agreement, Capabilities};
 pub use remove::{RemoveOperations, RenameArgs};
 pub use request::{Caller, Handle, Label, NodeId, ROOT, Request, Result, WOULD_WAIT};
@@ -60,6 +62,7 @@ pub trait FileSystem:
     + XattrOperations
     + LockOperations
     + IoctlOperations
+    + MappingOperations
     + Send
     + Sync
 {

@@ -47,4 +47,7 @@ pub struct Capabilities {
     /// The guest drops cached pages when the modification time changed
     /// (`FUSE_AUTO_INVAL_DATA`).
     pub auto_invalidate: bool,
+    /// Files can be mapped in a window (`FUSE_MAP_ALIGNMENT`), and each node
+    /// says whether it is to be (`FUSE_HAS_INODE_DAX`).
+    pub mappings: bool,
 }

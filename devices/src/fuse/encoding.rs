@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use fuse_backend_rs::abi::fuse_abi::{Attr, AttrOut, EntryOut, Kstatfs, OpenOut, StatfsOut};
 
-use super::flags::{ATTR_SUBMOUNT, InitFlags, OpenOutFlags};
+use super::flags::{ATTR_DAX, ATTR_SUBMOUNT, InitFlags, OpenOutFlags};
 use crate::filesystem::{Attributes, Entry, OpenBehaviour, Opened, Statistics, Timestamp};
 
 /// `struct fuse_attr`, 88 bytes.
 pub(super) fn attr(attributes: &Attributes, agreed: InitFlags) -> Attr {
     let submount = attributes.submount && agreed.contains(InitFlags::SUBMOUNTS);
+    let mapped = attributes.mapped && agreed.contains(InitFlags::HAS_INODE_DAX);
+    let flag = |flag, is_set| if is_set { flag } else { 0 };
     Attr {
         ino: attributes.ino,
         size: attributes.size,
@@ -27,7 +29,7 @@ pub(super) fn attr(attributes: &Attributes, agreed: InitFlags) -> Attr {
         gid: attributes.gid,
         rdev: attributes.rdev,
         blksize: attributes.blksize,
-        flags: if submount { ATTR_SUBMOUNT } else { 0 },
+        flags: flag(ATTR_SUBMOUNT, submount) | flag(ATTR_DAX, mapped),
     }
 }
 

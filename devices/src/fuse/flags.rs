@@ -24,12 +24,16 @@ bitflags! {
         const POSIX_ACL = 1 << 20;
         const MAX_PAGES = 1 << 22;
         const CACHE_SYMLINKS = 1 << 23;
+        /// A mapping's offsets are multiples of what the reply says.
+        const MAP_ALIGNMENT = 1 << 26;
         const SUBMOUNTS = 1 << 27;
         const HANDLE_KILLPRIV_V2 = 1 << 28;
         const SETXATTR_EXT = 1 << 29;
         const INIT_EXT = 1 << 30;
         /// The security context extension of requests that create something.
         const SECURITY_CTX = 1 << 32;
+        /// A node's attributes say whether it is to be mapped.
+        const HAS_INODE_DAX = 1 << 33;
         /// The group extension of requests that create something. The header
         /// files of Linux before 6.3 lack it.
         const CREATE_SUPP_GROUP = 1 << 34;
@@ -56,6 +60,13 @@ bitflags! {
         const MTIME_NOW = 1 << 8;
         const CTIME = 1 << 10;
         const KILL_SUIDGID = 1 << 11;
+    }
+
+    /// `fuse_setupmapping_in.flags`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct SetupMappingFlags: u64 {
+        const WRITE = 1 << 0;
+        const READ = 1 << 1;
     }
 
     /// `fuse_open_out.open_flags`.
@@ -118,3 +129,6 @@ pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 
 /// `fuse_attr.flags`: the root of another mounted file system.
 pub(super) const ATTR_SUBMOUNT: u32 = 1 << 0;
+
+/// `fuse_attr.flags`: to be mapped in the window.
+pub(super) const ATTR_DAX: u32 = 1 << 1;

@@ -304,6 +304,15 @@ impl RequestServer for Server {
         self.serve(request, reply, Patience::Deferred(deferral))
     }
 
+    fn answer_fault(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
+        match request::peek_header(&request) {
+            Some(header) if !Opcode(header.opcode).is_silent() => {
+                Reply::new(reply).finish(header.unique, Err(Errno::FAULT))
+            }
+            _ => 0,
+        }
+    }
+
     fn limit_deferred(&self, most: usize) {
         self.waiters.limit_deferred(most);
     }

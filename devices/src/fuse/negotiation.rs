@@ -11,6 +11,7 @@ use super::flags::InitFlags;
 use super::limits::MAX_WRITE;
 use super::request::Body;
 use crate::filesystem::{Agreement, Capabilities, Result};
+use crate::window::PAGE;
 
 /// The protocol's major version.
 const MAJOR: u32 = 7;
@@ -50,8 +51,15 @@ const TIME_GRANULARITY: u32 = 1;
 /// `fs.fuse.default_request_timeout`.
 const REQUEST_TIMEOUT: u16 = u16::MAX;
 
+/// Offsets of mappings are multiples of a page: the binary logarithm.
+const MAP_ALIGNMENT: u16 = 12;
+const _: () = assert!(1 << MAP_ALIGNMENT == PAGE);
+
 /// Locks of both kinds.
 const LOCKS: InitFlags = InitFlags::POSIX_LOCKS.union(InitFlags::FLOCK_LOCKS);
+
+/// What there is to agree on about mappings.
+const MAPPINGS: InitFlags = InitFlags::MAP_ALIGNMENT.union(InitFlags::HAS_INODE_DAX);
 
 /// What the guest offers (`struct fuse_init_in`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +141,7 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
         | InitFlags::DONT_MASK.when(agreement.dont_mask)
         | InitFlags::SUBMOUNTS.when(agreement.submounts)
         | InitFlags::DIRECT_IO_ALLOW_MMAP.when(agreement.direct_mappings)
+        | MAPPINGS.when(capabilities.mappings)
         | LOCKS.when(agreement.locks);
     // With ACLs the umask yields to a default ACL, which only the server can
     // see, and setting an ACL may have to clear the set-group-ID bit, which
@@ -182,7 +191,11 @@ pub(super) fn reply(agreed: InitFlags, max_readahead: u32) -> InitOut {
         } else {
             0
         },
-        map_alignment: 0,
+        map_alignment: if agreed.contains(InitFlags::MAP_ALIGNMENT) {
+            MAP_ALIGNMENT
+        } else {
+            0
+        },
         flags2: agreed.high(),
         unused: later_fields,
     }

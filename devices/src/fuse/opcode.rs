@@ -16,7 +16,7 @@ use fuse_backend_rs::abi::fuse_abi::{
 use self::Answer::{Always, Never, Perhaps};
 use self::Wait::{ByHost, ByHosts, ByNode, No, Yes};
 use super::dispatch::{
-    attributes, create, directories, files, ioctls, locks, lookup, remove, xattrs,
+    attributes, create, directories, files, ioctls, locks, lookup, mappings, remove, xattrs,
 };
 use super::request::Operation;
 
@@ -76,6 +76,12 @@ const STATX_IN: usize = 24;
 
 /// `sizeof(struct fuse_copy_file_range_in)`.
 const COPY_FILE_RANGE_IN: usize = 56;
+
+/// `sizeof(struct fuse_setupmapping_in)`.
+const SETUPMAPPING_IN: usize = 40;
+
+/// `struct fuse_removemapping_in`, and one `struct fuse_removemapping_one`.
+const REMOVEMAPPING_IN: usize = 4 + 16;
 
 macro_rules! opcodes {
     ($($name:ident $number:literal $answer:ident $wait:ident $body:expr, $operation:expr;)*) => {
@@ -148,8 +154,8 @@ opcodes! {
     RENAME2         45 Always  ByHosts size_of::<Rename2In>() + 2 * NAME, Some(remove::rename2);
     LSEEK           46 Always  ByHost size_of::<LseekIn>(), Some(files::lseek);
     COPY_FILE_RANGE 47 Always  Yes    COPY_FILE_RANGE_IN, Some(files::copy_file_range);
-    SETUPMAPPING    48 Always  No     0, None;
-    REMOVEMAPPING   49 Always  No     0, None;
+    SETUPMAPPING    48 Always  ByHost SETUPMAPPING_IN, Some(mappings::setupmapping);
+    REMOVEMAPPING   49 Always  No     REMOVEMAPPING_IN, Some(mappings::removemapping);
     SYNCFS          50 Always  Yes    size_of::<u64>(), Some(files::syncfs);
     TMPFILE         51 Always  ByHost size_of::<CreateIn>() + NAME, Some(create::tmpfile);
     STATX           52 Always  ByHost STATX_IN, Some(attributes::statx);

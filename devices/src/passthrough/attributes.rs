@@ -207,6 +207,7 @@ impl Passthrough {
     /// The attributes of a node in the guest's terms.
     pub(super) fn attributes(&self, inode: &Inode, status: &Stat) -> Attributes {
         self.told_attributes(inode, status);
+        self.mend(inode.number, status.raw.stx_size);
         let raw = &status.raw;
         let time = |t: rustix::fs::StatxTimestamp| Timestamp {
             seconds: t.tv_sec,
@@ -232,6 +233,7 @@ impl Passthrough {
             submount: inode.mount_point
                 && inode.kind == Kind::Directory
                 && self.agreement().submounts,
+            mapped: self.is_mappable(inode),
         }
     }
 }

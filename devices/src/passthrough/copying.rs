@@ -50,6 +50,7 @@ impl Passthrough {
         if copied == 0 && length > 0 {
             return Err(Errno::OPNOTSUPP);
         }
+        self.mend_written(&target);
         Ok(copied as u64)
     }
 }

@@ -103,6 +103,7 @@ impl FileOperations for Passthrough {
             }
             break;
         }
+        self.mend_written(&open);
         if done > 0
             && let Some(durability) = Durability::lacking(args.flags, *flags)
         {
@@ -166,7 +167,9 @@ impl FileOperations for Passthrough {
         if by_user && is_part(args.offset, args.length) {
             clear_set_id(file)?;
         }
-        retry_on_intr(|| rustix::fs::fallocate(file, mode, args.offset, args.length))
+        retry_on_intr(|| rustix::fs::fallocate(file, mode, args.offset, args.length))?;
+        self.mend_written(&open);
+        Ok(())
     }
 
     fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {

@@ -54,6 +54,16 @@ impl OpenNode {
             Self::Directory(_) => false,
         }
     }
+
+    /// Whether it is a file opened for reading, and if it is to be `writable`
+    /// for writing as well.
+    fn allows(&self, writable: bool) -> bool {
+        match self {
+            Self::File(file) if writable => file.flags.contains(OFlags::RDWR),
+            Self::File(file) => !file.flags.contains(OFlags::WRONLY),
+            Self::Directory(_) => false,
+        }
+    }
 }
 
 /// Counts one handle for as long as it lives.
@@ -174,6 +184,12 @@ impl Handles {
     /// that have nothing else to find the inode by.
     pub(super) fn of(&self, inode: NodeId) -> Option<Arc<Open>> {
         self.any(|open| open.inode.number == inode)
+    }
+
+    /// Any handle of this file that was opened for reading, and for writing
+    /// where it has to be `writable`. As expensive as [`of`](Self::of).
+    pub(super) fn of_file(&self, inode: NodeId, writable: bool) -> Option<Arc<Open>> {
+        self.any(|open| open.inode.number == inode && open.node.allows(writable))
     }
 
     fn any(&self, which: impl Fn(&Open) -> bool) -> Option<Arc<Open>> {

@@ -26,12 +26,15 @@ const REMOTE: [i64; 18] = [
     0x0187,      // autofs
 ];
 
+/// Its files are mapped by huge pages, and not written to.
+const HUGETLBFS: i64 = 0x9584_58f6;
+
 /// Those in memory, which may say that they have no blocks although their files
 /// are ordinary ones.
 const MEMORY: [i64; 4] = [
-    0x0102_1994,                 // tmpfs
-    0x8584_58f6,                 // ramfs
-    0x9584_58f6,                 // hugetlbfs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    HUGETLBFS,
     libc::OVERLAYFS_SUPER_MAGIC, // says what its upper layer says
 ];
 
@@ -51,6 +54,10 @@ pub(super) struct HostFs {
     pub(super) may_stall: bool,
     /// The attributes of a node that it has at hand are always true.
     pub(super) up_to_date: bool,
+    /// A file's pages can be mapped, and are the same for everybody who does:
+    /// those of overlayfs are another file's once it is copied up. To touch one
+    /// waits for nobody: a processor of the guest could not be stopped.
+    pub(super) mappable: bool,
 }
 
 impl HostFs {
@@ -63,6 +70,7 @@ impl HostFs {
                 synthetic: false,
                 may_stall: true,
                 up_to_date: false,
+                mappable: false,
             },
         }
     }
@@ -80,6 +88,7 @@ impl HostFs {
             synthetic,
             may_stall,
             up_to_date: !may_stall && !LAYERED.contains(&kind),
+            mappable: !may_stall && !LAYERED.contains(&kind) && kind != HUGETLBFS,
         }
     }
 }
@@ -115,12 +124,17 @@ mod tests {
         for remote in REMOTE {
             let fs = HostFs::judge(remote, 1000);
             assert!(fs.may_stall && !fs.synthetic, "{remote:#x}");
-            assert!(!fs.up_to_date, "{remote:#x}");
+            assert!(!fs.up_to_date && !fs.mappable, "{remote:#x}");
         }
         for layered in LAYERED {
             let fs = HostFs::judge(layered, 1000);
             assert!(!fs.up_to_date && !fs.may_stall, "{layered:#x}");
+            assert!(!fs.mappable, "{layered:#x}");
         }
         assert!(HostFs::judge(unknown, 1).up_to_date);
+        assert!(HostFs::judge(unknown, 1).mappable);
+        assert!(!HostFs::judge(unknown, 0).mappable);
+        assert!(HostFs::judge(MEMORY[0], 0).mappable);
+        assert!(!HostFs::judge(HUGETLBFS, 0).mappable);
     }
 }

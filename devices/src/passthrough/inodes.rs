@@ -235,6 +235,12 @@ impl Inodes {
         None
     }
 
+    /// Whether the guest has no reference to a node with this number.
+    pub(super) fn is_forgotten(&self, number: NodeId) -> bool {
+        let inode = self.get(number);
+        inode.map_or(true, |inode| inode.references.load(Ordering::Relaxed) == 0)
+    }
+
     fn note_forgotten(&self, number: NodeId) {
         let mut forgotten = self.lock_forgotten();
         forgotten.push_back(number);

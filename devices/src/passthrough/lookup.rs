@@ -75,6 +75,11 @@ impl Passthrough {
         if let Some(kept) = self.inodes.forget(node, count) {
             self.keep_forgotten(&kept);
         }
+        if let Some(window) = &self.window
+            && self.inodes.is_forgotten(node)
+        {
+            window.forget(node);
+        }
     }
 
     /// The guest is not told after all of a node that a reference was taken to.

@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs`, `locks`, `ioctls` | the operations |
+//! | `lookup`, `create`, `remove`, `attributes`, `files`, `directories`, `xattrs`, `locks`, `ioctls`, `mappings` | the operations |
 //! | `copying` | data that goes from file to file without the guest |
 //! | `opening`, `handle`, `cursor` | what the guest has open |
 //! | `inode`, `inodes` | nodes the guest knows, and their table |
@@ -107,6 +107,7 @@ mod ioctls;
 mod labels;
 mod locks;
 mod lookup;
+mod mappings;
 mod mount;
 mod names;
 mod opening;
@@ -130,6 +131,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rustix::io::Errno;
 
 use crate::filesystem::{self, Agreement, Capabilities, FileSystem, NodeId, Result};
+use crate::window::Window;
 
 pub use budget::DescriptorPool;
 pub use config::{CachePolicy, Config};
@@ -179,6 +181,7 @@ pub struct Passthrough {
     /// The generation of the nodes, which no earlier share had.
     generation: u64,
     agreement: RwLock<Agreement>,
+    window: Option<Arc<Window>>,
 }
 
 impl Passthrough {
@@ -267,6 +270,7 @@ impl Passthrough {
             changed: AtomicBool::new(false),
             generation: exporting::new_generation(),
             agreement: RwLock::default(),
+            window: None,
         })
     }
 
@@ -343,6 +347,7 @@ impl FileSystem for Passthrough {
             export: self.config.remembered > 0,
             cache_symlinks: cache == CachePolicy::Always,
             auto_invalidate: cache != CachePolicy::Always,
+            mappings: self.window.is_some(),
         }
     }
 
@@ -358,6 +363,9 @@ impl FileSystem for Passthrough {
     }
 
     fn destroy(&self) {
+        if let Some(window) = &self.window {
+            window.clear();
+        }
         self.handles.clear();
         self.locks.clear();
         self.inodes.clear();

@@ -16,8 +16,11 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::queue::QueueConfig;
 use super::status::{NEEDS_RESET, Status, Step};
-use super::{ActivateError, Activation, Complaints, Interrupt, LiveQueue, VirtioDevice};
+use super::{
+    ActivateError, Activation, Complaints, Interrupt, LiveQueue, SharedMemory, VirtioDevice,
+};
 use crate::bus::BusDevice;
+use crate::window::Windows;
 
 /// Bytes of guest-physical addresses a device takes up.
 pub const WINDOW: u64 = 0x1000;
@@ -33,10 +36,13 @@ const VERSION: u32 = 2;
 const VENDOR: u32 = 0;
 /// Where the device configuration space begins.
 const CONFIG: u64 = reg::VIRTIO_MMIO_CONFIG as u64;
-/// Half of the base or length of a shared memory region that is not there, as
-/// none is: Linux takes any other length for a region, and a virtio-fs driver
-/// with DAX then fails to bind.
-const NO_REGION: u32 = u32::MAX;
+/// The base and the length of a shared memory region that is not there (virtio
+/// 1.3, 4.2.2). Linux takes any other length for a region, and a virtio-fs
+/// driver with DAX then fails to bind.
+const NO_REGION: SharedMemory = SharedMemory {
+    base: u64::MAX,
+    len: u64::MAX,
+};
 
 /// A device as the driver sees it: registers in front of a [`VirtioDevice`].
 pub struct MmioTransport {
@@ -51,6 +57,8 @@ pub struct MmioTransport {
     device_features_select: u32,
     driver_features_select: u32,
     queue_select: u32,
+    shared_memory_select: u32,
+    windows: Windows,
     complaints: Complaints,
 }
 
@@ -90,8 +98,18 @@ impl MmioTransport {
             device_features_select: 0,
             driver_features_select: 0,
             queue_select: 0,
+            shared_memory_select: 0,
+            windows: Windows::default(),
             complaints: Complaints::default(),
         })
+    }
+
+    /// The same for a guest that has `windows` beside its memory, and may pass
+    /// pages of them to the device.
+    #[must_use]
+    pub fn with_windows(mut self, windows: Windows) -> Self {
+        self.windows = windows;
+        self
     }
 
     /// The doorbells, by queue index. To be registered as ioeventfds: 4 bytes
@@ -119,6 +137,7 @@ impl MmioTransport {
         self.device_features_select = 0;
         self.driver_features_select = 0;
         self.queue_select = 0;
+        self.shared_memory_select = 0;
     }
 
     fn read_register(&self, offset: u32) -> u32 {
@@ -136,10 +155,10 @@ impl MmioTransport {
             reg::VIRTIO_MMIO_QUEUE_READY => self.queue().map_or(0, |queue| u32::from(queue.ready)),
             reg::VIRTIO_MMIO_INTERRUPT_STATUS => self.interrupt.status(),
             reg::VIRTIO_MMIO_STATUS => self.status_register(),
-            reg::VIRTIO_MMIO_SHM_LEN_LOW
-            | reg::VIRTIO_MMIO_SHM_LEN_HIGH
-            | reg::VIRTIO_MMIO_SHM_BASE_LOW
-            | reg::VIRTIO_MMIO_SHM_BASE_HIGH => NO_REGION,
+            reg::VIRTIO_MMIO_SHM_LEN_LOW => low(self.shared_memory().len),
+            reg::VIRTIO_MMIO_SHM_LEN_HIGH => high(self.shared_memory().len),
+            reg::VIRTIO_MMIO_SHM_BASE_LOW => low(self.shared_memory().base),
+            reg::VIRTIO_MMIO_SHM_BASE_HIGH => high(self.shared_memory().base),
             // The configuration space does not change, see `VirtioDevice::config`.
             reg::VIRTIO_MMIO_CONFIG_GENERATION => 0,
             _ => 0,
@@ -152,6 +171,7 @@ impl MmioTransport {
             reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_features_select = value,
             reg::VIRTIO_MMIO_DRIVER_FEATURES => self.accept_features(value),
             reg::VIRTIO_MMIO_QUEUE_SEL => self.queue_select = value,
+            reg::VIRTIO_MMIO_SHM_SEL => self.shared_memory_select = value,
             reg::VIRTIO_MMIO_QUEUE_NUM => self.configure(|queue| queue.size = value),
             reg::VIRTIO_MMIO_QUEUE_READY => self.write_ready(value),
             reg::VIRTIO_MMIO_QUEUE_NOTIFY => self.notify(value),
@@ -232,6 +252,7 @@ impl MmioTransport {
         }
         self.device.activate(Activation {
             memory: self.memory.clone(),
+            windows: self.windows.clone(),
             features: self.accepted,
             interrupt: Arc::clone(&self.interrupt),
             queues,
@@ -247,6 +268,12 @@ impl MmioTransport {
                 _ => {}
             }
         }
+    }
+
+    /// The selected shared memory region.
+    fn shared_memory(&self) -> SharedMemory {
+        let region = self.device.shared_memory(self.shared_memory_select);
+        region.unwrap_or(NO_REGION)
     }
 
     fn queue(&self) -> Option<&QueueConfig> {

@@ -40,6 +40,8 @@ mod tests;
 pub use interrupt::Interrupt;
 pub use queue::QueueError;
 
+use crate::window::Windows;
+
 /// What a transport asks of a device. Queues, features and status belong to
 /// the transport.
 ///
@@ -63,6 +65,12 @@ pub trait VirtioDevice: Send {
     /// configuration generation never does.
     fn config(&self) -> &[u8];
 
+    /// Where the guest has the shared memory region `id`, and its length, in
+    /// bytes; nothing when there is no such region. The same at every call.
+    fn shared_memory(&self, _id: u32) -> Option<SharedMemory> {
+        None
+    }
+
     /// Starts serving the queues in `activation`. Called when the driver sets
     /// DRIVER_OK, on the vCPU that sets it, which waits for the return.
     ///
@@ -83,11 +91,22 @@ pub trait VirtioDevice: Send {
     fn reset(&mut self);
 }
 
+/// A shared memory region (virtio 1.3, 2.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// Its physical address in the guest.
+    pub base: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
 /// What a device gets when the driver is ready.
 #[derive(Debug)]
 pub struct Activation {
     /// The guest's memory.
     pub memory: GuestMemoryMmap,
+    /// What else a buffer can be in.
+    pub windows: Windows,
     /// The feature bits both sides agreed on.
     pub features: u64,
     /// How to interrupt the driver.

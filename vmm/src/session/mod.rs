@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 use devices::filesystem::{
     AttributeOperations, Attributes, CreateOperations, DirectoryEntry, DirectoryOperations, Entry,
     FileOperations, FileSystem, Handle, IoctlOperations, Listing, LockOperations, LookupOperations,
-    NodeId, OpenArgs, OpenBehaviour, Opened, ReadArgs, ReleaseArgs, RemoveOperations, ReplyData,
-    Request, RequestData, Result, SetAttributes, Statistics, WriteArgs, XattrOperations,
+    MappingOperations, NodeId, OpenArgs, OpenBehaviour, Opened, ReadArgs, ReleaseArgs,
+    RemoveOperations, ReplyData, Request, RequestData, Result, SetAttributes, Statistics,
+    WriteArgs, XattrOperations,
 };
 use guest_init::protocol::{Mark, Plan, Status, WallTime, WindowSize};
 use rustix::io::Errno;
@@ -325,6 +326,8 @@ impl RemoveOperations for Session {}
 impl XattrOperations for Session {}
 impl LockOperations for Session {}
 impl IoctlOperations for Session {}
+
+impl MappingOperations for Session {}
 
 /// What time it is.
 fn now() -> WallTime {

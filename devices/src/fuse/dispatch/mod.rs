@@ -13,5 +13,6 @@ pub(super) mod files;
 pub(super) mod ioctls;
 pub(super) mod locks;
 pub(super) mod lookup;
+pub(super) mod mappings;
 pub(super) mod remove;
 pub(super) mod xattrs;

@@ -11,8 +11,8 @@ use super::guest::{UNTOUCHED, exchange, exchange_scattered};
 use super::requests::{init, read, write};
 use crate::filesystem::{
     AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
-    IoctlOperations, LockOperations, LookupOperations, Position, ReadArgs, RemoveOperations,
-    ReplyData, Request, RequestData, Result, WriteArgs, XattrOperations,
+    IoctlOperations, LockOperations, LookupOperations, MappingOperations, Position, ReadArgs,
+    RemoveOperations, ReplyData, Request, RequestData, Result, WriteArgs, XattrOperations,
 };
 use crate::fuse::Server;
 
@@ -45,6 +45,7 @@ impl DirectoryOperations for OneFile {}
 impl XattrOperations for OneFile {}
 impl LockOperations for OneFile {}
 impl IoctlOperations for OneFile {}
+impl MappingOperations for OneFile {}
 
 impl FileOperations for OneFile {
     fn read(&self, _: &Request<'_>, args: &ReadArgs, data: &mut dyn ReplyData) -> Result<usize> {

@@ -13,8 +13,8 @@ use super::guest::{Message, UNIQUE, answered_or_deferred, exchange};
 use super::requests::{init, lock, read};
 use crate::filesystem::{
     AttributeOperations, CreateOperations, Deferral, DirectoryOperations, FileOperations,
-    FileSystem, IoctlOperations, LockArgs, LockOperations, LookupOperations, ReadArgs,
-    RemoveOperations, ReplyData, Request, Result, XattrOperations,
+    FileSystem, IoctlOperations, LockArgs, LockOperations, LookupOperations, MappingOperations,
+    ReadArgs, RemoveOperations, ReplyData, Request, Result, XattrOperations,
 };
 use crate::fuse::{Opcode, Server};
 use crate::virtio::driver::PATIENCE;
@@ -39,6 +39,7 @@ impl LockOperations for Silence {
 }
 
 impl IoctlOperations for Silence {}
+impl MappingOperations for Silence {}
 
 impl FileOperations for Silence {
     fn read(&self, request: &Request<'_>, _: &ReadArgs, _: &mut dyn ReplyData) -> Result<usize> {

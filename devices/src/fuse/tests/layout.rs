@@ -10,6 +10,7 @@ use super::recorder::{EVERYTHING, in_session};
 use super::requests::{copy_file_range, every_request, lock, readdir};
 use crate::filesystem::{Caller, Capabilities, Timestamp};
 use crate::fuse::Opcode;
+use crate::fuse::flags::{ATTR_DAX, ATTR_SUBMOUNT};
 use crate::fuse::listing::PackedEntries;
 
 #[test]
@@ -121,7 +122,7 @@ fn empty_descriptors_change_nothing() {
 }
 
 /// `struct fuse_attr` of `ATTRIBUTES`.
-fn expected_attr(flags: u32) -> Vec<u8> {
+pub(super) fn expected_attr(flags: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for long in [11, 12, 13, -14i64, 16, 18] {
         bytes.extend_from_slice(&long.to_le_bytes());
@@ -141,7 +142,7 @@ fn expected_entry() -> Vec<u8> {
     for word in [10u32, 8] {
         bytes.extend_from_slice(&word.to_le_bytes());
     }
-    bytes.extend(expected_attr(1));
+    bytes.extend(expected_attr(ATTR_SUBMOUNT | ATTR_DAX));
     bytes
 }
 
@@ -173,7 +174,7 @@ fn attributes_have_their_fields_where_the_kernel_looks() {
     let request = Message::new(Opcode::GETATTR, 1).u64(0).u64(0).finish();
     let answer = exchange(&server, &request, 200);
     assert_eq!((answer.u64(16), answer.u32(24), answer.u32(28)), (7, 8, 0));
-    assert_eq!(answer.body()[16..], expected_attr(1));
+    assert_eq!(answer.body()[16..], expected_attr(ATTR_SUBMOUNT | ATTR_DAX));
 }
 
 #[test]

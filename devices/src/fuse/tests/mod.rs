@@ -8,6 +8,7 @@ mod guest;
 mod interrupts;
 mod layout;
 mod malformed;
+mod mappings;
 mod random;
 mod readme;
 mod recorder;

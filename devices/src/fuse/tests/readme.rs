@@ -8,6 +8,7 @@ use super::recorder::{EVERYTHING, in_session};
 use super::requests::{every_request, init};
 use crate::fuse::{Opcode, Server};
 use crate::passthrough::{CachePolicy, Config, Passthrough};
+use crate::window::{UNIT, Window};
 
 /// The flags of INIT in the order of their bits, as `linux/fuse.h` 7.46 has
 /// them; bit 31 is reserved.
@@ -133,7 +134,9 @@ fn the_readme_has_every_flag_as_it_is_agreed_on() {
             cache,
             ..everything
         };
+        let window = Window::reserve(4 << 30, UNIT).unwrap();
         let share = Passthrough::new(directory.path(), config).unwrap();
+        let share = share.with_window(Arc::new(window));
         let server = Server::new(Arc::new(share));
         let answer = exchange(&server, &init(7, 45, u64::MAX), 80);
         answer.assert_success(64);

@@ -90,6 +90,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
     labels: true,
     cache_symlinks: true,
     auto_invalidate: true,
+    mappings: true,
 };
 
 /// A server in session with a guest that knows every flag, and what its file
@@ -136,6 +137,7 @@ pub(super) const ATTRIBUTES: Attributes = Attributes {
     rdev: 24,
     blksize: 25,
     submount: true,
+    mapped: true,
 };
 
 pub(super) const TIMEOUT: Duration = Duration::new(7, 8);
@@ -433,6 +435,16 @@ impl LockOperations for Recorder {
 
     fn setlk(&self, request: &Request<'_>, args: &LockArgs) -> Result<()> {
         self.call(request, "setlk", &format!("{args:?}"), ())
+    }
+}
+
+impl MappingOperations for Recorder {
+    fn setup_mapping(&self, request: &Request<'_>, args: &SetupMappingArgs) -> Result<()> {
+        self.call(request, "setup_mapping", &format!("{args:?}"), ())
+    }
+
+    fn remove_mapping(&self, request: &Request<'_>, parts: &[WindowPart]) -> Result<()> {
+        self.call(request, "remove_mapping", &format!("{parts:?}"), ())
     }
 }
 

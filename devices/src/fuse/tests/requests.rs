@@ -290,6 +290,21 @@ pub(super) fn every_request() -> Vec<Sound> {
             0,
         ),
         sound(
+            (new(Opcode::SETUPMAPPING).u64(6).u64(0x1000).u64(0x3000))
+                .u64(3)
+                .u64(0x2000),
+            "setup_mapping 5 SetupMappingArgs { handle: Some(6), file_offset: 4096, \
+             part: WindowPart { offset: 8192, len: 12288 }, writable: true }",
+            0,
+        ),
+        sound(
+            (new(Opcode::REMOVEMAPPING).u32(2).u64(7).u64(8))
+                .u64(9)
+                .u64(10),
+            "remove_mapping 5 [WindowPart { offset: 7, len: 8 }, WindowPart { offset: 9, len: 10 }]",
+            0,
+        ),
+        sound(
             new(Opcode::LSEEK).u64(6).u64(7).u32(4).u32(0),
             "lseek 5 LseekArgs { handle: 6, offset: 7, whence: 4 }",
             8,

@@ -10,7 +10,7 @@ use super::requests::{every_request, init, read, write};
 use crate::filesystem::{
     Agreement, AttributeOperations, Capabilities, CreateOperations, DirectoryOperations,
     FileOperations, FileSystem, IoctlOperations, LockOperations, LookupOperations,
-    RemoveOperations, XattrOperations,
+    MappingOperations, RemoveOperations, XattrOperations,
 };
 use crate::fuse::flags::InitFlags;
 use crate::fuse::{Opcode, Server};
@@ -49,10 +49,11 @@ fn what_the_file_system_wants_is_agreed_on_where_the_guest_can() {
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
     // The above, and EXPORT_SUPPORT DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS
     // READDIRPLUS_AUTO WRITEBACK_CACHE POSIX_ACL CACHE_SYMLINKS SUBMOUNTS
-    // HANDLE_KILLPRIV_V2 SETXATTR_EXT POSIX_LOCKS FLOCK_LOCKS
-    assert_eq!(answer.u32(28), 0x4044_8821 | 0x3891_7452);
-    // SECURITY_CTX DIRECT_IO_ALLOW_MMAP ALLOW_IDMAP
-    assert_eq!(answer.u32(48), 1 << 2 | 1 << 10 | 1 << 4 | 1 | 1 << 8);
+    // HANDLE_KILLPRIV_V2 SETXATTR_EXT POSIX_LOCKS FLOCK_LOCKS MAP_ALIGNMENT
+    assert_eq!(answer.u32(28), 0x4044_8821 | 0x3c91_7452);
+    // SECURITY_CTX HAS_INODE_DAX DIRECT_IO_ALLOW_MMAP ALLOW_IDMAP
+    assert_eq!(answer.u32(48), 1 << 2 | 1 << 10 | 1 << 4 | 1 | 2 | 1 << 8);
+    assert_eq!(answer.u32(44), 256 | 12 << 16, "max_pages, map_alignment");
     let agreement = EVERYTHING.agreement;
     assert_eq!(recorder.calls(), [format!("init {agreement:?}")]);
 }
@@ -311,6 +312,7 @@ fn a_file_system_of_defaults_answers_enosys() {
     impl XattrOperations for Defaults {}
     impl LockOperations for Defaults {}
     impl IoctlOperations for Defaults {}
+    impl MappingOperations for Defaults {}
     let server = Server::new(Arc::new(Defaults));
     exchange(&server, &init(7, 38, !InitFlags::SETXATTR_EXT.bits()), 80).assert_success(64);
     for sound in every_request() {
@@ -382,6 +384,7 @@ fn what_is_about_two_nodes_waits_for_either() {
     impl XattrOperations for Stalls {}
     impl LockOperations for Stalls {}
     impl IoctlOperations for Stalls {}
+    impl MappingOperations for Stalls {}
     let server = Server::new(Arc::new(Stalls));
     let waits = |opcode, node, other: u64| {
         let body = [other.to_ne_bytes(), [0; 8]].concat();

@@ -24,7 +24,8 @@ use crate::passthrough::{Config, DescriptorPool, Error, Passthrough};
 pub(super) mod operations {
     pub(in crate::passthrough::tests) use crate::filesystem::{
         AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem,
-        IoctlOperations, LockOperations, LookupOperations, RemoveOperations, XattrOperations,
+        IoctlOperations, LockOperations, LookupOperations, MappingOperations, RemoveOperations,
+        XattrOperations,
     };
 }
 use operations::*;

@@ -23,6 +23,7 @@ mod leases;
 mod limits;
 mod listings;
 mod locks;
+mod mappings;
 mod model;
 mod mounts;
 mod names;

@@ -16,6 +16,7 @@ use super::server::RequestServer;
 use crate::filesystem::Deferral;
 use crate::virtio::Complaints;
 use crate::virtio::drain::Chain;
+use crate::window::Windows;
 
 /// Why a request could not be copied.
 #[derive(Debug, Error)]
@@ -53,6 +54,8 @@ pub(super) struct Bounce {
     memory: Arc<GuestMemoryMmap>,
     request_len: usize,
     pub(super) reply_len: usize,
+    /// Some of the request is not where it says.
+    faulty: bool,
 }
 
 /// Two descriptors.
@@ -66,8 +69,13 @@ impl Bounce {
     /// Copies the request that `chain` is, from guest memory: one byte more than
     /// `server` looks at, so that it sees what is too long. A driver that gives
     /// more space for the reply than `server` fills does not get more memory of
-    /// the host.
-    pub(super) fn copy_of(chain: &Chain, server: &dyn RequestServer) -> Result<Self, BounceError> {
+    /// the host. What is in one of the `windows` may not be there; then the answer
+    /// will say so.
+    pub(super) fn copy_of(
+        chain: &Chain,
+        windows: &Windows,
+        server: &dyn RequestServer,
+    ) -> Result<Self, BounceError> {
         let longest_request = server.longest_request().saturating_add(1);
         let request_len = length(chain.clone().readable(), longest_request);
         let reply_len = length(chain.clone().writable(), server.longest_reply());
@@ -75,22 +83,29 @@ impl Bounce {
         let memory =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)]).map_err(BounceError::Map)?;
         let mut done = 0;
+        let mut faulty = false;
         for descriptor in chain.clone().readable() {
             let space = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
             let len = space.min(request_len - done);
-            let from = (chain.memory())
-                .get_slice(descriptor.addr(), len)
-                .map_err(BounceError::Copy)?;
             let to = memory
                 .get_slice(address(REQUEST + done), len)
                 .map_err(BounceError::Copy)?;
-            from.copy_to_volatile_slice(to);
+            let from = descriptor.addr();
+            match chain.memory().get_slice(from, len) {
+                Ok(from) => from.copy_to_volatile_slice(to),
+                Err(error) => {
+                    let (window, at) =
+                        (windows.find(from.raw_value(), len)).ok_or(BounceError::Copy(error))?;
+                    faulty |= window.copy_to(at, &to).is_err();
+                }
+            }
             done += len;
         }
         Ok(Self {
             memory: Arc::new(memory),
             request_len,
             reply_len,
+            faulty,
         })
     }
 
@@ -107,15 +122,32 @@ impl Bounce {
         server: &dyn RequestServer,
         deferral: Option<&Deferral>,
     ) -> Result<Option<usize>, BounceError> {
-        let chain = self.chain()?;
-        let request = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())
-            .map_err(BounceError::Read)?;
-        let reply = VirtioFsWriter::new(self.memory.as_ref(), chain).map_err(BounceError::Read)?;
+        if self.faulty {
+            return self.answer_fault(server).map(Some);
+        }
+        let (request, reply) = self.buffers()?;
         let len = match deferral {
             Some(deferral) => server.answer_or_defer(request, reply, deferral),
             None => Some(server.answer(request, reply)),
         };
         Ok(len.map(|len| usize::try_from(len).unwrap_or(usize::MAX)))
+    }
+
+    /// Has it answered that memory is missing.
+    pub(super) fn answer_fault(&self, server: &dyn RequestServer) -> Result<usize, BounceError> {
+        let (request, reply) = self.buffers()?;
+        let len = server.answer_fault(request, reply);
+        Ok(usize::try_from(len)
+            .unwrap_or(usize::MAX)
+            .min(self.reply_len))
+    }
+
+    fn buffers(&self) -> Result<(Reader<'_>, VirtioFsWriter<'_>), BounceError> {
+        let chain = self.chain()?;
+        let request = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())
+            .map_err(BounceError::Read)?;
+        let reply = VirtioFsWriter::new(self.memory.as_ref(), chain).map_err(BounceError::Read)?;
+        Ok((request, reply))
     }
 
     /// `len` bytes of the reply from byte `from` on.

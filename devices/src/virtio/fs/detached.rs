@@ -19,13 +19,14 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use vm_memory::GuestMemory;
+use vm_memory::{Address, GuestMemory};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::bounce::{Bounce, BounceError};
 use super::server::RequestServer;
 use crate::filesystem::{Change, Deferral};
 use crate::virtio::drain::Chain;
+use crate::window::Windows;
 
 /// What everybody but the driver adds to a queue's kick. Beyond 32 bits, so
 /// that the sum still tells how often the driver kicked.
@@ -59,6 +60,8 @@ pub(super) struct Detached {
     /// Where it came from.
     pub(super) finished: Sender<Finished>,
     pub(super) kick: Arc<EventFd>,
+    /// What a buffer can be in that is not in memory.
+    pub(super) windows: Windows,
     /// Set when a thread has begun with it.
     pub(super) begun: Option<Box<Begun>>,
 }
@@ -124,7 +127,7 @@ impl Detached {
         let begun = match self.begun.take() {
             Some(begun) => self.lease.with(|| Ok(begun.again(seen))),
             None => (self.lease)
-                .with(|| Bounce::copy_of(&self.chain, &*self.server))
+                .with(|| Bounce::copy_of(&self.chain, &self.windows, &*self.server))
                 .map(|copied| copied.map(|bounce| Begun::new(bounce, seen))),
         };
         let Some(begun) = begun else {
@@ -145,10 +148,14 @@ impl Detached {
             }),
             Err(error) => Err(error),
         };
-        let deliver = || reply.as_ref().map_or(0, |reply| reply.deliver(&self.chain));
+        let deliver = || {
+            let reply = reply.as_ref().ok()?;
+            reply.deliver(&self.chain, &self.windows, &*self.server)
+        };
         let Some(len) = self.lease.with(deliver) else {
             return Served::Over(Ok(()));
         };
+        let len = len.unwrap_or(0);
         let head = self.chain.head_index();
         // The copy goes before the queue may take its time.
         let outcome = reply.map(drop);
@@ -224,24 +231,35 @@ impl std::fmt::Debug for Detached {
 
 impl BouncedReply {
     /// Copies the reply to the driver's buffers, and says how many bytes there
-    /// were.
-    fn deliver(&self, chain: &Chain) -> u32 {
+    /// were; or one of `server`'s that says that some of them are not there.
+    fn deliver(&self, chain: &Chain, windows: &Windows, server: &dyn RequestServer) -> Option<u32> {
+        self.copy_to(chain, windows, self.len).or_else(|| {
+            let len = self.bounce.answer_fault(server).ok()?;
+            self.copy_to(chain, windows, len)
+        })
+    }
+
+    /// Copies `all` bytes of the reply; `None` when a window has no room.
+    fn copy_to(&self, chain: &Chain, windows: &Windows, all: usize) -> Option<u32> {
         let mut done = 0;
         for descriptor in chain.clone().writable() {
             let space = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
-            let len = space.min(self.len - done);
+            let len = space.min(all - done);
             let Some(from) = self.bounce.reply_slice(done, len) else {
                 break;
             };
-            let Ok(to) = chain.memory().get_slice(descriptor.addr(), len) else {
+            if let Ok(to) = chain.memory().get_slice(descriptor.addr(), len) {
+                from.copy_to_volatile_slice(to);
+            } else if let Some((window, at)) = windows.find(descriptor.addr().raw_value(), len) {
+                window.copy_from(at, &from).ok()?;
+            } else {
                 break;
-            };
-            from.copy_to_volatile_slice(to);
+            }
             done += len;
-            if done == self.len {
+            if done == all {
                 break;
             }
         }
-        u32::try_from(done).unwrap_or(u32::MAX)
+        Some(u32::try_from(done).unwrap_or(u32::MAX))
     }
 }

@@ -21,7 +21,8 @@ use virtio_queue::QueueT;
 use self::pool::Pool;
 use self::tag::TAG_SPACE;
 use self::worker::Worker;
-use super::{ActivateError, Activation, Complaints, VirtioDevice};
+use super::{ActivateError, Activation, Complaints, SharedMemory, VirtioDevice};
+use crate::window::Window;
 
 mod bounce;
 mod counters;
@@ -64,6 +65,10 @@ impl Default for Queues {
         }
     }
 }
+
+/// `VIRTIO_FS_SHMCAP_ID_CACHE` (virtio 1.3, 5.11.6.4): the region in which files
+/// are mapped.
+const SHMCAP_ID_CACHE: u32 = 0;
 
 /// How long a reset waits for requests that are being served before it has
 /// the server wake them.
@@ -110,6 +115,7 @@ pub struct Fs {
     workers: Vec<Worker>,
     /// There may be something to reset.
     active: bool,
+    window: Option<Arc<Window>>,
 }
 
 impl Fs {
@@ -136,6 +142,7 @@ impl Fs {
             complaints: Arc::default(),
             workers: Vec::new(),
             active: false,
+            window: None,
             server,
             tag,
         })
@@ -147,6 +154,14 @@ impl Fs {
     #[must_use]
     pub fn with_access_platform(mut self) -> Self {
         self.features |= 1 << VIRTIO_F_ACCESS_PLATFORM;
+        self
+    }
+
+    /// Has `window` for the region in which files are mapped (DAX), if there is
+    /// one.
+    #[must_use]
+    pub fn with_window(mut self, window: Option<Arc<Window>>) -> Self {
+        self.window = window;
         self
     }
 
@@ -181,6 +196,14 @@ impl VirtioDevice for Fs {
         &self.config
     }
 
+    fn shared_memory(&self, id: u32) -> Option<SharedMemory> {
+        let window = self.window.as_ref().filter(|_| id == SHMCAP_ID_CACHE)?;
+        Some(SharedMemory {
+            base: window.base(),
+            len: window.len(),
+        })
+    }
+
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         self.active = true;
         let requests = activation.queues.iter().filter(|live| live.index > 0);
@@ -198,6 +221,7 @@ impl VirtioDevice for Fs {
                     server: Arc::clone(&self.server),
                     counters: Arc::clone(&self.counters),
                     pool: Arc::clone(&self.pool),
+                    windows: activation.windows.clone(),
                     complaints: Arc::clone(&self.complaints),
                 },
             );

@@ -49,6 +49,12 @@ pub trait RequestServer: Send + Sync {
         Some(self.answer(request, reply))
     }
 
+    /// Answers `request` with `EFAULT` and does not execute it: some of the
+    /// memory that it names is not there.
+    fn answer_fault(&self, _request: Reader<'_>, _reply: VirtioFsWriter<'_>) -> u32 {
+        0
+    }
+
     /// At most so many requests may be deferred at a time: they keep their
     /// places in the queue, and there have to be some left for what ends
     /// their wait.

@@ -15,6 +15,7 @@ use crate::virtio::driver::{
     DriverQueue, INDIRECT, NEXT, PATIENCE, WRITE, go_live, negotiate, read32, wait_for, write32,
 };
 use crate::virtio::mmio::MmioTransport;
+use crate::window::Windows;
 
 mod detached;
 mod interrupts;
@@ -23,6 +24,7 @@ mod reset;
 mod session;
 mod specification;
 mod threads;
+mod windows;
 
 /// Answers with the request's bytes in capitals. A request that begins with
 /// `w` waits for the gate; whether it says so beforehand is its second byte.
@@ -105,6 +107,10 @@ impl RequestServer for Server {
         u32::try_from(bytes.len()).unwrap()
     }
 
+    fn answer_fault(&self, _: Reader<'_>, mut reply: VirtioFsWriter<'_>) -> u32 {
+        reply.write_all(b"fault").map_or(0, |()| 5)
+    }
+
     fn reset(&self) {
         self.resets.fetch_add(1, Ordering::SeqCst);
         if self.interruptible {
@@ -145,6 +151,11 @@ impl Machine {
     }
 
     fn of(server: Arc<Server>, device: Fs) -> Self {
+        Self::beside(Windows::default(), server, device)
+    }
+
+    /// One in which the guest has windows.
+    fn beside(windows: Windows, server: Arc<Server>, device: Fs) -> Self {
         let counters = device.counters();
         let pool = Arc::clone(&device.pool);
         // Two regions with a hole between them.
@@ -154,6 +165,7 @@ impl Machine {
         ])
         .unwrap();
         let transport = MmioTransport::new(memory.clone(), Box::new(device)).unwrap();
+        let transport = transport.with_windows(windows);
         let mut machine = Self {
             hiprio: DriverQueue::new(&memory, HIPRIO_BASE, SIZE),
             request: DriverQueue::new(&memory, REQUEST_BASE, SIZE),

@@ -36,6 +36,7 @@ use super::server::RequestServer;
 use super::tag::Tag;
 use crate::virtio::drain::{self, Chain, ChainError, Drain, DrainError};
 use crate::virtio::{Complaints, Interrupt, LiveQueue};
+use crate::window::Windows;
 
 /// The hiprio queue (virtio 1.2, 5.11.2).
 const HIPRIO: u16 = 0;
@@ -51,6 +52,8 @@ pub(super) struct Service {
     pub(super) server: Arc<dyn RequestServer>,
     pub(super) counters: Arc<Counters>,
     pub(super) pool: Arc<Pool>,
+    /// What a buffer can be in that is not in memory.
+    pub(super) windows: Windows,
     pub(super) complaints: Arc<Complaints>,
 }
 
@@ -287,9 +290,23 @@ impl Loop {
         drain::check(&chain)?;
         let memory = self.drain.memory();
         let server = &self.service.server;
-        let request = Reader::from_descriptor_chain(memory, chain.clone())?;
+        let buffers = Reader::from_descriptor_chain(memory, chain.clone())
+            .and_then(|request| Ok((request, VirtioFsWriter::new(memory, chain.clone())?)));
+        let (request, reply) = match buffers {
+            Ok(buffers) => buffers,
+            Err(refusal) if self.service.windows.is_empty() => return Err(refusal.into()),
+            // What is in a window may not be there, which only system calls
+            // can be told: they make the copy that a thread of the pool serves.
+            Err(_) => {
+                if let Err(request) = self.detach(chain)
+                    && let Err(error) = request.serve_at_last()
+                {
+                    error.report(&self.service.complaints);
+                }
+                return Ok(None);
+            }
+        };
         if !server.may_block(&request) {
-            let reply = VirtioFsWriter::new(memory, chain.clone())?;
             let len = server.answer_at_once(request, reply);
             if len.is_some() {
                 return Ok(len);
@@ -299,7 +316,7 @@ impl Loop {
             Ok(()) => Ok(None),
             // No thread to be had: rather keep the queue waiting than leave
             // the request without an answer.
-            Err(chain) => {
+            Err(Detached { chain, .. }) => {
                 let request = Reader::from_descriptor_chain(memory, chain.clone())?;
                 let reply = VirtioFsWriter::new(memory, chain)?;
                 Ok(Some(server.answer(request, reply)))
@@ -307,16 +324,17 @@ impl Loop {
         }
     }
 
-    fn detach(&self, chain: Chain) -> Result<(), Chain> {
+    fn detach(&self, chain: Chain) -> Result<(), Detached> {
         let request = Detached {
             chain,
             server: Arc::clone(&self.service.server),
             lease: Arc::clone(&self.lease),
             finished: self.finished_in.clone(),
             kick: Arc::clone(&self.kick),
+            windows: self.service.windows.clone(),
             begun: None,
         };
-        (self.service.pool.submit(request)).map_err(|request| request.chain)
+        self.service.pool.submit(request)
     }
 }
 

@@ -230,6 +230,7 @@ impl Bench {
             lease: Arc::default(),
             finished: self.finished.clone(),
             kick: Arc::new(vmm_sys_util::eventfd::EventFd::new(0).unwrap()),
+            windows: crate::window::Windows::default(),
             begun: None,
         };
         let Served::Deferred(request) = request.serve() else {

@@ -84,6 +84,7 @@ fn requests_of<S: RequestServer + 'static>(
             lease: Arc::<Lease>::default(),
             finished: finished.clone(),
             kick: Arc::clone(&kick),
+            windows: crate::window::Windows::default(),
             begun: None,
         }
     });

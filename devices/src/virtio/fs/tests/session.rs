@@ -7,8 +7,8 @@ use std::thread::ThreadId;
 use super::*;
 use crate::filesystem::{
     AttributeOperations, CreateOperations, DirectoryOperations, FileOperations, FileSystem, Handle,
-    IoctlOperations, LockOperations, LookupOperations, NodeId, ReadArgs, RemoveOperations,
-    ReplyData, Request, Result as FsResult, XattrOperations,
+    IoctlOperations, LockOperations, LookupOperations, MappingOperations, NodeId, ReadArgs,
+    RemoveOperations, ReplyData, Request, Result as FsResult, XattrOperations,
 };
 use crate::fuse::{Opcode, Server as FuseServer};
 
@@ -71,6 +71,7 @@ impl AttributeOperations for Slow {}
 impl CreateOperations for Slow {}
 impl DirectoryOperations for Slow {}
 impl IoctlOperations for Slow {}
+impl MappingOperations for Slow {}
 impl LockOperations for Slow {}
 impl RemoveOperations for Slow {}
 impl XattrOperations for Slow {}

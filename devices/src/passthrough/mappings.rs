@@ -1,0 +1,138 @@
+//! SETUPMAPPING and REMOVEMAPPING: files of the share in the guest's window.
+//!
+//! Linux names no open file, only the node, so it is opened for each mapping and
+//! closed again. What it asks for is what a program of the guest has opened the
+//! file for, which the guest's kernel sees to as it does for its page cache.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::attributes::clear_set_id;
+use super::budget::{Descriptor, Purpose};
+use super::handle::Open;
+use super::inode::Inode;
+use super::stat::{Kind, Stat};
+use crate::filesystem::{MappingOperations, NodeId, Request, Result, SetupMappingArgs, WindowPart};
+use crate::window::{FilePart, Window};
+
+impl MappingOperations for Passthrough {
+    fn setup_mapping(&self, request: &Request<'_>, args: &SetupMappingArgs) -> Result<()> {
+        let window = self.window.as_ref().ok_or(Errno::NOSYS)?;
+        if args.writable {
+            self.writable()?;
+        }
+        let inode = self.inodes.get(request.node)?;
+        if !self.is_mappable(&inode) {
+            return Err(Errno::NODEV);
+        }
+        let file = match args.handle {
+            Some(handle) => Mappable::Open(self.handles.get(request.node, handle)?),
+            None => self.file_to_map(&inode, args.writable, request.may_wait())?,
+        };
+        if args.writable {
+            inode.told.forget();
+            // What is stored in the window clears no set-ID bits, and Linux
+            // leaves them to the server.
+            if self.agreement().kill_privileges && request.caller.uid != 0 {
+                clear_set_id(file.as_fd())?;
+            }
+        }
+        let part = FilePart {
+            node: inode.number,
+            offset: args.file_offset,
+            writable: args.writable,
+        };
+        window.map(args.part, &file, part)
+    }
+
+    fn remove_mapping(&self, _: &Request<'_>, parts: &[WindowPart]) -> Result<()> {
+        let window = self.window.as_ref().ok_or(Errno::NOSYS)?;
+        parts.iter().try_for_each(|part| window.unmap(*part))
+    }
+}
+
+/// A file to be mapped.
+enum Mappable {
+    New(Descriptor<File>),
+    Open(Arc<Open>),
+}
+
+impl AsFd for Mappable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::New(file) => file.as_fd(),
+            Self::Open(open) => open.host().as_fd(),
+        }
+    }
+}
+
+impl Passthrough {
+    /// The same share, whose files can be mapped in `window`.
+    #[must_use]
+    pub fn with_window(mut self, window: Arc<Window>) -> Self {
+        self.window = Some(window);
+        self
+    }
+
+    /// Whether the guest is to map the file and not to copy what is in it.
+    pub(super) fn is_mappable(&self, inode: &Inode) -> bool {
+        self.window.is_some()
+            && inode.kind == Kind::Regular
+            && inode.mount.host_fs.mappable
+            && !self.config.cache.bypasses_pages()
+    }
+
+    /// Opens a file to map it, or finds it open: a program of the guest may have
+    /// opened it before its mode forbade that.
+    fn file_to_map(&self, inode: &Arc<Inode>, writable: bool, may_wait: bool) -> Result<Mappable> {
+        let access = if writable {
+            OFlags::RDWR
+        } else {
+            OFlags::RDONLY
+        };
+        let flags = self.host_flags(access.bits(), &inode.mount)?;
+        let descriptor = self.descriptor(inode)?;
+        let open = || {
+            self.reopen_unless_leased(&descriptor, flags, may_wait)
+                .map(File::from)
+        };
+        match self.hold(Purpose::Work, open) {
+            Err(error @ (Errno::ACCESS | Errno::PERM)) => self
+                .handles
+                .of_file(inode.number, writable)
+                .map(Mappable::Open)
+                .ok_or(error),
+            outcome => outcome.map(Mappable::New),
+        }
+    }
+
+    /// The guest may be about to hear that the file has `size` bytes.
+    pub(super) fn mend(&self, node: NodeId, size: u64) {
+        let Some(window) = self.window.as_ref().filter(|window| window.is_torn()) else {
+            return;
+        };
+        let Some(writable) = window.wants_mending(node, size) else {
+            return;
+        };
+        let file =
+            (self.inodes.get(node)).and_then(|inode| self.file_to_map(&inode, writable, true));
+        match file {
+            Ok(file) => window.mend(node, size, &file),
+            Err(error) => log::debug!("cannot mend what is mapped of node {node}: {error}"),
+        }
+    }
+
+    /// The same after the guest wrote to the file.
+    pub(super) fn mend_written(&self, open: &Open) {
+        if self.window.as_ref().is_some_and(|window| window.is_torn())
+            && let Ok(status) = Stat::of(open.host())
+        {
+            self.mend(open.inode.number, status.raw.stx_size);
+        }
+    }
+}

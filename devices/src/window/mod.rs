@@ -1,0 +1,310 @@
+//! A window into files of the host: a part of the guest's physical addresses
+//! in which the guest has files mapped (DAX), in place of copies in its own
+//! memory.
+//!
+//! The VMM makes a [`Window`], gives it to its hypervisor as memory of the
+//! guest, and hands it to the file system that maps files there and to the
+//! device that tells the driver where it is. It knows no hypervisor and no
+//! names of files: a node is a number.
+//!
+//! A mapping has no descriptor. It keeps the host's file like any other
+//! `mmap(2)`, until the guest gives it up or its session ends.
+//!
+//! # Files that the host cuts off
+//!
+//! A page behind the end of a file cannot be had. What touches it here gets
+//! `EFAULT` from a system call; what touches it in the guest makes the
+//! hypervisor stop. Then the VMM has the window [torn](Window::tear): where a
+//! mapped file has no pages any more there are zeros, and the guest goes on.
+//! As soon as it may hear that the file is longer again, it is
+//! [mended](Window::mend).
+
+mod mappings;
+mod mmap;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+mod tests;
+mod windows;
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use vm_memory::VolatileSlice;
+
+use self::mappings::{Mapping, Mappings};
+use self::mmap::Area;
+pub use self::windows::Windows;
+use crate::filesystem::{NodeId, Result, WindowPart};
+
+/// What everything in a window is a multiple of, in bytes: the page of the host
+/// and the guest.
+pub const PAGE: u64 = 0x1000;
+
+/// What Linux divides a window into, in bytes (`FUSE_DAX_SZ`), and what sizes
+/// of windows are a multiple of.
+pub const UNIT: u64 = 2 << 20;
+
+/// Areas of the address space that a mapping can take at most: its own, one of
+/// zeros behind it, and the free part to the next (`vm.max_map_count`).
+pub const AREAS_PER_UNIT: u64 = 3;
+
+/// A window.
+#[derive(Debug)]
+pub struct Window {
+    base: u64,
+    area: Area,
+    /// Held while the host maps or unmaps: the table and the pages are to say
+    /// the same.
+    mappings: Mutex<Mappings>,
+    /// How many mappings are torn.
+    torn: AtomicUsize,
+}
+
+/// What to map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// The file's node.
+    pub node: NodeId,
+    /// Where the part begins in the file, in bytes.
+    pub offset: u64,
+    /// Whether it can be written to.
+    pub writable: bool,
+}
+
+impl Window {
+    /// A window of `len` bytes at the guest's physical address `base`, both
+    /// multiples of [`UNIT`]. It takes addresses and no memory.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for other numbers, `ENOMEM` when the host has no addresses.
+    pub fn reserve(base: u64, len: u64) -> Result<Self> {
+        let aligned = base.is_multiple_of(UNIT) && len.is_multiple_of(UNIT) && len > 0;
+        if !aligned || base.checked_add(len).is_none() {
+            return Err(Errno::INVAL);
+        }
+        let most = usize::try_from(len / UNIT).map_err(|_| Errno::NOMEM)?;
+        Ok(Self {
+            base,
+            area: Area::reserve(usize::try_from(len).map_err(|_| Errno::NOMEM)?)?,
+            mappings: Mutex::new(Mappings::new(most)),
+            torn: AtomicUsize::new(0),
+        })
+    }
+
+    /// Where the guest has it.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // It never is.
+    pub fn len(&self) -> u64 {
+        self.area.len() as u64
+    }
+
+    /// Where this process has it, for the hypervisor. It stays there for as long
+    /// as the window lives.
+    #[must_use]
+    pub fn host_address(&self) -> u64 {
+        self.area.address()
+    }
+
+    /// How many mappings there are.
+    #[must_use]
+    pub fn mapped(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Mappings> {
+        self.mappings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_torn(&self, mappings: &Mappings) {
+        self.torn.store(mappings.torn(), Ordering::Release);
+    }
+
+    /// Shows a part of `file` in place of what was in `place` before. `EINVAL`
+    /// for a place that is not whole pages of the window, `ENOMEM` for more
+    /// mappings than there are units, and what mmap(2) says.
+    pub fn map(&self, place: WindowPart, file: impl AsFd, part: FilePart) -> Result<()> {
+        let range = self.range(place)?;
+        if !part.offset.is_multiple_of(PAGE) {
+            return Err(Errno::INVAL);
+        }
+        let end = part.offset.checked_add(place.len);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Errno::OVERFLOW);
+        }
+        let mut mappings = self.lock();
+        mappings.ensure_room(&range, 1)?;
+        self.area
+            .map_file((place.offset, place.len), file, part.offset, part.writable)?;
+        mappings.remove(&range);
+        mappings.put(
+            place.offset,
+            Mapping {
+                node: part.node,
+                file_offset: part.offset,
+                len: place.len,
+                writable: part.writable,
+                reach: place.len,
+            },
+        );
+        self.note_torn(&mappings);
+        Ok(())
+    }
+
+    /// Shows nothing in `place` any more.
+    pub fn unmap(&self, place: WindowPart) -> Result<()> {
+        let range = self.range(place)?;
+        let mut mappings = self.lock();
+        mappings.ensure_room(&range, 0)?;
+        self.area.map_nothing(place.offset, place.len)?;
+        if mappings.remove(&range) {
+            self.note_torn(&mappings);
+        }
+        Ok(())
+    }
+
+    /// Shows nothing of `node` any more.
+    pub fn forget(&self, node: NodeId) {
+        let mut mappings = self.lock();
+        if !mappings.has(node) {
+            return;
+        }
+        let of_node = mappings.iter().filter(|(_, mapping)| mapping.node == node);
+        let places: Vec<_> = of_node
+            .map(|(start, mapping)| start..start + mapping.len)
+            .collect();
+        for place in places {
+            match self.area.map_nothing(place.start, place.end - place.start) {
+                Ok(()) => drop(mappings.remove(&place)),
+                Err(error) => log::debug!("a mapping of node {node} stays: {error}"),
+            }
+        }
+        self.note_torn(&mappings);
+    }
+
+    /// Shows nothing any more.
+    pub fn clear(&self) {
+        let mut mappings = self.lock();
+        if mappings.len() == 0 {
+            return;
+        }
+        // One area in place of many, which the host has room for.
+        if let Err(error) = self.area.map_nothing(0, self.len()) {
+            log::error!("cannot empty a window: {error}");
+            std::process::abort();
+        }
+        mappings.clear();
+        self.note_torn(&mappings);
+    }
+
+    /// Puts zeros where the files that are mapped have no pages, and says in
+    /// how many mappings.
+    #[must_use]
+    pub fn tear(&self) -> usize {
+        let mut mappings = self.lock();
+        let whole: Vec<_> = mappings.iter().map(|(start, m)| (start, *m)).collect();
+        let mut torn = 0;
+        for (start, mapping) in whole {
+            let reach = self.reach(start, mapping.reach);
+            let (at, rest) = (start + reach, mapping.reach - reach);
+            if rest > 0 && self.area.map_zeros(at, rest, mapping.writable).is_ok() {
+                mappings.set_reach(start, reach);
+                torn += 1;
+            }
+        }
+        self.note_torn(&mappings);
+        torn
+    }
+
+    /// How many of the `len` bytes at `start` the file has, by whole pages. It
+    /// is cut off in one place only.
+    fn reach(&self, start: u64, len: u64) -> u64 {
+        let has = |page: u64| self.area.is_readable(start + page * PAGE, PAGE);
+        let (mut there, mut missing) = (0, len / PAGE);
+        if missing == 0 || has(missing - 1) {
+            return len;
+        }
+        while there < missing {
+            let middle = there + (missing - there) / 2;
+            if has(middle) {
+                there = middle + 1;
+            } else {
+                missing = middle;
+            }
+        }
+        there * PAGE
+    }
+
+    /// Whether anything is torn. It waits for nothing.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.torn.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether something of `node` is torn and `size` bytes of the file would
+    /// mend it; and if so whether that has to be writable.
+    #[must_use]
+    pub fn wants_mending(&self, node: NodeId, size: u64) -> Option<bool> {
+        let mappings = self.lock();
+        if !mappings.has(node) {
+            return None;
+        }
+        let torn = mappings.iter().filter(|(_, m)| mends(m, node, size));
+        torn.map(|(_, mapping)| mapping.writable)
+            .reduce(|one, other| one || other)
+    }
+
+    /// Shows `file`, which is `node` and has `size` bytes now, where it is torn.
+    pub fn mend(&self, node: NodeId, size: u64, file: impl AsFd) {
+        let mut mappings = self.lock();
+        let torn = mappings.iter().filter(|(_, m)| mends(m, node, size));
+        let torn: Vec<_> = torn.map(|(start, mapping)| (start, *mapping)).collect();
+        for (start, mapping) in torn {
+            let place = (start, mapping.len);
+            let mapped = self
+                .area
+                .map_file(place, &file, mapping.file_offset, mapping.writable);
+            match mapped {
+                Ok(()) => mappings.set_reach(start, mapping.len),
+                Err(error) => log::debug!("a mapping of node {node} stays torn: {error}"),
+            }
+        }
+        self.note_torn(&mappings);
+    }
+
+    /// Copies from the window to `to`; `EFAULT` where there is nothing.
+    pub fn copy_to(&self, offset: u64, to: &VolatileSlice<'_>) -> Result<()> {
+        self.area.copy_to(offset, to)
+    }
+
+    /// Copies `from` into the window; `EFAULT` where that cannot be.
+    pub fn copy_from(&self, offset: u64, from: &VolatileSlice<'_>) -> Result<()> {
+        self.area.copy_from(offset, from)
+    }
+
+    /// `place` where it is whole pages of the window.
+    fn range(&self, place: WindowPart) -> Result<Range<u64>> {
+        let end = place.offset.checked_add(place.len).ok_or(Errno::INVAL)?;
+        let whole = place.offset.is_multiple_of(PAGE) && place.len.is_multiple_of(PAGE);
+        if !whole || place.len == 0 || end > self.len() {
+            return Err(Errno::INVAL);
+        }
+        Ok(place.offset..end)
+    }
+}
+
+/// Whether a mapping is torn where `node` has something if it has `size` bytes.
+fn mends(mapping: &Mapping, node: NodeId, size: u64) -> bool {
+    mapping.node == node
+        && mapping.reach < mapping.len
+        && size > mapping.file_offset.saturating_add(mapping.reach)
+}
