@@ -138,7 +138,7 @@ fn a_wrong_share_is_one_line() {
     assert!(share(&format!("share,tag={}", "x".repeat(37))).contains("37 bytes"));
     assert!(share("share,at=here").contains("absolute"));
     assert!(share("share,cache=none").contains("cache=none"));
-    assert!(share("share,dax=1G").contains("unknown option"));
+    assert!(share("share,fax=1G").contains("unknown option"));
     assert!(share("share:rw").contains("write share,rw"));
     assert!(share("share,cache=never,writeback").contains("exclude each other"));
     let twice = ["--share", "share,tag=t", "--share", "share,tag=t"];
@@ -501,6 +501,39 @@ fn a_dry_run_refuses_what_the_run_would() {
     }
     let message = refused(&many);
     assert!(message.contains("use fewer shares"), "{message}");
+}
+
+#[test]
+fn a_window_that_cannot_be_is_refused_and_one_that_can_is_shown() {
+    let bench = Bench::new();
+    let json = bench.dry_run(&["--share", "share,ro,dax=1G", "--root", "share,dax=2M"]);
+    assert_eq!(json["shares"][0]["dax_bytes"], 2 << 20);
+    assert_eq!(json["shares"][1]["dax_bytes"], 1 << 30);
+    let json = bench.dry_run(&["--share", "share"]);
+    assert_eq!(json["shares"][0]["dax_bytes"], 0);
+    let refused = |share: &str, memory: &str| {
+        let other = "share,tag=other,dax=2M";
+        bench.mistake(&[
+            "--dry-run",
+            "--share",
+            share,
+            "--share",
+            other,
+            "--memory",
+            memory,
+        ])
+    };
+    let message = refused("share,dax=8G", "512M");
+    assert!(
+        message.contains("use at most 8G, or raise --memory"),
+        "{message}"
+    );
+    let message = refused("share,dax=8000T", "512T");
+    assert!(message.contains("vm.max_map_count"), "{message}");
+    for option in ["cache=never", "cache=metadata", "writeback"] {
+        let message = refused(&format!("share,dax=1G,{option}"), "512M");
+        assert!(message.contains("exclude each other"), "{message}");
+    }
 }
 
 #[test]

@@ -24,6 +24,12 @@ impl Size {
         Self((mebibytes as u64) << 20)
     }
 
+    /// A size of `bytes` bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// The number of bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {

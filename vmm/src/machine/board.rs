@@ -170,7 +170,8 @@ fn wire(
     interrupt: Interrupt,
 ) -> Result<MmioTransport, Error> {
     let transport = MmioTransport::with_interrupt(vm.memory().clone(), device, interrupt)
-        .map_err(Error::EventFd)?;
+        .map_err(Error::EventFd)?
+        .with_windows(vm.windows().clone());
     let doorbell = layout::virtio_window(index) + NOTIFY_OFFSET;
     vm.ring_doorbells(doorbell, transport.kicks())?;
     Ok(transport)

@@ -19,6 +19,7 @@
 //!     0xfee0_0000   local APICs
 //!     0xfffb_c000   identity map page and TSS, for KVM on Intel
 //! 0x0001_0000_0000  RAM that did not fit below the gap
+//!            ...    windows into files of the host, from a whole GiB on each
 //! ```
 //!
 //! The two RAM regions never touch: a buffer that crosses from one region to
@@ -61,6 +62,10 @@ pub(crate) const HIGH_RAM: u64 = 0x10_0000;
 
 /// Where RAM below 4 GiB ends at the latest.
 pub(crate) const GAP: Range<u64> = 0xd000_0000..0x1_0000_0000;
+
+/// What the addresses of windows into files are multiples of: huge pages of any
+/// size can be used there, on both sides.
+pub(crate) const WINDOW_ALIGNMENT: u64 = 1 << 30;
 
 /// The first virtio-mmio window.
 pub(crate) const VIRTIO_MMIO: u64 = GAP.start;
@@ -115,6 +120,14 @@ const fn ports(first: u16, length: u64) -> Range<u16> {
 #[allow(clippy::cast_possible_truncation)]
 const fn power_port(register: u64) -> u16 {
     POWER_PORTS.start + register as u16
+}
+
+/// Where the addresses end that a machine with `memory` bytes uses for memory,
+/// and for devices below 4 GiB.
+#[must_use]
+pub(crate) const fn memory_end(memory: u64) -> u64 {
+    let high = memory.saturating_sub(GAP.start);
+    GAP.end.saturating_add(high)
 }
 
 /// Where the window of the `index`th virtio device starts.

@@ -8,7 +8,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::boot::registers::Start;
 use super::boot::{self, Hardware};
-use super::{board, cpuid, host, memory};
+use super::{board, cpuid, host, memory, windows};
 use crate::kernel::Kernel;
 
 /// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
@@ -26,6 +26,8 @@ pub(crate) enum Error {
     Devices(#[from] board::Error),
     #[error(transparent)]
     Memory(#[from] memory::Error),
+    #[error(transparent)]
+    Windows(#[from] windows::Error),
     #[error(transparent)]
     Boot(#[from] boot::Error),
 }
@@ -52,12 +54,12 @@ impl Limits {
     };
 }
 
-/// Reserves `memory` bytes for a machine with this hardware and lets `load`
-/// fill them.
+/// Reserves `memory` bytes for a machine with this hardware, and windows of these
+/// sizes beside it, and lets `load` fill them.
 pub(super) fn fill_memory(
     limits: Limits,
     hardware: Hardware,
-    memory: u64,
+    (memory, windows): (u64, &[u64]),
     load: impl FnOnce(&GuestMemoryMmap, Hardware) -> Result<Start, boot::Error>,
 ) -> Result<(GuestMemoryMmap, Start), Error> {
     let (cpus, limit) = (hardware.cpus, limits.cpus);
@@ -65,6 +67,7 @@ pub(super) fn fill_memory(
         return Err(Error::Cpus { cpus, limit });
     }
     board::check_number(hardware.devices)?;
+    windows::check(memory, windows, limits.address_bits)?;
     let memory = memory::reserve(memory, limits.address_bits)?;
     let start = load(&memory, hardware)?;
     Ok((memory, start))
@@ -81,7 +84,7 @@ pub(crate) fn check(
     initramfs: &[u8],
     cmdline: &str,
     (cpus, devices): (u8, usize),
-    memory: u64,
+    memory: (u64, &[u64]),
 ) -> Result<(), Error> {
     let limits = match host::open() {
         Ok(kvm) => Limits::of(&kvm, &cpuid::supported(&kvm)?),
@@ -102,9 +105,14 @@ mod tests {
     fn what_no_host_can_be_is_refused_without_one() {
         let refused = |cpus, devices, memory| {
             let hardware = Hardware { cpus, devices };
-            fill_memory(Limits::WIDEST, hardware, memory, |_, _| unreachable!())
-                .map(drop)
-                .map_err(|error| error.to_string())
+            fill_memory(
+                Limits::WIDEST,
+                hardware,
+                (memory, &[]),
+                |_, _| unreachable!(),
+            )
+            .map(drop)
+            .map_err(|error| error.to_string())
         };
         let is = |text: &str, result: Result<(), String>| {
             assert!(

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+use devices::window::Windows;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
@@ -33,6 +34,8 @@ pub(crate) enum Error {
     },
     #[error("KVM does not take the guest memory")]
     Register(#[source] kvm_ioctls::Error),
+    #[error("KVM does not take a window of dax=")]
+    RegisterWindow(#[source] kvm_ioctls::Error),
 }
 
 /// The RAM regions of a machine of `size` bytes: start and size of each.
@@ -117,6 +120,32 @@ pub(super) fn register(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), Error>
         // until their descriptors are closed. Slots are distinct and the guest
         // ranges do not overlap, because vm-memory has checked them.
         unsafe { vm.set_user_memory_region(slot) }.map_err(Error::Register)?;
+    }
+    Ok(())
+}
+
+/// Gives the windows to KVM, in the slots after those of the memory.
+///
+/// The caller keeps a clone of `windows` as long as the VM and its vCPUs.
+pub(super) fn register_windows(
+    vm: &VmFd,
+    memory: &GuestMemoryMmap,
+    windows: &Windows,
+) -> Result<(), Error> {
+    let first = u32::try_from(memory.num_regions()).unwrap_or(u32::MAX);
+    for (slot, window) in (first..).zip(windows.iter()) {
+        let slot = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: window.base(),
+            memory_size: window.len(),
+            userspace_addr: window.host_address(),
+        };
+        // SAFETY: the host range belongs to `window` for as long as it lives,
+        // and whatever is mapped there was mapped for the guest; `Vm` and every
+        // `Vcpu` hold a clone of `windows` until their descriptors are closed.
+        // Slots are distinct, and KVM refuses guest ranges that overlap.
+        unsafe { vm.set_user_memory_region(slot) }.map_err(Error::RegisterWindow)?;
     }
     Ok(())
 }

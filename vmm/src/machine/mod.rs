@@ -6,6 +6,7 @@
 //! | `layout` | every address, port and pin |
 //! | `host` | what this host's KVM can do |
 //! | `memory` | guest RAM |
+//! | `windows` | where files of the host are mapped in the guest |
 //! | `limits` | numbers within limits, memory filled: what needs no KVM |
 //! | `vm` | KVM's virtual machine: slots, interrupt controllers, eventfds |
 //! | `boot` | a kernel in memory and what it expects there |
@@ -37,6 +38,7 @@ mod memory;
 mod tests;
 mod vcpu;
 mod vm;
+pub(crate) mod windows;
 
 use std::fmt;
 use std::io::Write;
@@ -45,6 +47,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::serial::Serial;
 use devices::virtio::VirtioDevice;
+use devices::window::{Window, Windows};
 use kvm_ioctls::Kvm;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
@@ -70,6 +73,8 @@ pub(crate) struct MachineConfig {
     pub cpus: u8,
     /// Guest memory in bytes, a multiple of 4 KiB.
     pub memory: u64,
+    /// Where files are mapped in the guest: placed by [`windows::place`].
+    pub windows: Windows,
     /// The virtio devices, in the order in which the guest finds them.
     pub devices: Vec<Box<dyn VirtioDevice>>,
     /// Where the guest's serial console goes. It is written byte by byte from
@@ -153,6 +158,7 @@ impl Machine {
         let hardware = Parts {
             cpus: config.cpus,
             memory: config.memory,
+            windows: config.windows,
             devices: config.devices,
             console: config.console,
         };
@@ -178,10 +184,12 @@ impl Machine {
             cpus: parts.cpus,
             devices: parts.devices.len(),
         };
-        let (memory, start) = limits::fill_memory(limits, hardware, parts.memory, load)?;
+        let sizes: Vec<u64> = parts.windows.iter().map(Window::len).collect();
+        let memory = (parts.memory, &*sizes);
+        let (memory, start) = limits::fill_memory(limits, hardware, memory, load)?;
         counters.mark_kernel_loaded();
 
-        let vm = Vm::new(kvm, memory)?;
+        let vm = Vm::new(kvm, memory, parts.windows.clone())?;
         let ending = FirstEnding::new().map_err(board::Error::EventFd)?;
         let board = Board::new(&vm, parts.devices, parts.console, power_handler(&ending))?;
         let vcpus = (0..parts.cpus)
@@ -196,6 +204,7 @@ impl Machine {
             counters: Arc::new(counters),
             stop: Arc::new(AtomicBool::new(false)),
             roll_call: Arc::new(RollCall::new(parts.cpus)),
+            windows: parts.windows,
         };
         Ok(Self {
             vcpus,
@@ -332,6 +341,7 @@ impl Drop for RunningMachine {
 struct Parts {
     cpus: u8,
     memory: u64,
+    windows: Windows,
     devices: Vec<Box<dyn VirtioDevice>>,
     console: Box<dyn Write + Send>,
 }

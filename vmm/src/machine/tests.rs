@@ -3,6 +3,7 @@
 //! because a test that did not run has shown nothing.
 
 mod ending;
+mod windows;
 mod wiring;
 
 use std::io;
@@ -90,6 +91,7 @@ pub(super) fn parts(output: &SerialOutput) -> Parts {
     Parts {
         cpus: 1,
         memory: 32 * MIB,
+        windows: Windows::default(),
         devices: Vec::new(),
         console: Box::new(output.clone()),
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use devices::window::Windows;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
 use vm_memory::GuestMemoryMmap;
@@ -38,15 +39,18 @@ pub(super) struct Vm {
     fd: VmFd,
     /// Keeps the memory that the slots name.
     memory: GuestMemoryMmap,
+    /// The same of the windows.
+    windows: Windows,
 }
 
 impl Vm {
-    pub(super) fn new(kvm: &Kvm, memory: GuestMemoryMmap) -> Result<Self, Error> {
+    pub(super) fn new(kvm: &Kvm, memory: GuestMemoryMmap, windows: Windows) -> Result<Self, Error> {
         let fd = kvm.create_vm().map_err(Error::Create)?;
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .and_then(|()| fd.set_tss_address(layout::KVM_TSS))
             .map_err(Error::Reserve)?;
         memory::register(&fd, &memory)?;
+        memory::register_windows(&fd, &memory, &windows)?;
         fd.create_irq_chip().map_err(Error::Irqchip)?;
         // For kernels without ACPI or kvm-clock, which calibrate against it.
         let pit = kvm_pit_config {
@@ -54,7 +58,11 @@ impl Vm {
             ..Default::default()
         };
         fd.create_pit2(pit).map_err(Error::Pit)?;
-        Ok(Self { fd, memory })
+        Ok(Self {
+            fd,
+            memory,
+            windows,
+        })
     }
 
     pub(super) fn fd(&self) -> &VmFd {
@@ -63,6 +71,10 @@ impl Vm {
 
     pub(super) fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
+    }
+
+    pub(super) fn windows(&self) -> &Windows {
+        &self.windows
     }
 
     /// Turns the guest's write of a queue's index to `address` into a signal on

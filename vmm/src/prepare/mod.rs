@@ -212,7 +212,7 @@ impl Configuration {
             &self.initramfs,
             &self.cmdline,
             (self.cpus, self.devices()),
-            self.memory.bytes(),
+            (self.memory.bytes(), &shares::windows(&self.shares)),
         )
     }
 

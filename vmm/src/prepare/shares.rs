@@ -156,6 +156,12 @@ pub(super) fn leave_unmounted(
     Ok(())
 }
 
+/// The sizes in bytes of the windows that the guest has into `shares`.
+pub(crate) fn windows(shares: &[Share]) -> Vec<u64> {
+    let sizes = shares.iter().filter_map(|share| share.service.window);
+    sizes.map(Size::bytes).collect()
+}
+
 /// How much an overlay over `root` may take of the guest's `memory`, if the
 /// user says it.
 pub(super) fn overlay_size(

@@ -1,5 +1,6 @@
 //! The virtio-fs devices of a run: the session and the shares.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -9,18 +10,25 @@ use devices::fuse::Server;
 use devices::passthrough::{self, DescriptorPool, Passthrough};
 use devices::virtio::VirtioDevice;
 use devices::virtio::fs::{Fs, FsError, Tag, TagError};
+use devices::window::{Window, Windows};
 use guest_init::protocol::{Plan, SESSION_TAG};
 
 use crate::console::keys::Keys;
+use crate::machine::windows;
 use crate::outcome::metrics::MeteredDevice;
-use crate::prepare::shares::Share;
+use crate::prepare::shares::{self, Share};
 use crate::session::{Session, Streams};
 use vmm_options::share::Service;
+use vmm_options::size::Size;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("cannot share {0}")]
     Share(String, #[source] passthrough::Error),
+    #[error("cannot reserve addresses for dax={0}; use less")]
+    Window(Size, #[source] std::io::Error),
+    #[error(transparent)]
+    Windows(#[from] windows::Error),
     #[error(transparent)]
     Tag(#[from] TagError),
     #[error(transparent)]
@@ -44,20 +52,31 @@ pub(super) struct Exports {
     /// What the shares divide among themselves.
     descriptors: Arc<DescriptorPool>,
     pub(super) devices: Vec<Box<dyn VirtioDevice>>,
+    /// Those of the shares, in their order.
+    windows: Vec<Arc<Window>>,
+    /// Where those go that are still to come.
+    places: VecDeque<u64>,
     pub(super) metered: Vec<MeteredDevice>,
 }
 
 impl Exports {
-    /// None yet, of a machine with `cpus` processors and `shares`.
-    pub(super) fn new(cpus: u8, shares: &[Share]) -> Self {
+    /// None yet, of a machine with `cpus` processors, `memory` bytes and `shares`.
+    pub(super) fn new(cpus: u8, memory: u64, shares: &[Share]) -> Result<Self, Error> {
         let queues = |share: &Share| usize::from(share.service.queues.requests);
         let of_shares = shares.iter().map(|share| RESERVE_PER_SHARE + queues(share));
         let reserve = RESERVE + usize::from(cpus) + of_shares.sum::<usize>();
-        Self {
+        Ok(Self {
             descriptors: DescriptorPool::of_process(shares.len(), reserve),
             devices: Vec::new(),
+            windows: Vec::new(),
+            places: windows::place(memory, &shares::windows(shares))?.into(),
             metered: Vec::new(),
-        }
+        })
+    }
+
+    /// The windows of all shares.
+    pub(super) fn windows(&self) -> Windows {
+        self.windows.iter().cloned().collect()
     }
 
     /// Exports the session for `plan`; `reported` is called once the guest has
@@ -74,7 +93,7 @@ impl Exports {
             stderr: duplicate(rustix::stdio::stderr())?,
         };
         let session = Arc::new(Session::new(plan, streams, reported)?);
-        self.add(SESSION_TAG, session.clone(), Service::default())?;
+        self.add(SESSION_TAG, session.clone(), Service::default(), None)?;
         Ok(session)
     }
 
@@ -84,14 +103,37 @@ impl Exports {
             max_inodes: passthrough::Config::inodes_for(memory),
             ..share.service.server
         };
-        let passthrough = Passthrough::in_pool(&share.directory, config, &self.descriptors)
+        let mut passthrough = Passthrough::in_pool(&share.directory, config, &self.descriptors)
             .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
-        self.add(&share.tag, Arc::new(passthrough), share.service)
+        let window = self.window(share)?;
+        if let Some(window) = &window {
+            passthrough = passthrough.with_window(Arc::clone(window));
+        }
+        self.add(&share.tag, Arc::new(passthrough), share.service, window)
     }
 
-    fn add(&mut self, tag: &str, fs: Arc<dyn FileSystem>, service: Service) -> Result<(), Error> {
+    /// The window of a share, if it has one.
+    fn window(&mut self, share: &Share) -> Result<Option<Arc<Window>>, Error> {
+        let Some(size) = share.service.window else {
+            return Ok(None);
+        };
+        let base = self.places.pop_front().unwrap_or_default();
+        let window = Window::reserve(base, size.bytes());
+        let window = Arc::new(window.map_err(|error| Error::Window(size, error.into()))?);
+        self.windows.push(Arc::clone(&window));
+        Ok(Some(window))
+    }
+
+    fn add(
+        &mut self,
+        tag: &str,
+        fs: Arc<dyn FileSystem>,
+        service: Service,
+        window: Option<Arc<Window>>,
+    ) -> Result<(), Error> {
         let server = Arc::new(Server::new(fs));
-        let mut device = Fs::new(Tag::new(tag)?, server.clone(), service.queues)?;
+        let mut device =
+            Fs::new(Tag::new(tag)?, server.clone(), service.queues)?.with_window(window);
         if service.access_platform {
             device = device.with_access_platform();
         }

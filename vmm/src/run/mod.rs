@@ -131,7 +131,8 @@ fn execute(
         _ => Ok(Keys::Console),
     }
     .map_err(Error::Keys)?;
-    let mut exports = Exports::new(configuration.cpus, &configuration.shares);
+    let memory = configuration.memory.bytes();
+    let mut exports = Exports::new(configuration.cpus, memory, &configuration.shares)?;
     if let Some(plan) = &configuration.plan {
         let told = EventFd::new(EFD_CLOEXEC).map_err(Error::EventFd)?;
         let one_shot = OneShot::new(&told, Event::Reported, events.queue());
@@ -146,8 +147,9 @@ fn execute(
         observed.session = Some(exports.add_session(plan, &keys, reported)?);
     }
     for share in &configuration.shares {
-        exports.add_share(share, configuration.memory.bytes())?;
+        exports.add_share(share, memory)?;
     }
+    let windows = exports.windows();
     observed.devices = exports.metered;
 
     let machine = Machine::new(MachineConfig {
@@ -155,7 +157,8 @@ fn execute(
         initramfs: Some(configuration.initramfs),
         cmdline: configuration.cmdline,
         cpus: configuration.cpus,
-        memory: configuration.memory.bytes(),
+        memory,
+        windows,
         devices: exports.devices,
         console: Box::new(console.writer()),
     })?;

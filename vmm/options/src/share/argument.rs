@@ -32,4 +32,7 @@ pub struct Service {
     pub queues: Queues,
     /// The device offers `VIRTIO_F_ACCESS_PLATFORM`.
     pub access_platform: bool,
+    /// How large a window the guest has to map files in (DAX): a multiple of
+    /// [`UNIT`](devices::window::UNIT), or nothing for none.
+    pub window: Option<Size>,
 }

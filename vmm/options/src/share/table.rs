@@ -7,6 +7,7 @@ use std::path::{Component, PathBuf};
 
 use devices::passthrough::{CachePolicy, Config, Owners};
 use devices::virtio::fs::{MAX_REQUEST_QUEUES, QUEUE_SIZES};
+use devices::window::UNIT;
 use serde_json::Value;
 
 use super::argument::{Service, ShareArgument};
@@ -304,6 +305,47 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         excludes: &[],
         root_only: false,
         shown: Some(("locks", |service| service.server.locks.into())),
+    },
+    ShareOption {
+        name: "dax",
+        takes: Takes::Value {
+            placeholder: "SIZE",
+            example: "1G",
+            set: |share, value| {
+                let size = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| text.parse().ok())
+                    .filter(|size: &Size| size.bytes().is_multiple_of(UNIT));
+                let expected = || "a multiple of 2M, such as 256M or 4G; 0 for none".to_owned();
+                let size = size.ok_or_else(|| wrong("dax", value, expected()))?;
+                share.service.window = Some(size).filter(|size| size.bytes() > 0);
+                Ok(())
+            },
+        },
+        help: "the guest maps files and does not copy them (DAX), in a window of this size; with \
+               `cache=auto` and `always`",
+        default: "0",
+        excludes: &[
+            Exclusion {
+                other: "cache=never",
+                mend: "files are not mapped that are asked of the host every time; leave dax out, \
+                       or use cache=auto, with which data in the window are never old",
+            },
+            Exclusion {
+                other: "cache=metadata",
+                mend: "files are not mapped that are asked of the host every time; leave dax out, \
+                       or use cache=auto, with which data in the window are never old",
+            },
+            // Linux would not hear of the times of changes that go past it.
+            Exclusion {
+                other: "writeback",
+                mend: "what is mapped is written at once and not collected; leave one of them out",
+            },
+        ],
+        root_only: false,
+        shown: Some(("dax_bytes", |service| {
+            service.window.map_or(0, Size::bytes).into()
+        })),
     },
     ShareOption {
         name: "queues",

@@ -34,7 +34,7 @@ fn a_directory_alone_is_enough() {
 #[test]
 fn every_option_is_read() {
     let share = parse(
-        "d,tag=t,at=/x,rw,cache=always,xattr,acl,submounts,idmap,export,owners=user,forget-owners,locks,queues=3,queue-size=64,access-platform",
+        "d,tag=t,at=/x,rw,cache=always,xattr,acl,submounts,idmap,export,owners=user,forget-owners,locks,dax=1G,queues=3,queue-size=64,access-platform",
     );
     let mut service = Service::default();
     service.server.cache = CachePolicy::Always;
@@ -48,6 +48,7 @@ fn every_option_is_read() {
     service.queues.requests = 3;
     service.queues.size = 64;
     service.access_platform = true;
+    service.window = Some("1G".parse().unwrap());
     assert_eq!(
         share.unwrap(),
         ShareArgument {
@@ -195,6 +196,19 @@ fn only_a_root_has_an_overlay_and_the_overlay_has_a_size() {
 }
 
 #[test]
+fn a_window_is_whole_units_and_may_be_nothing() {
+    let window = |text: &str| parse(text).unwrap().service.window;
+    assert_eq!(window("d,dax=6M").unwrap().bytes(), 6 << 20);
+    assert_eq!(window("d,ro,dax=2G").unwrap().bytes(), 2 << 30);
+    assert_eq!(window("d,dax=0"), None);
+    assert_eq!(window("d"), None);
+    for wrong in ["1M", "3M", "2K", "x", "-2M", "", "99999999999T"] {
+        let message = message(&format!("d,dax={wrong}"));
+        assert!(message.contains("a multiple of 2M"), "{message}");
+    }
+}
+
+#[test]
 fn a_directory_with_commas_goes_last_as_path() {
     let share = parse("tag=t,path=/a,b,ro").unwrap();
     assert_eq!(share.directory, Path::new("/a,b,ro"));
@@ -211,10 +225,10 @@ fn a_directory_named_like_a_flag_is_a_directory() {
 #[test]
 fn mistakes_are_explained() {
     assert!(message("d,foo").contains("unknown option 'foo'"));
-    assert!(message("d,dax=1G").contains("unknown option 'dax=1G'"));
+    assert!(message("d,fax=1G").contains("unknown option 'fax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
     assert!(message("d,foo").contains(
-        "xattr, no-xattr, acl, submounts, idmap, export, owners=, forget-owners, locks, queues=, queue-size=, access-platform"
+        "xattr, no-xattr, acl, submounts, idmap, export, owners=, forget-owners, locks, dax=, queues=, queue-size=, access-platform"
     ));
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));
@@ -225,6 +239,7 @@ fn mistakes_are_explained() {
         assert!(message.contains("power of two from 16 to 1024"), "{size}");
     }
     assert!(message("d,queue-size").contains("queue-size=256"));
+    assert!(message("d,dax").contains("dax=1G"));
     assert!(message("d,tag").contains("tag=NAME"));
     assert!(message("d,ro=1").contains("takes no value"));
     assert!(message("d,ro,rw").contains("exclude each other"));

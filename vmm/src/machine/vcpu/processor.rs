@@ -5,11 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use devices::bus::Bus;
+use devices::window::{Window, Windows};
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::roll_call::RollCall;
 use crate::machine::counters::{ExitKind, MachineCounters};
+
+/// How often in a row a vCPU touches what is not there before that is the end.
+const MOST_FAULTS: u32 = 16;
+
+/// What is wrong then.
+const NOT_THERE: &str = "the host has no memory for what was touched: in a window of dax= nothing is \
+                         mapped there, or it cannot be read or stored";
 
 /// What a vCPU thread works on.
 #[derive(Clone, Debug)]
@@ -21,6 +29,8 @@ pub(in crate::machine) struct VcpuContext {
     pub(in crate::machine) stop: Arc<AtomicBool>,
     /// Asks, with a kick, whether the guest halted.
     pub(in crate::machine) roll_call: Arc<RollCall>,
+    /// Where files of the host are, which may be shorter than the guest knows.
+    pub(in crate::machine) windows: Windows,
 }
 
 /// Why a vCPU does not go on by itself.
@@ -40,6 +50,8 @@ pub(in crate::machine) enum VcpuEnd {
 /// What one exit means for the loop.
 enum Step {
     Continue,
+    /// The host has no memory for what the guest touched.
+    Fault(kvm_ioctls::Error),
     /// Somebody wants to know something of the processor.
     Kicked,
     End(VcpuEnd),
@@ -58,6 +70,7 @@ pub(in crate::machine) struct Vcpu {
     /// KVM reads and writes guest memory by host address as long as `fd` is
     /// open.
     pub(super) _memory: GuestMemoryMmap,
+    pub(super) _windows: Windows,
 }
 
 impl Vcpu {
@@ -67,6 +80,7 @@ impl Vcpu {
 
     /// Runs the guest until it ends or is stopped.
     pub(in crate::machine) fn run(mut self, context: &VcpuContext) -> VcpuEnd {
+        let mut faults = 0;
         loop {
             // A kick between this check and KVM_RUN is lost; whoever kicks
             // repeats it until the thread is gone.
@@ -74,11 +88,18 @@ impl Vcpu {
                 return VcpuEnd::Stopped;
             }
             match step(self.fd.run(), context) {
-                Step::Continue => {}
+                Step::Continue => faults = 0,
+                Step::Fault(error) if context.windows.is_empty() => {
+                    return VcpuEnd::Failed(error);
+                }
+                Step::Fault(_) if context.windows.tear() > 0 => faults = 0,
+                // Another processor may have had it mended just now.
+                Step::Fault(_) if faults < MOST_FAULTS => faults += 1,
+                Step::Fault(_) => return VcpuEnd::Crash(self.explain(NOT_THERE)),
                 Step::Kicked => context.roll_call.answer(self.index, &self.fd),
                 Step::End(end) => return end,
                 Step::Explain { what, triple_fault } => {
-                    let text = format!("{what} on vCPU {}: {}", self.index, self.registers());
+                    let text = self.explain(&what);
                     return if triple_fault {
                         VcpuEnd::TripleFault(text)
                     } else {
@@ -87,6 +108,10 @@ impl Vcpu {
                 }
             }
         }
+    }
+
+    fn explain(&self, what: &str) -> String {
+        format!("{what} on vCPU {}: {}", self.index, self.registers())
     }
 
     /// The registers that tell where a processor was and in which mode.
@@ -126,13 +151,31 @@ fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, context: &VcpuContext) ->
         }
         Ok(VcpuExit::MmioWrite(address, data)) => {
             count(ExitKind::MmioWrite);
-            context.mmio.write(address, data);
-            Step::Continue
+            match context.windows.find(address, data.len()) {
+                Some((window, at)) => {
+                    // The slice is only read, and wants to be a mutable one.
+                    let mut data = data.to_vec();
+                    let data = VolatileSlice::from(&mut data[..]);
+                    emulate(window, || window.copy_from(at, &data))
+                }
+                None => {
+                    context.mmio.write(address, data);
+                    Step::Continue
+                }
+            }
         }
         Ok(VcpuExit::MmioRead(address, data)) => {
             count(ExitKind::MmioRead);
-            context.mmio.read(address, data);
-            Step::Continue
+            match context.windows.find(address, data.len()) {
+                Some((window, at)) => {
+                    let data = VolatileSlice::from(data);
+                    emulate(window, || window.copy_to(at, &data))
+                }
+                None => {
+                    context.mmio.read(address, data);
+                    Step::Continue
+                }
+            }
         }
         Ok(VcpuExit::Intr) => {
             count(ExitKind::Interrupted);
@@ -144,6 +187,10 @@ fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, context: &VcpuContext) ->
                 what: "triple fault".to_owned(),
                 triple_fault: true,
             }
+        }
+        // What comes with EFAULT where KVM knows the address.
+        Ok(VcpuExit::MemoryFault { .. }) if !context.windows.is_empty() => {
+            Step::Fault(kvm_ioctls::Error::new(libc::EFAULT))
         }
         Ok(exit) => {
             count(ExitKind::Other);
@@ -159,8 +206,21 @@ fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, context: &VcpuContext) ->
             }
             // A processor that waits for its SIPI got it: run it.
             libc::EAGAIN => Step::Continue,
+            libc::EFAULT => Step::Fault(error),
             _ => Step::End(VcpuEnd::Failed(error)),
         },
+    }
+}
+
+/// Does what an instruction that KVM emulates does to a page of `window`, which
+/// KVM takes for a device where it cannot reach the page.
+fn emulate<E>(window: &Window, access: impl Fn() -> Result<(), E>) -> Step {
+    if access().is_ok() || window.tear() > 0 && access().is_ok() {
+        return Step::Continue;
+    }
+    Step::Explain {
+        what: NOT_THERE.to_owned(),
+        triple_fault: false,
     }
 }
 

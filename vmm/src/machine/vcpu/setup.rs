@@ -60,6 +60,7 @@ impl Vcpu {
             fd,
             index,
             _memory: vm.memory().clone(),
+            _windows: vm.windows().clone(),
         };
         vcpu.fd.set_cpuid2(cpuid).map_err(failed("CPUID"))?;
         vcpu.set_msrs().map_err(failed("MSRs"))?;
