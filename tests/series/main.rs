@@ -83,6 +83,7 @@ impl Folder {
 
         let source = format!("above\n{line}\nbelow\n");
         folder.write(&format!("linux/{FILE}"), &source);
+        folder.write("linux/include/uapi/linux/fuse.h", "header\n");
         folder.write("linux/MAINTAINERS", "nobody\n");
         folder.write("linux/Documentation/filesystems/virtiofs.rst", "virtiofs\n");
         folder.write("linux/scripts/checkpatch.pl", "exit 0;\n");
