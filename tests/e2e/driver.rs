@@ -30,6 +30,8 @@ struct Suite {
     /// that are to be used.
     modes: &'static str,
     cpus: &'static str,
+    /// What the kernel's command line has besides.
+    cmdline: &'static str,
     /// Which kernel.
     variant: Variant,
     /// Whether the kernel has to complain.
@@ -48,12 +50,13 @@ const SUITE: Suite = Suite {
     shares: &[("data", "cache=never,xattr")],
     modes: "scattered pages",
     cpus: "1",
+    cmdline: "",
     variant: Variant::Test,
     warns: false,
     debug: true,
 };
 
-const SUITES: [Suite; 22] = [
+const SUITES: [Suite; 24] = [
     Suite {
         name: "kunit_passes",
         tests: &["kunit", "messages"],
@@ -180,6 +183,21 @@ const SUITES: [Suite; 22] = [
         ..SUITE
     },
     Suite {
+        name: "bounce_buffers_of_the_dma_api_are_enough_for_single_pages",
+        tests: &["dma", "messages"],
+        shares: &[("data", "cache=never,xattr,access-platform")],
+        modes: "flat scattered pages",
+        cmdline: "swiotlb=1024,force",
+        ..SUITE
+    },
+    Suite {
+        name: "writeback_survives_a_shortage_of_bounce_buffers",
+        tests: &["dma-writeback", "messages"],
+        shares: &[("data", "cache=auto,access-platform")],
+        cmdline: "swiotlb=1024,force",
+        ..SUITE
+    },
+    Suite {
         name: "without_a_limit_4194265_bytes_are_too_many",
         tests: &["uncapped"],
         warns: true,
@@ -233,6 +251,7 @@ impl Suite {
             .option("--env", format!("ORDER={order}"))
             .option("--env", format!("PATIENCE={patience}"))
             .option("--cmdline", if is_debug { "page_poison=1" } else { "" })
+            .option("--cmdline", self.cmdline)
             .option("--memory", if is_debug { "1G" } else { "512M" })
             .patience(Duration::from_secs(if is_debug { 120 } else { 30 }))
             .share(directory, "tag=kernel,ro")
