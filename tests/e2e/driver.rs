@@ -56,7 +56,7 @@ const SUITE: Suite = Suite {
     debug: true,
 };
 
-const SUITES: [Suite; 24] = [
+const SUITES: [Suite; 25] = [
     Suite {
         name: "kunit_passes",
         tests: &["kunit", "messages"],
@@ -180,6 +180,11 @@ const SUITES: [Suite; 24] = [
     Suite {
         name: "the_device_goes_with_requests_in_flight",
         tests: &["unbind", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "asynchronous_reads_complete_without_memory",
+        tests: &["aio", "messages"],
         ..SUITE
     },
     Suite {
