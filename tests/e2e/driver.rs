@@ -6,6 +6,7 @@
 //! the way: every check, and the plan, which comes last.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -56,7 +57,7 @@ const SUITE: Suite = Suite {
     debug: true,
 };
 
-const SUITES: [Suite; 25] = [
+const SUITES: [Suite; 27] = [
     Suite {
         name: "kunit_passes",
         tests: &["kunit", "messages"],
@@ -183,6 +184,19 @@ const SUITES: [Suite; 25] = [
         ..SUITE
     },
     Suite {
+        name: "a_signal_ends_what_waits_in_the_device",
+        tests: &["interrupt", "messages"],
+        shares: &[("data", "cache=never,locks")],
+        ..SUITE
+    },
+    Suite {
+        name: "a_signal_ends_what_waits_in_the_device_with_four_processors",
+        tests: &["interrupt", "messages"],
+        shares: &[("data", "cache=never,locks,queues=4")],
+        cpus: "4",
+        ..SUITE
+    },
+    Suite {
         name: "asynchronous_reads_complete_without_memory",
         tests: &["aio", "messages"],
         ..SUITE
@@ -271,13 +285,16 @@ impl Suite {
             shares.push(share);
         }
         let tags = tags.join(",");
-        let run = vm
+        let mut running = vm
             .command(
                 ["sh", "/mnt/driver-tests/run", &tags]
                     .into_iter()
                     .chain(self.tests.iter().copied()),
             )
-            .run()?;
+            .start(Stdio::piped())?;
+        // Where nobody types, but could.
+        let _keyboard = running.stdin()?;
+        let run = running.finish()?;
         let checks = match tap::parse(run.text()?) {
             Ok(checks) => checks,
             Err(error) => bail!("{error:#}\n{}", run.account()),
