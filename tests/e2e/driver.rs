@@ -57,7 +57,7 @@ const SUITE: Suite = Suite {
     debug: true,
 };
 
-const SUITES: [Suite; 27] = [
+const SUITES: [Suite; 28] = [
     Suite {
         name: "kunit_passes",
         tests: &["kunit", "messages"],
@@ -194,6 +194,12 @@ const SUITES: [Suite; 27] = [
         tests: &["interrupt", "messages"],
         shares: &[("data", "cache=never,locks,queues=4")],
         cpus: "4",
+        ..SUITE
+    },
+    Suite {
+        name: "more_wait_for_a_lock_than_the_device_has_room_for",
+        tests: &["waiters", "messages"],
+        shares: &[("data", "cache=never,locks,queue-size=16")],
         ..SUITE
     },
     Suite {
