@@ -57,7 +57,7 @@ const SUITE: Suite = Suite {
     debug: true,
 };
 
-const SUITES: [Suite; 28] = [
+const SUITES: [Suite; 29] = [
     Suite {
         name: "kunit_passes",
         tests: &["kunit", "messages"],
@@ -205,6 +205,12 @@ const SUITES: [Suite; 28] = [
     Suite {
         name: "asynchronous_reads_complete_without_memory",
         tests: &["aio", "messages"],
+        ..SUITE
+    },
+    Suite {
+        name: "a_shared_mapping_is_coherent_with_direct_io",
+        tests: &["mapped", "messages"],
+        cpus: "2",
         ..SUITE
     },
     Suite {
