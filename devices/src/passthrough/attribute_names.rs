@@ -6,6 +6,7 @@
 //! | `security.capability` | the same: it is worth what a set-ID bit is, which the guest can set too |
 //! | `system.posix_acl_access`, `system.posix_acl_default` | the same, where ACLs were agreed on |
 //! | `trusted.*`, other `security.*` | behind a prefix: `trusted.virtiofs.`, or `user.virtiofs.` for a process that may not set trusted ones |
+//! | `user.containers.override_stat` | nothing either, where the share keeps owners in it |
 //! | all others | nothing: `EOPNOTSUPP` |
 //!
 //! The host's kernel acts by what is called `security.selinux`,
@@ -20,7 +21,11 @@ use std::ffi::{CStr, CString};
 use rustix::fs::{MemfdFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::credentials::set_thread_apart;
 use super::grants::CAPABILITY;
+use super::override_stat;
+use super::owners::Owners;
+use super::root::{FdName, Root};
 use crate::filesystem::Result;
 
 /// Longest name, without its NUL (`XATTR_NAME_MAX`).
@@ -39,13 +44,17 @@ const KEPT_USER: &[u8] = b"user.virtiofs.";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttributeNames {
     prefix: &'static [u8],
+    /// What [`override_stat`](super::override_stat) keeps is nobody's in the
+    /// guest.
+    owners_kept: bool,
 }
 
 impl AttributeNames {
-    /// For what the calling thread may do.
-    pub(super) fn of_process() -> Self {
+    /// For what the calling thread may do, and what the share does with owners.
+    pub(super) fn of_process(owners: Owners) -> Self {
         Self {
             prefix: if may_trust() { KEPT_TRUSTED } else { KEPT_USER },
+            owners_kept: owners == Owners::Xattr,
         }
     }
 
@@ -59,7 +68,7 @@ impl AttributeNames {
             }
             return CString::new(name).map(Cow::Owned).map_err(|_| Errno::INVAL);
         }
-        match is_same(bytes, acls) {
+        match self.is_same(bytes, acls) {
             true => Ok(Cow::Borrowed(name)),
             false if is_prefix(bytes) => Err(Errno::INVAL),
             false => Err(Errno::OPNOTSUPP),
@@ -70,9 +79,27 @@ impl AttributeNames {
     pub(super) fn in_guest(self, name: &[u8], acls: bool) -> Option<&[u8]> {
         match name.strip_prefix(self.prefix) {
             Some(kept) => is_kept_apart(kept).then_some(kept),
-            None => is_same(name, acls).then_some(name),
+            None => self.is_same(name, acls).then_some(name),
         }
     }
+
+    /// Whether it is called the same on both sides.
+    fn is_same(self, name: &[u8], acls: bool) -> bool {
+        if self.owners_kept && name == override_stat::NAME.to_bytes() {
+            return false;
+        }
+        (name.starts_with(USER) && !name.starts_with(KEPT_USER))
+            || name == CAPABILITY.to_bytes()
+            || (acls && ACLS.contains(&name))
+    }
+}
+
+/// Whether the host has attributes of users at the root of a share.
+pub(super) fn has_user_names(root: &Root) -> bool {
+    let path = FdName::of(root.fd());
+    let got = set_thread_apart(root.proc())
+        .and_then(|()| rustix::fs::getxattr(path.as_c_str(), override_stat::NAME, &mut [0; 0][..]));
+    got != Err(Errno::OPNOTSUPP)
 }
 
 /// Whether it has a prefix on the host.
@@ -91,13 +118,6 @@ pub(super) fn is_acl(name: &CStr) -> bool {
     ACLS.contains(&name.to_bytes())
 }
 
-/// Whether it is called the same on both sides.
-fn is_same(name: &[u8], acls: bool) -> bool {
-    (name.starts_with(USER) && !name.starts_with(KEPT_USER))
-        || name == CAPABILITY.to_bytes()
-        || (acls && ACLS.contains(&name))
-}
-
 /// Whether the calling thread may set `trusted.*`, which takes a capability in
 /// the first user namespace. Tried on a file in memory that nobody else sees.
 fn may_trust() -> bool {
@@ -114,8 +134,30 @@ mod tests {
 
     const ROOT: AttributeNames = AttributeNames {
         prefix: KEPT_TRUSTED,
+        owners_kept: false,
     };
-    const USER: AttributeNames = AttributeNames { prefix: KEPT_USER };
+    const USER: AttributeNames = AttributeNames {
+        prefix: KEPT_USER,
+        owners_kept: false,
+    };
+
+    #[test]
+    fn what_owners_are_kept_in_is_nobodys() {
+        for names in [ROOT, USER] {
+            let kept = AttributeNames {
+                owners_kept: true,
+                ..names
+            };
+            let name = override_stat::NAME;
+            assert_eq!(kept.on_host(name, true), Err(Errno::OPNOTSUPP));
+            assert_eq!(kept.in_guest(name.to_bytes(), true), None);
+            assert_eq!(names.on_host(name, true).as_deref(), Ok(name));
+            assert_eq!(
+                kept.on_host(c"user.other", true).as_deref(),
+                Ok(c"user.other")
+            );
+        }
+    }
 
     #[test]
     fn what_the_host_acts_by_is_kept_apart_and_comes_back() {

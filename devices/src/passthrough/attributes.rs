@@ -13,16 +13,13 @@ use super::budget::{Descriptor, Purpose};
 use super::credentials::{Power, set_thread_apart};
 use super::grants::CAPABILITY;
 use super::inode::Inode;
+use super::kept_owners::permits;
 use super::root::FdName;
-use super::stat::{Kind, Stat};
+use super::stat::{Kind, SET_GID, SET_UID, Stat, without_privileges};
 use crate::filesystem::{
     AttributeOperations, Attributes, Handle, Request, Result, SetAttributes, SetTime, Statistics,
     Timestamp,
 };
-
-const SET_UID: u32 = 0o4000;
-const SET_GID: u32 = 0o2000;
-const GROUP_EXECUTE: u32 = 0o0010;
 
 impl AttributeOperations for Passthrough {
     fn getattr(
@@ -108,6 +105,13 @@ impl AttributeOperations for Passthrough {
         if access.contains(Access::WRITE_OK) && inode.kind != Kind::Special {
             self.writable()?;
         }
+        if self.keeps_apart() {
+            let seen = self.status(&*descriptor)?.seen;
+            return match permits(&seen, &request.caller, mask) {
+                true => Ok(()),
+                false => Err(Errno::ACCESS),
+            };
+        }
         let name = FdName::of(&*descriptor);
         let _caller = self.privileges.assume(&request.caller, Power::Plain)?;
         // EACCESS: ask for the identity assumed, which is the effective one.
@@ -163,6 +167,9 @@ impl Passthrough {
         if inode.kind == Kind::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
+        if self.keeps_apart() && self.keep_mode(descriptor, mode)? {
+            return Ok(());
+        }
         rustix::fs::chmodat(
             self.root.proc(),
             FdName::of(descriptor).as_c_str(),
@@ -177,7 +184,7 @@ impl Passthrough {
         if inode.kind != Kind::Regular {
             return Ok(());
         }
-        if let Some(mode) = without_privileges(Stat::of(descriptor)?.raw.stx_mode.into()) {
+        if let Some(mode) = without_privileges(self.status(descriptor)?.seen.mode) {
             self.set_mode(inode, descriptor, mode)?;
         }
         set_thread_apart(self.root.proc())?;
@@ -188,6 +195,28 @@ impl Passthrough {
         }
     }
 
+    /// Clears the set-ID bits of an open file. File capabilities need no help:
+    /// the host's kernel takes them away with every write and truncation, which
+    /// it does with set-ID bits only for processes without `CAP_FSETID`.
+    pub(super) fn clear_set_id(&self, file: impl AsFd) -> Result<()> {
+        if self.keeps_apart() {
+            return match without_privileges(self.status(&file)?.seen.mode) {
+                Some(mode) => self.keep_mode(&file, mode).map(drop),
+                None => Ok(()),
+            };
+        }
+        let mode = rustix::fs::fstat(&file)?.st_mode;
+        let Some(mode) = without_privileges(mode) else {
+            return Ok(());
+        };
+        match rustix::fs::fchmod(file, Mode::from_raw_mode(mode)) {
+            // Not ours to change, hence we have no CAP_FSETID, hence the kernel
+            // clears them.
+            Err(Errno::PERM) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// How long the guest may trust the attributes of a node.
     ///
     /// A file that runs with its owner's rights gets no time at all: Linux
@@ -195,7 +224,7 @@ impl Passthrough {
     /// and would go on running as root what somebody else has written to.
     pub(super) fn attribute_timeout(&self, inode: &Inode, status: &Stat) -> Duration {
         let privileged =
-            inode.kind == Kind::Regular && without_privileges(status.raw.stx_mode.into()).is_some();
+            inode.kind == Kind::Regular && without_privileges(status.seen.mode).is_some();
         if privileged {
             Duration::ZERO
         } else {
@@ -224,44 +253,17 @@ impl Passthrough {
                 seconds,
                 nanoseconds,
             }),
-            mode: raw.stx_mode.into(),
+            mode: status.seen.mode,
             nlink: raw.stx_nlink,
             uid: status.seen.uid,
             gid: status.seen.gid,
-            rdev: encode_device(raw.stx_rdev_major, raw.stx_rdev_minor),
+            rdev: encode_device(status.seen.device.0, status.seen.device.1),
             blksize: raw.stx_blksize,
             submount: inode.mount_point
                 && inode.kind == Kind::Directory
                 && self.agreement().submounts,
             mapped: self.is_mappable(inode),
         }
-    }
-}
-
-/// The mode without the set-ID bits that a change of contents clears; `None`
-/// when it has none. Set-group-ID without group-execute means mandatory
-/// locking and stays.
-fn without_privileges(mode: u32) -> Option<u32> {
-    let mut cleared = mode & !SET_UID;
-    if mode & GROUP_EXECUTE != 0 {
-        cleared &= !SET_GID;
-    }
-    (cleared != mode).then_some(cleared & 0o7777)
-}
-
-/// Clears the set-ID bits of an open file. File capabilities need no help:
-/// the host's kernel takes them away with every write and truncation, which
-/// it does with set-ID bits only for processes without `CAP_FSETID`.
-pub(super) fn clear_set_id(file: impl AsFd) -> Result<()> {
-    let mode = rustix::fs::fstat(&file)?.st_mode;
-    let Some(mode) = without_privileges(mode) else {
-        return Ok(());
-    };
-    match rustix::fs::fchmod(file, Mode::from_raw_mode(mode)) {
-        // Not ours to change, hence we have no CAP_FSETID, hence the kernel
-        // clears them.
-        Err(Errno::PERM) => Ok(()),
-        outcome => outcome,
     }
 }
 

@@ -22,7 +22,7 @@ impl CachedAttributes {
         let mtime = (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec);
         let mut hasher = DefaultHasher::new();
         let seen = &status.seen;
-        (raw.stx_size, mtime, raw.stx_mode, seen.uid, seen.gid).hash(&mut hasher);
+        (raw.stx_size, mtime, seen.mode, seen.uid, seen.gid).hash(&mut hasher);
         // Never 0, which is none.
         (hasher.finish() | (1 << TIME_BITS)) & !TIME_MASK
     }

@@ -97,8 +97,9 @@ impl Passthrough {
             return Ok(false);
         };
         let now = self.clock.now();
+        let status = self.looks_into(inode, status)?;
         if let Some(trust) = self.trust()
-            && inode.told.contradicts(&self.seen(status), now, trust)
+            && inode.told.contradicts(&status, now, trust)
         {
             self.refuse_once(inode, caller, Asked::Use, now)?;
         }

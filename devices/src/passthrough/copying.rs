@@ -9,7 +9,6 @@
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
-use super::attributes::clear_set_id;
 use super::files::is_part;
 use crate::filesystem::{CopyFileRangeArgs, Request, Result};
 
@@ -39,7 +38,7 @@ impl Passthrough {
         // As with FALLOCATE, no flag says so.
         let by_user = self.agreement().kill_privileges && request.caller.uid != 0;
         if by_user && is_part(offset, length as u64) && is_part(to_offset, length as u64) {
-            clear_set_id(to)?;
+            self.clear_set_id(to)?;
         }
         let copied = retry_on_intr(|| {
             rustix::fs::copy_file_range(from, Some(&mut offset), to, Some(&mut to_offset), length)

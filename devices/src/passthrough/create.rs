@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
@@ -14,6 +14,7 @@ use super::budget::{Descriptor, Purpose};
 use super::confinement::Otherwise;
 use super::credentials::{Power, Umask, set_thread_apart};
 use super::inode::Inode;
+use super::kept_owners::NewKind;
 use super::lookup::Leave;
 use super::root::{FdName, one_component};
 use super::stat::{Kind, Stat};
@@ -26,8 +27,12 @@ const RACES: usize = 8;
 
 impl CreateOperations for Passthrough {
     fn mkdir(&self, request: &Request<'_>, name: &CStr, new: &NewNode) -> Result<Entry> {
-        let mode = Mode::from_raw_mode(new.mode & 0o7777);
-        self.make(request, name, new.umask, |directory| {
+        let kind = NewKind {
+            mode: libc::S_IFDIR | new.mode & 0o7777,
+            device: (0, 0),
+        };
+        let mode = self.mode_on_host(kind.mode);
+        self.make(request, name, new.umask, Some(kind), |directory| {
             rustix::fs::mkdirat(directory, name, mode)
         })
     }
@@ -40,19 +45,26 @@ impl CreateOperations for Passthrough {
             FileType::Symlink | FileType::Unknown => return Err(Errno::INVAL),
             kind => kind,
         };
-        let mode = Mode::from_raw_mode(new.mode & 0o7777);
         let device = match kind {
             FileType::CharacterDevice | FileType::BlockDevice => decode_device(new.rdev),
-            _ => 0,
+            _ => (0, 0),
         };
-        self.make(request, name, new.umask, |directory| {
+        let mode = kind.as_raw_mode() | new.mode & 0o7777;
+        let new_kind = NewKind { mode, device };
+        let (kind, device) = match self.keeps_apart() {
+            true => (FileType::RegularFile, (0, 0)),
+            false => (kind, device),
+        };
+        let mode = self.mode_on_host(mode);
+        self.make(request, name, new.umask, Some(new_kind), |directory| {
+            let device = rustix::fs::makedev(device.0, device.1);
             rustix::fs::mknodat(directory, name, kind, mode, device)
         })
     }
 
     fn symlink(&self, request: &Request<'_>, name: &CStr, target: &CStr) -> Result<Entry> {
         // The target is the guest's business: nothing here follows it.
-        self.make(request, name, 0, |directory| {
+        self.make(request, name, 0, None, |directory| {
             rustix::fs::symlinkat(target, directory, name)
         })
     }
@@ -107,11 +119,13 @@ impl CreateOperations for Passthrough {
         self.writable()?;
         one_component(name)?;
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
-        let mode = Mode::from_raw_mode(new.mode & 0o7777);
+        let kind = NewKind::file(new);
+        let mode = self.mode_on_host(kind.mode);
         let exclusive = OFlags::from_bits_retain(open.flags).contains(OFlags::EXCL);
         for _ in 0..RACES {
             let host_flags = self.host_flags(open.flags, &parent.mount)?;
             let (open_permit, mut leave) = (self.permit(Purpose::Open)?, self.leave_to_make()?);
+            let owner = self.owner_to_be(request, &directory, kind)?;
             let made = self.as_caller(request, new.umask, || {
                 let flags =
                     host_flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -121,6 +135,7 @@ impl CreateOperations for Passthrough {
                 Ok(fd) => {
                     let file = Descriptor::new(File::from(fd), open_permit);
                     let place = (&parent, &*directory, name);
+                    self.keep_or_undo(&file, owner.as_ref(), Some((&*directory, name)))?;
                     return self.created(request, place, file, leave, host_flags);
                 }
                 Err(Errno::EXIST) if !exclusive => {}
@@ -157,7 +172,9 @@ impl CreateOperations for Passthrough {
     ) -> Result<(Entry, Opened)> {
         self.writable()?;
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
-        let mode = Mode::from_raw_mode(new.mode & 0o7777);
+        let kind = NewKind::file(new);
+        let mode = self.mode_on_host(kind.mode);
+        let owner = self.owner_to_be(request, &directory, kind)?;
         let host_flags = self.host_flags(open.flags, &parent.mount)? - OFlags::TRUNC;
         let (open_permit, leave) = (self.permit(Purpose::Open)?, self.leave_to_make()?);
         // With O_EXCL the host gives it no name either.
@@ -172,6 +189,7 @@ impl CreateOperations for Passthrough {
             other => other,
         })?;
         let file = Descriptor::new(File::from(fd), open_permit);
+        self.keep_or_undo(&file, owner.as_ref(), None)?;
         let path = self.with_descriptors(|| self.root.reopen(&file, OFlags::PATH))?;
         let (inode, status) = self.adopt_unnamed(&parent, path, leave)?;
         self.label_or_undo(request, &inode, None)?;
@@ -212,16 +230,24 @@ impl Passthrough {
         request: &Request<'_>,
         name: &CStr,
         umask: u32,
+        kind: Option<NewKind>,
         act: impl Fn(&Descriptor) -> Result<()>,
     ) -> Result<Entry> {
         self.writable()?;
         one_component(name)?;
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
         let leave = self.leave_to_make()?;
+        let owner = match kind {
+            Some(kind) => self.owner_to_be(request, &directory, kind)?,
+            // A link has no room for one.
+            None => None,
+        };
         let spare = self.spare()?;
         self.as_caller(request, umask, || act(&directory))?;
         drop(spare);
-        let (inode, status) = self.child_permitted(&parent, &*directory, name, leave)?;
+        let fd = self.with_descriptors(|| self.root.open_child(&*directory, name))?;
+        self.keep_or_undo(&fd, owner.as_ref(), Some((&*directory, name)))?;
+        let (inode, status) = self.adopt(&parent, name, fd, leave)?;
         self.label_or_undo(request, &inode, Some((&*directory, name)))?;
         Ok(self.entry(&inode, &status))
     }
@@ -252,8 +278,8 @@ impl Passthrough {
 }
 
 /// The reverse of [`encode_device`](super::attributes::encode_device).
-pub(super) fn decode_device(rdev: u32) -> rustix::fs::Dev {
-    rustix::fs::makedev(
+pub(super) fn decode_device(rdev: u32) -> (u32, u32) {
+    (
         (rdev >> 8) & 0xfff,
         (rdev & 0xff) | ((rdev >> 12) & 0xfff00),
     )

@@ -114,7 +114,12 @@ impl Passthrough {
         let entry = DirectoryEntry {
             ino: self.mounts.guest_ino(directory.identity.device, ino),
             next_offset: record.next_offset,
-            kind: record.kind.into(),
+            kind: match record.kind {
+                // A device may be one.
+                libc::DT_REG if self.keeps_apart() => libc::DT_UNKNOWN,
+                kind => kind,
+            }
+            .into(),
             name,
         };
         if dots || !listing.wants_entries() {
@@ -126,6 +131,11 @@ impl Passthrough {
         match self.child(directory, file, record.name, may_wait) {
             Ok((inode, status)) => {
                 let node = self.entry(&inode, &status);
+                let entry = DirectoryEntry {
+                    // `IFTODT`.
+                    kind: (status.seen.mode & libc::S_IFMT) >> 12,
+                    ..entry
+                };
                 let fitted = listing.push(entry, Some(&node));
                 if !fitted {
                     self.untold(&inode);

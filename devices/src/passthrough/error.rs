@@ -41,4 +41,16 @@ pub enum Error {
     /// Options that contradict each other.
     #[error("POSIX ACLs are kept in extended attributes; turn on xattr as well")]
     AclWithoutXattr,
+    /// The host's kernel would act by them, and not by the modes that are kept.
+    #[error("there are no POSIX ACLs where owners are kept in attributes; leave acl out")]
+    AclWithKeptOwners,
+    /// Owners cannot be kept there.
+    #[error(
+        "the file system of {} has no extended attributes to keep owners in; use owners=user",
+        path.display()
+    )]
+    NoAttributes {
+        /// The path as given.
+        path: PathBuf,
+    },
 }

@@ -55,7 +55,7 @@ impl Passthrough {
         let fd = self.open_above(&*descriptor, 1)?;
         let may_wait = request.may_wait();
         let status = self.status_below(&inode, may_wait, |source| Stat::of_from(source, &fd))?;
-        let status = self.seen(status);
+        let status = self.seen(status, &fd)?;
         let mount = self.mount_of(&fd, &status, &inode.mount);
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);

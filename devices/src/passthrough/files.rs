@@ -10,7 +10,6 @@ use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
-use super::attributes::clear_set_id;
 use super::budget::Purpose;
 use super::confinement::Otherwise;
 use super::durability::Durability;
@@ -75,7 +74,7 @@ impl FileOperations for Passthrough {
             && !flags.contains(OFlags::APPEND)
             && !self.agreement().writeback_cache;
         if args.kill_privileges && is_part(args.offset, args.size.into()) {
-            clear_set_id(file)?;
+            self.clear_set_id(file)?;
         }
         let wanted = usize::try_from(args.size).map_err(|_| Errno::INVAL)?;
         let mut done = 0;
@@ -165,7 +164,7 @@ impl FileOperations for Passthrough {
         // said either; root has.
         let by_user = self.agreement().kill_privileges && request.caller.uid != 0;
         if by_user && is_part(args.offset, args.length) {
-            clear_set_id(file)?;
+            self.clear_set_id(file)?;
         }
         retry_on_intr(|| rustix::fs::fallocate(file, mode, args.offset, args.length))?;
         self.mend_written(&open);

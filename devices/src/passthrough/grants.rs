@@ -24,7 +24,6 @@ use super::credentials::set_thread_apart;
 use super::inode::Inode;
 use super::names::{Name, Names};
 use super::root::FdName;
-use super::stat::Stat;
 use crate::filesystem::{NodeId, Request, Result};
 
 /// Where file capabilities are.
@@ -108,7 +107,7 @@ impl Passthrough {
         if !self.grants.take(request) || !may_be_copy(&inode.place().names) {
             return Ok(None);
         }
-        let mode = u32::from(Stat::of(descriptor)?.raw.stx_mode) & 0o7777;
+        let mode = self.status(descriptor)?.seen.mode & 0o7777;
         let mut value = vec![0; CAPABILITY_MAX];
         set_thread_apart(self.root.proc())?;
         let name = FdName::of(descriptor);

@@ -138,7 +138,7 @@ fn may_write(caller: &Caller, stat: &Stat) -> Result<()> {
     } else {
         0o002
     };
-    if caller.uid == 0 || stat.raw.stx_mode & class != 0 {
+    if caller.uid == 0 || stat.seen.mode & class != 0 {
         Ok(())
     } else {
         Err(Errno::ACCESS)

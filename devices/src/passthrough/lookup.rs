@@ -70,6 +70,15 @@ impl LookupOperations for Passthrough {
 }
 
 impl Passthrough {
+    /// As [`seen`](Self::seen), of what has a descriptor unless it is let go at
+    /// this moment.
+    pub(super) fn looks_into(&self, inode: &Arc<Inode>, status: Stat) -> Result<Stat> {
+        match self.keeps_apart() {
+            true => self.seen(status, &*self.descriptor(inode)?),
+            false => self.seen(status, self.root.fd()),
+        }
+    }
+
     /// The guest drops `count` references.
     fn forgotten(&self, node: NodeId, count: u64) {
         if let Some(kept) = self.inodes.forget(node, count) {
@@ -112,8 +121,15 @@ impl Passthrough {
             .and_then(|identity| self.inodes.reference(&identity));
         match known {
             Some(inode) => {
+                let status = match self.looks_into(&inode, status) {
+                    Ok(status) => status,
+                    Err(error) => {
+                        self.untold(&inode);
+                        return Err(error);
+                    }
+                };
                 self.told_name(&inode, parent, name);
-                Ok((inode, self.seen(status)))
+                Ok((inode, status))
             }
             None => self.child(parent, directory, name, may_wait),
         }
@@ -231,7 +247,7 @@ impl Passthrough {
         let fd = Descriptor::new(fd, permit);
         self.make_room();
         let status = self.status_below(parent, may_wait, |source| Stat::of_from(source, &fd))?;
-        let status = self.seen(status);
+        let status = self.seen(status, &*fd)?;
         let mount = self.mount_of(&fd, &status, &parent.mount);
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);

@@ -12,7 +12,6 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::attributes::clear_set_id;
 use super::budget::{Descriptor, Purpose};
 use super::handle::Open;
 use super::inode::Inode;
@@ -39,7 +38,7 @@ impl MappingOperations for Passthrough {
             // What is stored in the window clears no set-ID bits, and Linux
             // leaves them to the server.
             if self.agreement().kill_privileges && request.caller.uid != 0 {
-                clear_set_id(file.as_fd())?;
+                self.clear_set_id(file.as_fd())?;
             }
         }
         let part = FilePart {

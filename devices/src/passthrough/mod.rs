@@ -23,7 +23,7 @@
 //! | `host_fs` | kinds of file systems that are served in another way |
 //! | `attribute_names` | which extended attributes the guest has, and what the host calls them |
 //! | `labels` | security labels of new nodes |
-//! | `owners` | whose the files are, in the guest and on the host |
+//! | `owners`, `kept_owners`, `override_stat` | whose the files are, in the guest and on the host |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
 //! | `durability` | what is on the disk before an answer |
@@ -104,6 +104,7 @@ mod host_fs;
 mod inode;
 mod inodes;
 mod ioctls;
+mod kept_owners;
 mod labels;
 mod locks;
 mod lookup;
@@ -111,6 +112,7 @@ mod mappings;
 mod mount;
 mod names;
 mod opening;
+mod override_stat;
 mod owners;
 mod refusals;
 mod remove;
@@ -214,8 +216,14 @@ impl Passthrough {
         if config.posix_acl && !config.xattr {
             return Err(Error::AclWithoutXattr);
         }
+        if config.posix_acl && config.owners == Owners::Xattr {
+            return Err(Error::AclWithKeptOwners);
+        }
         let path = root;
         let root = Root::open(path)?;
+        if config.owners == Owners::Xattr && !attribute_names::has_user_names(&root) {
+            return Err(Error::NoAttributes { path: path.into() });
+        }
         let examine = |error: Errno| Error::Examine {
             path: path.into(),
             source: error.into(),
@@ -266,7 +274,7 @@ impl Passthrough {
             privileges,
             ownership,
             grants: Grants::default(),
-            attribute_names: AttributeNames::of_process(),
+            attribute_names: AttributeNames::of_process(ownership.policy()),
             changed: AtomicBool::new(false),
             generation: exporting::new_generation(),
             agreement: RwLock::default(),

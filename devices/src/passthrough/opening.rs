@@ -9,7 +9,6 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Passthrough;
-use super::attributes::clear_set_id;
 use super::budget::{Descriptor, Permit};
 use super::config::CachePolicy;
 use super::handle::{OpenFile, OpenNode};
@@ -56,7 +55,7 @@ impl Passthrough {
             inode.told.forget();
         }
         if args.kill_privileges && host_flags.contains(OFlags::TRUNC) {
-            clear_set_id(&fd)?;
+            self.clear_set_id(&fd)?;
         }
         let file = Descriptor::new(File::from(fd), permit);
         Ok(self.opened(Arc::clone(inode), file, host_flags))
@@ -127,7 +126,14 @@ impl Passthrough {
         flags: OFlags,
     ) -> Result<OwnedFd> {
         let open = |flags| self.with_descriptors(|| self.root.reopen(&descriptor, flags));
-        match open(flags) {
+        let outcome = match open(flags) {
+            Err(Errno::ACCESS) if self.keeps_apart() => {
+                self.take_rights(&descriptor)?;
+                open(flags)
+            }
+            outcome => outcome,
+        };
+        match outcome {
             Err(Errno::PERM) if flags.contains(OFlags::NOATIME) => open(flags - OFlags::NOATIME),
             outcome => outcome,
         }

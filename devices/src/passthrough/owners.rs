@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `Host` | the host's owners | belongs to whoever makes it | is one on the host |
 //! | `User` | the user of this process is root | belongs to that user | fails but to root, or does nothing |
+//! | `Xattr` | what is kept in an attribute, else as `User` | belongs to whoever makes it, by an attribute | is one of the attribute |
 //!
 //! As `User` a process serves that has no more rights than its user. That user
 //! is the guest's root then, both ways: programs such as `git` and `make` find
@@ -34,6 +35,10 @@ pub enum Owners {
     /// The user and the group of this process are root's in the guest, and
     /// whatever the guest makes is theirs.
     User,
+    /// Owners, modes and device nodes are kept in `user.containers.override_stat`,
+    /// as containers keep them. The host's file system has to have such
+    /// attributes.
+    Xattr,
 }
 
 /// Who is nobody's user or group: `overflowuid` of user namespaces.
@@ -71,6 +76,10 @@ impl Ownership {
             gid: rustix::process::getegid().as_raw(),
             forgets,
         }
+    }
+
+    pub(super) fn policy(self) -> Owners {
+        self.policy
     }
 
     /// Whether what the guest's users make is theirs on the host.
@@ -113,16 +122,19 @@ fn on_host(id: u32, own: u32, seen: u32, raw: u32) -> OnHost {
 impl Passthrough {
     /// The status of the node open as `fd`, as the guest is told it.
     pub(super) fn status(&self, fd: impl AsFd) -> Result<Stat> {
-        Stat::of(fd).map(|status| self.seen(status))
+        self.seen(Stat::of(&fd)?, &fd)
     }
 
-    /// A status with the owner that the guest sees.
-    pub(super) fn seen(&self, mut status: Stat) -> Stat {
+    /// The status of the node open as `fd`, with what the guest sees of it.
+    pub(super) fn seen(&self, mut status: Stat, fd: impl AsFd) -> Result<Stat> {
         if !self.ownership.is_hosts() {
             status.seen.uid = in_guest(status.raw.stx_uid, self.ownership.uid);
             status.seen.gid = in_guest(status.raw.stx_gid, self.ownership.gid);
         }
-        status
+        if self.keeps_apart() {
+            self.see_kept(&mut status, fd)?;
+        }
+        Ok(status)
     }
 
     /// What SETATTR asks of the owner.
@@ -134,6 +146,9 @@ impl Passthrough {
         let own = self.ownership;
         if own.is_hosts() {
             return chown(descriptor, changes.uid, changes.gid);
+        }
+        if self.keeps_apart() {
+            return self.keep_owner(descriptor, changes);
         }
         let before = self.status(descriptor)?;
         let uid = changes.uid.map(|uid| own.uid_on_host(uid, &before));

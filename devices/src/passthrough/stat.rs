@@ -50,11 +50,31 @@ impl Kind {
     }
 }
 
-/// What the guest is told of the owner (see `owners`).
+pub(super) const SET_UID: u32 = 0o4000;
+pub(super) const SET_GID: u32 = 0o2000;
+pub(super) const GROUP_EXECUTE: u32 = 0o0010;
+
+/// The mode without the set-ID bits that a change of contents clears; `None`
+/// when it has none. Set-group-ID without group-execute means mandatory
+/// locking and stays.
+pub(super) fn without_privileges(mode: u32) -> Option<u32> {
+    let mut cleared = mode & !SET_UID;
+    if mode & GROUP_EXECUTE != 0 {
+        cleared &= !SET_GID;
+    }
+    (cleared != mode).then_some(cleared & 0o7777)
+}
+
+/// What the guest is told of the owner, of what he may do and of a device (see
+/// `owners`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// `st_mode`.
+    pub(super) mode: u32,
+    /// Major and minor.
+    pub(super) device: (u32, u32),
 }
 
 /// What `statx(2)` said about a node.
@@ -62,14 +82,14 @@ pub(super) struct Seen {
 pub(super) struct Stat {
     /// The answer as it came.
     pub(super) raw: Statx,
-    /// Who it belongs to in the guest: on the host, unless it was
-    /// [looked at](super::Passthrough::seen) as the guest does.
+    /// Who it belongs to in the guest, and what it is there: as on the host,
+    /// unless it was [looked at](super::Passthrough::seen) as the guest does.
     pub(super) seen: Seen,
     /// `st_dev`.
     pub(super) device: u64,
     /// Mount ID, 0 on hosts that do not tell.
     pub(super) mount: u64,
-    /// What it is.
+    /// What it is, in the guest.
     pub(super) kind: Kind,
 }
 
@@ -114,6 +134,8 @@ impl Stat {
             seen: Seen {
                 uid: raw.stx_uid,
                 gid: raw.stx_gid,
+                mode: raw.stx_mode.into(),
+                device: (raw.stx_rdev_major, raw.stx_rdev_minor),
             },
             raw,
         })
@@ -136,7 +158,7 @@ impl Stat {
             ino: self.raw.stx_ino,
             birth_seconds,
             birth_nanoseconds,
-            kind: self.kind,
+            kind: Kind::of(self.raw.stx_mode.into()),
         }
     }
 }
@@ -156,6 +178,6 @@ pub(super) struct Identity {
     birth_seconds: i64,
     birth_nanoseconds: u32,
     /// Where no creation time is recorded, at least a directory is never
-    /// taken for the file that had its number.
+    /// taken for the file that had its number. On the host.
     kind: Kind,
 }

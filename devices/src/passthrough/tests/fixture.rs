@@ -117,6 +117,7 @@ pub(super) struct Listed {
     pub(super) name: String,
     pub(super) ino: u64,
     pub(super) next_offset: u64,
+    pub(super) kind: u32,
     pub(super) entry: Option<Entry>,
 }
 
@@ -160,6 +161,7 @@ impl Listing for Page {
             name: String::from_utf8_lossy(entry.name).into_owned(),
             ino: entry.ino,
             next_offset: entry.next_offset,
+            kind: entry.kind,
             entry: node.copied(),
         });
         true

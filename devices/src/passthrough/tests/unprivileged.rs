@@ -27,7 +27,7 @@ const ALICE: Caller = Caller {
 };
 
 /// A directory with the file `f`, which belongs to `owner` and has `mode`.
-fn directory(owner: u32, mode: u32) -> TempDir {
+pub(super) fn directory(owner: u32, mode: u32) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let bits = std::fs::Permissions::from_mode;
@@ -54,7 +54,7 @@ pub(super) fn give_everything_up() {
 
 /// Runs `body` with a share of the directory at `path` in a thread that is
 /// nobody's, if this is root's.
-fn unprivileged(path: &Path, config: Config, body: impl FnOnce(Passthrough) + Send) {
+pub(super) fn unprivileged(path: &Path, config: Config, body: impl FnOnce(Passthrough) + Send) {
     // Whoever may pass above it.
     let opened = std::fs::File::open(path).unwrap();
     let path = format!("/proc/self/fd/{}", opened.as_raw_fd());

@@ -212,10 +212,16 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         takes: Takes::Nothing(|share| share.service.server.posix_acl = true),
         help: "serve POSIX ACLs; a directory's default ACL takes the place of the umask",
         default: "off",
-        excludes: &[Exclusion {
-            other: "no-xattr",
-            mend: "ACLs are extended attributes; leave one of them out",
-        }],
+        excludes: &[
+            Exclusion {
+                other: "no-xattr",
+                mend: "ACLs are extended attributes; leave one of them out",
+            },
+            Exclusion {
+                other: "owners=xattr",
+                mend: "the host acts by ACLs, and not by the modes that are kept; leave acl out",
+            },
+        ],
         root_only: false,
         shown: Some(("acl", |service| service.server.posix_acl.into())),
     },
@@ -268,6 +274,12 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                 help: "the user who runs `vmm` is root in the guest, and owns what the guest makes",
                 set: |share| share.service.server.owners = Owners::User,
             },
+            Choice {
+                value: "xattr",
+                help: "owners, modes and devices are kept in attributes, \
+                       `user.containers.override_stat`, and need no rights on the host",
+                set: |share| share.service.server.owners = Owners::Xattr,
+            },
         ]),
         help: "",
         default: "auto",
@@ -278,6 +290,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                 Owners::Automatic => "auto",
                 Owners::Host => "host",
                 Owners::User => "user",
+                Owners::Xattr => "xattr",
             }
             .into()
         })),
@@ -288,10 +301,16 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "with `owners=user`, to give a file to somebody who cannot have it does nothing \
                instead of failing with `EPERM`: for `tar`, `cp -a` and `install -o`",
         default: "off",
-        excludes: &[Exclusion {
-            other: "owners=host",
-            mend: "nobody's owner is forgotten there; leave forget-owners out, or use owners=user",
-        }],
+        excludes: &[
+            Exclusion {
+                other: "owners=host",
+                mend: "nobody's owner is forgotten there; leave forget-owners out, or use owners=user",
+            },
+            Exclusion {
+                other: "owners=xattr",
+                mend: "every owner is kept there; leave forget-owners out",
+            },
+        ],
         root_only: false,
         shown: Some(("forget_owners", |service| {
             service.server.forget_owners.into()

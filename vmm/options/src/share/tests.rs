@@ -162,7 +162,11 @@ fn write_back_excludes_policies_under_which_the_host_may_append() {
     assert!(root("d,rw,writeback").is_ok());
     let forgets = message("d,forget-owners,owners=host");
     assert!(forgets.contains("owners=user"), "{forgets}");
+    let forgets = message("d,forget-owners,owners=xattr");
+    assert!(forgets.contains("leave forget-owners out"), "{forgets}");
     assert!(parse("d,forget-owners").is_ok());
+    let acts = message("d,owners=xattr,acl");
+    assert!(acts.contains("leave acl out"), "{acts}");
 }
 
 #[test]

@@ -1,0 +1,337 @@
+//! Owners, modes and device nodes that are kept in an extended attribute, for a
+//! process that may give files to nobody (`Owners::Xattr`).
+//!
+//! On the host all belongs to the user of this process, who may always read and
+//! write: files have 0600 and directories 0700 at least, whatever their mode in
+//! the guest is. So nothing that the guest's root may do fails for want of
+//! rights, without a moment at which a file has more than it should. The
+//! permissions of other users of the host are never more than the guest gives
+//! to others of its own, and set-ID bits are never set there. Devices, FIFOs
+//! and sockets are empty files.
+//!
+//! Linux has no such attributes for symbolic links, nor for the host's own FIFOs,
+//! sockets and devices. In the guest they are whose `owners` says, and to give
+//! them to somebody does nothing: what unpacks an archive does that with every
+//! link. What has no attribute yet, because the host made it, is as it is there.
+//!
+//! The guest never sees the attribute, and cannot set it (`attribute_names`).
+
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Mode, XattrFlags};
+use rustix::io::Errno;
+
+use super::Passthrough;
+use super::budget::Descriptor;
+use super::credentials::set_thread_apart;
+use super::grants::CAPABILITY;
+use super::override_stat::{LONGEST, NAME, OverrideStat};
+use super::owners::Owners;
+use super::root::FdName;
+use super::stat::{GROUP_EXECUTE, Kind, SET_GID, Seen, Stat, without_privileges};
+use crate::filesystem::{Caller, NewNode, Request, Result, SetAttributes};
+
+/// `S_IRWXG | S_IRWXO`.
+const OTHERS: u32 = 0o077;
+
+/// What a new node is to be: its mode and the numbers of a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewKind {
+    pub(super) mode: u32,
+    pub(super) device: (u32, u32),
+}
+
+impl NewKind {
+    /// A regular file.
+    pub(super) fn file(new: &NewNode) -> Self {
+        Self {
+            mode: libc::S_IFREG | new.mode & 0o7777,
+            device: (0, 0),
+        }
+    }
+}
+
+/// The rights that the host's user needs to a node with this mode.
+fn needed(mode: u32) -> u32 {
+    match Kind::of(mode) {
+        Kind::Directory => 0o700,
+        Kind::Regular if mode & 0o111 != 0 => 0o700,
+        _ => 0o600,
+    }
+}
+
+/// Whether the host's node can have the attribute.
+fn has_room(host: &Stat) -> bool {
+    matches!(
+        Kind::of(host.raw.stx_mode.into()),
+        Kind::Regular | Kind::Directory
+    )
+}
+
+impl Passthrough {
+    /// Whether owners and modes are kept apart from the host's.
+    pub(super) fn keeps_apart(&self) -> bool {
+        self.ownership.policy() == Owners::Xattr
+    }
+
+    /// Puts what is kept of the node open as `fd` into its status.
+    pub(super) fn see_kept(&self, status: &mut Stat, fd: impl AsFd) -> Result<()> {
+        if !has_room(status) {
+            return Ok(());
+        }
+        set_thread_apart(self.root.proc())?;
+        let mut value = [0; LONGEST];
+        let path = FdName::of(fd);
+        let kept = match rustix::fs::getxattr(path.as_c_str(), NAME, &mut value[..]) {
+            Ok(length) => OverrideStat::parse(value.get(..length).unwrap_or_default()),
+            // There is none, or none of ours.
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::ACCESS | Errno::PERM) => {
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(kept) = kept else { return Ok(()) };
+        let kind = match (status.kind, kept.mode & libc::S_IFMT) {
+            (Kind::Regular, special) if special != 0 => special,
+            _ => u32::from(status.raw.stx_mode) & libc::S_IFMT,
+        };
+        status.seen = Seen {
+            uid: kept.uid,
+            gid: kept.gid,
+            mode: kind | kept.mode & !libc::S_IFMT,
+            device: kept.device,
+        };
+        status.kind = Kind::of(kind);
+        Ok(())
+    }
+
+    /// Keeps what the guest is to see of the node open as `fd`, which has the
+    /// status `host`.
+    fn keep(&self, fd: impl AsFd, host: &Stat, seen: &Seen) -> Result<()> {
+        if !has_room(host) {
+            return Ok(());
+        }
+        let kept = OverrideStat {
+            uid: seen.uid,
+            gid: seen.gid,
+            mode: seen.mode,
+            device: seen.device,
+        };
+        let before = u32::from(host.raw.stx_mode) & 0o7777;
+        let mode = needed(seen.mode) | before & seen.mode & OTHERS;
+        set_thread_apart(self.root.proc())?;
+        let path = FdName::of(fd);
+        let chmod = |mode| {
+            let mode = Mode::from_raw_mode(mode);
+            rustix::fs::chmodat(self.root.proc(), path.as_c_str(), mode, AtFlags::empty())
+        };
+        // First: who may not write to a file cannot set its attributes.
+        if mode != before {
+            chmod(mode)?;
+        }
+        let text = kept.text();
+        let flags = XattrFlags::empty();
+        let set = rustix::fs::setxattr(path.as_c_str(), NAME, text.as_bytes(), flags);
+        if set.is_err() && mode != before {
+            let _ = chmod(before);
+        }
+        set
+    }
+
+    /// The mode on the host of what is made with `mode`.
+    pub(super) fn mode_on_host(&self, mode: u32) -> Mode {
+        let mode = match self.keeps_apart() {
+            true => needed(mode),
+            false => mode & 0o7777,
+        };
+        Mode::from_raw_mode(mode)
+    }
+
+    /// Whose that will be which `request` makes in `directory`; nothing where
+    /// the host sees to it.
+    pub(super) fn owner_to_be(
+        &self,
+        request: &Request<'_>,
+        directory: &Descriptor,
+        new: NewKind,
+    ) -> Result<Option<Seen>> {
+        if !self.keeps_apart() {
+            return Ok(None);
+        }
+        let above = self.status(directory)?.seen;
+        Ok(Some(owner_in(&above, &request.caller, new)))
+    }
+
+    /// Keeps the owner of what has just been made, by the name in `place` if it
+    /// has one. If that fails the node goes again.
+    pub(super) fn keep_or_undo(
+        &self,
+        fd: impl AsFd,
+        owner: Option<&Seen>,
+        place: Option<(&Descriptor, &CStr)>,
+    ) -> Result<()> {
+        let Some(owner) = owner else { return Ok(()) };
+        let host = Stat::of(&fd)?;
+        let kept = self.keep(&fd, &host, owner);
+        if kept.is_err()
+            && let Some((directory, name)) = place
+            && Stat::of_child(directory, name).is_ok_and(|status| {
+                (status.device, status.raw.stx_ino) == (host.device, host.raw.stx_ino)
+            })
+        {
+            let flags = match host.kind {
+                Kind::Directory => AtFlags::REMOVEDIR,
+                _ => AtFlags::empty(),
+            };
+            let _ = rustix::fs::unlinkat(directory, name, flags);
+        }
+        kept
+    }
+
+    /// What SETATTR asks of the owner. As with `chown(2)` set-ID bits and
+    /// capabilities go.
+    pub(super) fn keep_owner(&self, descriptor: &Descriptor, asked: &SetAttributes) -> Result<()> {
+        let before = self.status(descriptor)?;
+        let mode = before.seen.mode;
+        let mut mode = mode & libc::S_IFMT | mode & 0o7777;
+        if before.kind == Kind::Regular {
+            if let Some(cleared) = without_privileges(mode) {
+                mode = mode & libc::S_IFMT | cleared;
+            }
+            set_thread_apart(self.root.proc())?;
+            // Mostly there is none.
+            let _ = rustix::fs::removexattr(FdName::of(descriptor).as_c_str(), CAPABILITY);
+        }
+        let seen = Seen {
+            uid: asked.uid.unwrap_or(before.seen.uid),
+            gid: asked.gid.unwrap_or(before.seen.gid),
+            mode,
+            ..before.seen
+        };
+        self.keep(descriptor, &before, &seen)
+    }
+
+    /// `chmod(2)`; false for a node that has a mode only on the host.
+    pub(super) fn keep_mode(&self, fd: impl AsFd, mode: u32) -> Result<bool> {
+        let before = self.status(&fd)?;
+        if !has_room(&before) {
+            return Ok(false);
+        }
+        let seen = Seen {
+            mode: before.seen.mode & libc::S_IFMT | mode & 0o7777,
+            ..before.seen
+        };
+        self.keep(&fd, &before, &seen).map(|()| true)
+    }
+
+    /// Lets the user of this process open a file of theirs that the host's mode
+    /// keeps from them; what the guest sees stays the same.
+    pub(super) fn take_rights(&self, fd: impl AsFd) -> Result<()> {
+        let before = self.status(&fd)?;
+        if !self.keeps_apart() || self.config.read_only || !has_room(&before) {
+            return Err(Errno::ACCESS);
+        }
+        (self.keep(&fd, &before, &before.seen)).map_err(|_| Errno::ACCESS)
+    }
+}
+
+/// As Linux gives a new inode its owner (`inode_init_owner`).
+fn owner_in(above: &Seen, caller: &Caller, new: NewKind) -> Seen {
+    let mut seen = Seen {
+        uid: caller.uid,
+        gid: caller.gid,
+        mode: new.mode,
+        device: new.device,
+    };
+    if above.mode & SET_GID == 0 {
+        return seen;
+    }
+    seen.gid = above.gid;
+    let member = caller.gid == above.gid || caller.supplementary_gid == Some(above.gid);
+    let both = SET_GID | GROUP_EXECUTE;
+    if Kind::of(new.mode) == Kind::Directory {
+        seen.mode |= SET_GID;
+    } else if seen.mode & both == both && !member && caller.uid != 0 {
+        seen.mode &= !SET_GID;
+    }
+    seen
+}
+
+/// ACCESS: whether `caller` may do to a node what `mask` says.
+pub(super) fn permits(seen: &Seen, caller: &Caller, mask: u32) -> bool {
+    let granted = if caller.uid == 0 {
+        let runs = Kind::of(seen.mode) == Kind::Directory || seen.mode & 0o111 != 0;
+        0o6 | u32::from(runs)
+    } else if caller.uid == seen.uid {
+        seen.mode >> 6
+    } else if caller.gid == seen.gid || caller.supplementary_gid == Some(seen.gid) {
+        seen.mode >> 3
+    } else {
+        seen.mode
+    };
+    mask & 0o7 & !granted == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: Caller = Caller {
+        uid: 1234,
+        gid: 2345,
+        pid: 7,
+        supplementary_gid: None,
+    };
+
+    fn seen(uid: u32, gid: u32, mode: u32) -> Seen {
+        Seen {
+            uid,
+            gid,
+            mode,
+            device: (0, 0),
+        }
+    }
+
+    fn made(above: u32, caller: &Caller, mode: u32) -> (u32, u32) {
+        let device = (0, 0);
+        let made = owner_in(&seen(0, 77, above), caller, NewKind { mode, device });
+        assert_eq!(made.uid, caller.uid);
+        (made.gid, made.mode)
+    }
+
+    #[test]
+    fn a_set_group_id_directory_gives_its_group() {
+        let (directory, file) = (libc::S_IFDIR, libc::S_IFREG);
+        assert_eq!(made(0o755, &ALICE, file | 0o2755), (2345, file | 0o2755));
+        assert_eq!(made(0o2755, &ALICE, file | 0o644), (77, file | 0o644));
+        assert_eq!(
+            made(0o2755, &ALICE, directory | 0o700),
+            (77, directory | 0o2700)
+        );
+        // The bit is for members.
+        assert_eq!(made(0o2755, &ALICE, file | 0o2755), (77, file | 0o755));
+        assert_eq!(made(0o2755, &ALICE, file | 0o2745), (77, file | 0o2745));
+        let member = Caller {
+            supplementary_gid: Some(77),
+            ..ALICE
+        };
+        assert_eq!(made(0o2755, &member, file | 0o2755), (77, file | 0o2755));
+        let root = Caller { uid: 0, ..ALICE };
+        assert_eq!(made(0o2755, &root, file | 0o2755), (77, file | 0o2755));
+    }
+
+    #[test]
+    fn access_goes_by_what_the_guest_sees() {
+        let file = |mode| seen(1234, 77, libc::S_IFREG | mode);
+        let other = Caller { uid: 1, ..ALICE };
+        let member = Caller { gid: 77, ..other };
+        let root = Caller { uid: 0, ..ALICE };
+        assert!(permits(&file(0o640), &ALICE, 6) && !permits(&file(0o640), &ALICE, 1));
+        assert!(permits(&file(0o640), &member, 4) && !permits(&file(0o640), &member, 2));
+        assert!(permits(&file(0o640), &other, 0) && !permits(&file(0o640), &other, 4));
+        assert!(permits(&file(0), &root, 6) && !permits(&file(0), &root, 1));
+        assert!(permits(&file(0o100), &root, 7));
+        assert!(permits(&seen(1, 1, libc::S_IFDIR), &root, 7));
+    }
+}
