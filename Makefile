@@ -11,7 +11,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # SETUP=no leaves the system's packages alone.
 SETUP ?= yes
 # For file systems in images, and for other users.
-AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME)
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,MINUTES)
 # What `make run` boots and shares.
 KERNEL_VERSION ?= 6.1
 
@@ -69,26 +69,33 @@ run: build kernel
 test: unit conformance-short e2e
 
 # The native tests mount, and are several users: for root.
+TEST_AS_ROOT := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(or $(AS_ROOT),env)' $(CARGO) test
+
 unit: setup
 	$(CARGO) test --workspace --locked
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(or $(AS_ROOT),env)' \
-	    $(CARGO) test --locked -p tests --test native
+	$(TEST_AS_ROOT) --locked -p tests --test native
 
 e2e: build kernels
 	$(CARGO) test --locked -p tests --test lab -- --test-threads=1
 	$(CARGO) test --locked -p tests --test e2e
 
 # What others wrote: every suite on every file system in every cache mode, for
-# root and an ordinary user. Hours; make test has the short part. FILTER, such as
-# FILTER='--suite git --backend xfs', runs a part, and the page of results keeps the rest.
+# root and an ordinary user; then random operations for so many MINUTES. Hours; make
+# test has the short part. FILTER, such as FILTER='--suite git --backend xfs', runs a
+# part, and the page of results keeps the rest.
+MINUTES ?= 60
+
 conformance: build
 	@[ '$(SETUP)' = no ] || resources/setup/install-packages tests/conformance/packages.txt
 	$(BIN)/conformance --install
 	$(AS_ROOT) $(BIN)/conformance --results tests/conformance/results.md $(FILTER)
+	MINUTES=$(MINUTES) $(TEST_AS_ROOT) --locked -p tests --test differential -- \
+	    --ignored --nocapture for_an_hour
 
 conformance-short: build
 	$(BIN)/conformance --install --short
 	$(AS_ROOT) $(BIN)/conformance --short
+	$(TEST_AS_ROOT) --locked -p tests --test differential
 
 # Whether the unit tests of the devices notice what is wrong with these. Half an
 # hour; not part of test. ONLY, such as ONLY=passthrough/budget, takes those with
@@ -116,7 +123,8 @@ check: setup
 	resources/setup/check-dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --locked -p tests --test e2e --test lab --test native -- -D warnings
+	$(CARGO) clippy --locked -p tests --test e2e --test lab --test native --test differential \
+	    -- -D warnings
 	guest-kernel/check-series --no-build
 
 fmt:

@@ -52,3 +52,16 @@ pub(crate) fn find(file: &File, at: i64, len: i64) -> Option<(i64, i64, i32)> {
     let found = call(file, Command(libc::F_GETLK, libc::F_WRLCK), at, len).unwrap();
     (i32::from(found.l_type) != libc::F_UNLCK).then_some((found.l_start, found.l_len, found.l_pid))
 }
+
+/// What keeps this open file from a lock like the one that `command` asks for:
+/// its kind, where it begins and its length.
+#[allow(dead_code)] // of tests/differential
+pub(crate) fn find_other(
+    file: &File,
+    Command(_, kind): Command,
+    at: i64,
+    len: i64,
+) -> Option<(i16, i64, i64)> {
+    let found = call(file, Command(libc::F_OFD_GETLK, kind), at, len).unwrap();
+    (i32::from(found.l_type) != libc::F_UNLCK).then_some((found.l_type, found.l_start, found.l_len))
+}

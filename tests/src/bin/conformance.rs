@@ -17,7 +17,7 @@ use tests::conformance::page;
 use tests::conformance::plan::{self, Filter, Item};
 use tests::conformance::results::{self, sentence};
 use tests::conformance::run::Place;
-use tests::conformance::suite::{SUITES, Suite};
+use tests::conformance::suite::{self, SUITES, Suite};
 use tests::native::mount;
 
 /// Runs suites that others wrote on shares, and on the host as the control
@@ -32,7 +32,8 @@ struct Cli {
     #[arg(long)]
     list: bool,
 
-    /// Only install the programs of the suites, for which nobody need be root
+    /// Only install the programs of the suites, and the virtiofsd that the server
+    /// is compared with, for which nobody need be root
     #[arg(long)]
     install: bool,
 
@@ -120,6 +121,9 @@ fn run(cli: Cli) -> Result<bool> {
         }
     }
     if cli.install {
+        if !cli.short {
+            suite::install_virtiofsd()?;
+        }
         return Ok(true);
     }
     mount::go_private()?;

@@ -23,6 +23,9 @@ pub struct Suite {
     pub limit: Duration,
 }
 
+/// The version of [`virtiofsd`].
+const VIRTIOFSD: &str = "1.14.0";
+
 const BOTH: &[User] = &[User::Root, User::Ordinary];
 const ROOT: &[User] = &[User::Root];
 
@@ -80,28 +83,60 @@ impl Suite {
             return Ok(None);
         };
         let root = cache()?.join(format!("{}-{version}-static", self.name));
-        let programs = root.join("bin");
-        if !programs.join(self.name).exists() {
-            eprintln!("conformance: installing {} {version}", self.name);
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let status = Command::new(cargo)
-                .args(["install", "--quiet", "--locked", "--version", version])
-                // With a target named, the flag is not for what runs while it is built.
-                .args(["--target", "x86_64-unknown-linux-gnu"])
-                .env("RUSTFLAGS", "-C target-feature=+crt-static")
-                .arg("--root")
-                .args([root.as_os_str(), self.name.as_ref()])
-                .env_remove("CARGO_TARGET_DIR")
-                .status()
-                .context("cannot run cargo")?;
-            ensure!(
-                status.success(),
-                "cannot install {} {version}: {status}",
-                self.name
-            );
-        }
-        Ok(Some(programs))
+        // With a target named, the flag is not for what runs while it is built.
+        let flags = ["--target", "x86_64-unknown-linux-gnu"];
+        install(self.name, version, &root, |cargo| {
+            cargo
+                .args(flags)
+                .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        })?;
+        Ok(Some(root.join("bin")))
     }
+}
+
+/// The `virtiofsd` that our server is compared with, once it is installed.
+///
+/// # Errors
+///
+/// When there is no place for it.
+pub fn virtiofsd() -> Result<PathBuf> {
+    Ok(virtiofsd_root()?.join("bin/virtiofsd"))
+}
+
+fn virtiofsd_root() -> Result<PathBuf> {
+    Ok(cache()?.join(format!("virtiofsd-{VIRTIOFSD}")))
+}
+
+/// Installs [`virtiofsd`].
+///
+/// # Errors
+///
+/// When cargo cannot.
+pub fn install_virtiofsd() -> Result<()> {
+    install("virtiofsd", VIRTIOFSD, &virtiofsd_root()?, |_| ())
+}
+
+/// Installs the program of a crate below `root`, unless it is there; `adapt` says
+/// what is particular.
+fn install(name: &str, version: &str, root: &Path, adapt: impl FnOnce(&mut Command)) -> Result<()> {
+    if root.join("bin").join(name).exists() {
+        return Ok(());
+    }
+    eprintln!("conformance: installing {name} {version}");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["install", "--quiet", "--locked", "--version", version]);
+    adapt(&mut cargo);
+    let status = cargo
+        .arg("--root")
+        .args([root.as_os_str(), name.as_ref()])
+        .env_remove("CARGO_TARGET_DIR")
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(
+        status.success(),
+        "cannot install {name} {version}: {status}"
+    );
+    Ok(())
 }
 
 /// `$XDG_CACHE_HOME/vmm/suites`.

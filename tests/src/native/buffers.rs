@@ -177,6 +177,18 @@ impl Buffers {
         }
     }
 
+    /// The answer, `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When there is not so much room.
+    pub fn reply(&self, len: usize) -> Result<Vec<u8>> {
+        ensure!(len <= REPLY_SPACE, "the answer is too long");
+        let mut reply = vec![0; len];
+        self.memory.read_slice(&mut reply, address(REPLY))?;
+        Ok(reply)
+    }
+
     fn chain(&self, request: &Request) -> Result<Chain> {
         let room = request.room();
         ensure!(

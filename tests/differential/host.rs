@@ -1,0 +1,769 @@
+//! The host's own system calls on a directory, node by node as a FUSE server
+//! is asked: what is right.
+//!
+//! What the guest's kernel decides before it asks is not in question here.
+//! Permission bits are its business, so every caller has `CAP_DAC_OVERRIDE`
+//! here, and owners and modes are changed by root.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    Access, AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags,
+    SeekFrom, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+use crate::actor::{Actor, NodeId};
+use crate::callers::{Power, assume};
+use crate::fcntl;
+use crate::operation::{Caller, Change, LockKind, Name, Op, Time};
+use crate::outcome::{self, Attributes, Listed, Outcome, When};
+
+const LAST: u64 = i64::MAX as u64;
+
+/// Kept of more than this many bytes: nothing is made that large.
+const LARGE: u64 = 1 << 20;
+
+struct Open {
+    file: OwnedFd,
+    flags: OFlags,
+}
+
+pub(crate) struct Host {
+    /// `O_PATH` descriptors.
+    nodes: Vec<Option<OwnedFd>>,
+    files: Vec<Option<Open>>,
+    /// The locks of each owner on each file that was ever locked.
+    locks: HashMap<(u64, u64, u64), File>,
+    counts_blocks: bool,
+    /// Files without a name that may have one.
+    linkable: HashSet<NodeId>,
+}
+
+impl Host {
+    pub(crate) fn new(root: &Path, counts_blocks: bool) -> Self {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open(root, flags, Mode::empty()).unwrap();
+        Self {
+            nodes: vec![Some(root)],
+            files: Vec::new(),
+            locks: HashMap::new(),
+            counts_blocks,
+            linkable: HashSet::new(),
+        }
+    }
+
+    fn node(&self, node: NodeId) -> &OwnedFd {
+        self.nodes[node].as_ref().unwrap()
+    }
+
+    fn file(&self, file: NodeId) -> &Open {
+        self.files[file].as_ref().unwrap()
+    }
+
+    fn path(&self, node: NodeId) -> String {
+        path_of(self.node(node))
+    }
+
+    fn attributes(&self, stat: &Stat) -> Attributes {
+        attributes(stat, self.counts_blocks)
+    }
+
+    fn attributes_of(&self, fd: impl AsFd) -> Result<Outcome, Errno> {
+        Ok(Outcome::Attributes(
+            self.attributes(&rustix::fs::fstat(fd)?),
+        ))
+    }
+
+    /// Takes a node into the list, unless it is there.
+    fn found(&mut self, fd: OwnedFd) -> Result<Outcome, Errno> {
+        let stat = rustix::fs::fstat(&fd)?;
+        let known = self.nodes.iter().position(|known| {
+            known.as_ref().is_some_and(|known| {
+                let known = rustix::fs::fstat(known).unwrap();
+                (known.st_dev, known.st_ino) == (stat.st_dev, stat.st_ino)
+            })
+        });
+        if known.is_none() {
+            self.nodes.push(Some(fd));
+        }
+        Ok(Outcome::Node(self.attributes(&stat), known))
+    }
+
+    fn lookup(&mut self, dir: NodeId, name: &Name) -> Result<Outcome, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.node(dir), component(name)?, flags, Mode::empty())?;
+        self.found(fd)
+    }
+
+    /// Has a name made by `act`, and finds what it leads to.
+    fn make(
+        &mut self,
+        caller: &Caller,
+        dir: NodeId,
+        name: &Name,
+        act: impl FnOnce(&OwnedFd, &[u8]) -> Result<(), Errno>,
+    ) -> Result<Outcome, Errno> {
+        let component = component(name)?;
+        assume(caller, Power::Override, || act(self.node(dir), component))?;
+        self.lookup(dir, name)
+    }
+
+    fn opened(&mut self, file: OwnedFd, flags: OFlags) -> Result<Outcome, Errno> {
+        let path = OFlags::PATH | OFlags::CLOEXEC;
+        let node = rustix::fs::open(path_of(&file), path, Mode::empty())?;
+        let outcome = self.found(node)?;
+        self.files.push(Some(Open { file, flags }));
+        Ok(outcome)
+    }
+
+    fn setattr(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        file: Option<NodeId>,
+        change: &Change,
+    ) -> Result<Outcome, Errno> {
+        let fd = self.node(node);
+        let path = self.path(node);
+        if change.uid == Some(u32::MAX) || change.gid == Some(u32::MAX) {
+            return Err(Errno::INVAL);
+        }
+        let invalid = |time| matches!(time, Time::At(_, 1_000_000_000..));
+        if change
+            .times
+            .is_some_and(|(atime, mtime)| invalid(atime) || invalid(mtime))
+        {
+            return Err(Errno::INVAL);
+        }
+        if change.size.is_some_and(|size| size > LAST) {
+            return Err(Errno::INVAL);
+        }
+        if let Some(size) = change.size {
+            assume(caller, Power::Override, || match file {
+                Some(file) => rustix::fs::ftruncate(&self.file(file).file, size),
+                None => truncate(fd, &path, size),
+            })?;
+        }
+        if change.uid.is_some() || change.gid.is_some() {
+            let (uid, gid) = (change.uid.map(Uid::from_raw), change.gid.map(Gid::from_raw));
+            rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+        }
+        if let Some(mode) = change.mode {
+            if kind(fd) == FileType::Symlink {
+                return Err(Errno::OPNOTSUPP);
+            }
+            rustix::fs::chmod(&*path, Mode::from_raw_mode(mode))?;
+        }
+        if let Some((atime, mtime)) = change.times {
+            let times = Timestamps {
+                last_access: timespec(atime),
+                last_modification: timespec(mtime),
+            };
+            if (atime, mtime) != (Time::Omit, Time::Omit) {
+                rustix::fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH)?;
+            }
+        }
+        self.attributes_of(fd)
+    }
+
+    fn list(&self, dir: NodeId, plus: bool) -> Result<Outcome, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = rustix::fs::open(self.path(dir), flags, Mode::empty())?;
+        // The library takes `getdents64(2)` for done then.
+        if rustix::fs::fstat(&open)?.st_nlink == 0 {
+            return Err(Errno::NOENT);
+        }
+        let mut listed = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&open)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes().to_vec();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let attributes = match plus {
+                true => {
+                    let no_follow = AtFlags::SYMLINK_NOFOLLOW;
+                    let stat = rustix::fs::statat(&open, entry.file_name(), no_follow)?;
+                    Some(self.attributes(&stat))
+                }
+                false => None,
+            };
+            listed.push(Listed {
+                name,
+                kind: d_type(entry.file_type()),
+                attributes,
+            });
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Outcome::List(listed, true))
+    }
+
+    fn getxattr(&self, node: NodeId, name: &Name, size: u32) -> Result<Outcome, Errno> {
+        let (path, name) = (self.path(node), &*name.0);
+        if size == 0 {
+            return Ok(Outcome::Number(
+                rustix::fs::getxattr_query(path, name)? as u64
+            ));
+        }
+        let mut value = vec![0; size as usize];
+        let length = rustix::fs::getxattr(path, name, &mut value[..])?;
+        value.truncate(length);
+        Ok(Outcome::Bytes(value))
+    }
+
+    fn listxattr(&self, node: NodeId, size: u32) -> Result<Outcome, Errno> {
+        let path = self.path(node);
+        if size == 0 {
+            return Ok(Outcome::Number(rustix::fs::listxattr_query(path)? as u64));
+        }
+        let mut names = vec![0; size as usize];
+        let length = rustix::fs::listxattr(path, &mut names[..])?;
+        Ok(Outcome::Names(split_names(&names[..length])))
+    }
+
+    /// The open file that has the locks of `owner`.
+    fn locks_of(&mut self, file: NodeId, owner: u64) -> &File {
+        let open = self.file(file);
+        let (stat, path) = (rustix::fs::fstat(&open.file).unwrap(), path_of(&open.file));
+        let open = || File::from(rustix::fs::open(path, OFlags::RDWR, Mode::empty()).unwrap());
+        let key = (stat.st_dev, stat.st_ino, owner);
+        self.locks.entry(key).or_insert_with(open)
+    }
+
+    fn setlk(
+        &mut self,
+        file: NodeId,
+        owner: u64,
+        kind: LockKind,
+        (start, end): (u64, u64),
+    ) -> Result<Outcome, Errno> {
+        let (at, len) = at_and_len(start, end)?;
+        let command = match kind {
+            LockKind::Read => fcntl::OWN_READ,
+            LockKind::Write => fcntl::OWN_WRITE,
+            LockKind::Unlock => fcntl::OWN_UNLOCK,
+        };
+        fcntl::lock(self.locks_of(file, owner), command, at, len)?;
+        Ok(Outcome::Done)
+    }
+
+    fn getlk(
+        &mut self,
+        file: NodeId,
+        owner: u64,
+        kind: LockKind,
+        (start, end): (u64, u64),
+    ) -> Result<Outcome, Errno> {
+        let (at, len) = at_and_len(start, end)?;
+        let kind = match kind {
+            LockKind::Read => fcntl::OWN_READ,
+            LockKind::Write | LockKind::Unlock => fcntl::OWN_WRITE,
+        };
+        let found = fcntl::find_other(self.locks_of(file, owner), kind, at, len);
+        Ok(found.map_or(Outcome::Done, |(kind, at, len)| {
+            let end = if len == 0 {
+                LAST
+            } else {
+                (at + len - 1).cast_unsigned()
+            };
+            Outcome::Lock(u8::try_from(kind).unwrap(), at.cast_unsigned(), end)
+        }))
+    }
+
+    /// A program closes a file: its owner's locks are gone.
+    fn flush(&mut self, file: NodeId, owner: u64) {
+        let stat = rustix::fs::fstat(&self.file(file).file).unwrap();
+        self.locks.remove(&(stat.st_dev, stat.st_ino, owner));
+    }
+
+    fn copy(&self, op: &Op, caller: &Caller) -> Result<Outcome, Errno> {
+        let Op::Copy(from, at, to, to_at, length, flags, _) = op else {
+            unreachable!("a copy")
+        };
+        if *flags != 0 || *at > LAST || *to_at > LAST {
+            return Err(Errno::INVAL);
+        }
+        let (from, to) = (self.file((*from).into()), self.file((*to).into()));
+        let (mut at, mut to_at) = (*at, *to_at);
+        let length = usize::try_from(*length).unwrap();
+        let copied = assume(caller, Power::Override, || {
+            let (at, to_at) = (Some(&mut at), Some(&mut to_at));
+            rustix::fs::copy_file_range(&from.file, at, &to.file, to_at, length)
+        })?;
+        Ok(Outcome::Number(copied as u64))
+    }
+
+    fn read(&self, file: NodeId, at: u64, size: u32) -> Result<Outcome, Errno> {
+        let mut bytes = vec![0; size as usize];
+        let count = match position(at) {
+            Ok(at) => rustix::io::pread(&self.file(file).file, &mut bytes[..], at)?,
+            Err(error) => return Err(error),
+        };
+        bytes.truncate(count);
+        Ok(Outcome::Bytes(bytes))
+    }
+
+    fn act(&mut self, caller: &Caller, op: &Op) -> Result<Outcome, Errno> {
+        let at = |slot: &u8| NodeId::from(*slot);
+        match op {
+            Op::Lookup(dir, name) => self.lookup(at(dir), name),
+            Op::Forget(node) => {
+                self.nodes[at(node)] = None;
+                Ok(Outcome::Done)
+            }
+            Op::Getattr(_, Some(file)) => self.attributes_of(&self.file(at(file)).file),
+            Op::Getattr(node, None) | Op::Statx(node) => self.attributes_of(self.node(at(node))),
+            Op::Setattr(node, file, change) => {
+                self.setattr(caller, at(node), file.as_ref().map(at), change)
+            }
+            Op::Readlink(node) => match kind(self.node(at(node))) {
+                FileType::Symlink => {
+                    let target = rustix::fs::readlinkat(self.node(at(node)), c"", Vec::new())?;
+                    Ok(Outcome::Bytes(target.into_bytes()))
+                }
+                _ => Err(Errno::INVAL),
+            },
+            Op::Symlink(dir, name, Name(target)) => {
+                self.make(caller, at(dir), name, |dir, name| {
+                    rustix::fs::symlinkat(&**target, dir, name)
+                })
+            }
+            Op::Mknod(dir, name, mode, rdev) => self.make(caller, at(dir), name, |dir, name| {
+                // What `mknod(2)` calls it.
+                let kind = match mode & libc::S_IFMT {
+                    0 => FileType::RegularFile,
+                    libc::S_IFDIR => return Err(Errno::PERM),
+                    libc::S_IFLNK | 0o170_000 => return Err(Errno::INVAL),
+                    _ => FileType::from_raw_mode(*mode),
+                };
+                let device = match kind {
+                    FileType::CharacterDevice | FileType::BlockDevice => decode_device(*rdev),
+                    _ => 0,
+                };
+                rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(*mode), device)
+            }),
+            Op::Mkdir(dir, name, mode) => self.make(caller, at(dir), name, |dir, name| {
+                rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(*mode))
+            }),
+            Op::Unlink(dir, name) => {
+                rustix::fs::unlinkat(self.node(at(dir)), component(name)?, AtFlags::empty())?;
+                Ok(Outcome::Done)
+            }
+            Op::Rmdir(dir, name) => {
+                rustix::fs::unlinkat(self.node(at(dir)), component(name)?, AtFlags::REMOVEDIR)?;
+                Ok(Outcome::Done)
+            }
+            Op::Rename(dir, name, to, new, flags) => {
+                let (dir, to) = (self.node(at(dir)), self.node(at(to)));
+                let (name, new) = (component(name)?, component(new)?);
+                let flags = RenameFlags::from_bits_retain(flags.unwrap_or(0));
+                rustix::fs::renameat_with(dir, name, to, new, flags)?;
+                Ok(Outcome::Done)
+            }
+            Op::Link(node, dir, name) => {
+                let path = self.path(at(node));
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                let component = component(name)?;
+                rustix::fs::linkat(CWD, path, self.node(at(dir)), component, follow)?;
+                self.linkable.remove(&at(node));
+                self.lookup(at(dir), name)
+            }
+            Op::Open(node, flags) => {
+                let flags = opening(*flags);
+                let path = self.path(at(node));
+                let open = || rustix::fs::open(path, flags, Mode::empty());
+                let file = match flags.contains(OFlags::TRUNC) {
+                    true => assume(caller, Power::Override, open)?,
+                    false => open()?,
+                };
+                self.opened(file, flags)?;
+                Ok(Outcome::Done)
+            }
+            Op::Create(dir, name, mode, flags) => {
+                let flags =
+                    opening(*flags) | (OFlags::from_bits_retain(libc_flags(*flags)) & OFlags::EXCL);
+                let component = component(name)?;
+                let file = assume(caller, Power::Override, || {
+                    let flags = flags | OFlags::CREATE | OFlags::NOFOLLOW;
+                    rustix::fs::openat(
+                        self.node(at(dir)),
+                        component,
+                        flags,
+                        Mode::from_raw_mode(*mode),
+                    )
+                })?;
+                self.opened(file, flags)
+            }
+            Op::Tmpfile(dir, mode, flags) => {
+                let exclusive = OFlags::from_bits_retain(libc_flags(*flags)) & OFlags::EXCL;
+                let flags = (opening(*flags) - OFlags::TRUNC) | exclusive;
+                let path = self.path(at(dir));
+                let file = assume(caller, Power::Override, || {
+                    rustix::fs::open(path, flags | OFlags::TMPFILE, Mode::from_raw_mode(*mode))
+                })?;
+                let outcome = self.opened(file, flags)?;
+                if exclusive.is_empty() {
+                    self.linkable.insert(self.nodes.len() - 1);
+                }
+                Ok(outcome)
+            }
+            Op::Read(file, offset, size) => self.read(at(file), *offset, *size),
+            Op::Write(file, offset, data) => {
+                let file = self.file(at(file));
+                let written = assume(caller, Power::Override, || {
+                    rustix::io::pwrite(&file.file, &data.bytes(), position(*offset)?)
+                })?;
+                Ok(Outcome::Number(written as u64))
+            }
+            Op::Flush(file, owner) => {
+                self.flush(at(file), *owner);
+                Ok(Outcome::Done)
+            }
+            Op::Release(file) => {
+                for owner in crate::client::OWNERS {
+                    self.flush(at(file), owner);
+                }
+                self.files[at(file)] = None;
+                Ok(Outcome::Done)
+            }
+            Op::Fsync(file, data) => {
+                let file = &self.file(at(file)).file;
+                match data {
+                    true => rustix::fs::fdatasync(file)?,
+                    false => rustix::fs::fsync(file)?,
+                }
+                Ok(Outcome::Done)
+            }
+            Op::Fsyncdir(dir) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+                rustix::fs::fsync(rustix::fs::open(self.path(at(dir)), flags, Mode::empty())?)?;
+                Ok(Outcome::Done)
+            }
+            Op::Syncfs => Ok(Outcome::Done),
+            Op::Fallocate(file, mode, offset, length) => {
+                let file = self.file(at(file));
+                assume(caller, Power::Override, || {
+                    let mode = FallocateFlags::from_bits_retain(*mode);
+                    rustix::fs::fallocate(&file.file, mode, *offset, *length)
+                })?;
+                Ok(Outcome::Done)
+            }
+            Op::Lseek(file, offset, whence) => {
+                let to = match whence {
+                    3 => SeekFrom::Data(*offset),
+                    4 => SeekFrom::Hole(*offset),
+                    _ => return Err(Errno::INVAL),
+                };
+                Ok(Outcome::Number(rustix::fs::seek(
+                    &self.file(at(file)).file,
+                    to,
+                )?))
+            }
+            Op::Copy(..) => self.copy(op, caller),
+            Op::List(dir, plus, ..) => self.list(at(dir), *plus),
+            Op::Setxattr(node, name, value, flags) => {
+                let flags = XattrFlags::from_bits_retain(*flags);
+                rustix::fs::setxattr(self.path(at(node)), &*name.0, &value.bytes(), flags)?;
+                Ok(Outcome::Done)
+            }
+            Op::Getxattr(node, name, size) => self.getxattr(at(node), name, *size),
+            Op::Listxattr(node, size) => {
+                assume(caller, Power::Override, || self.listxattr(at(node), *size))
+            }
+            Op::Removexattr(node, name) => {
+                rustix::fs::removexattr(self.path(at(node)), &*name.0)?;
+                Ok(Outcome::Done)
+            }
+            Op::Access(node, mask) => {
+                let path = self.path(at(node));
+                let access = Access::from_bits(*mask).ok_or(Errno::INVAL)?;
+                assume(caller, Power::Plain, || {
+                    rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS)
+                })?;
+                Ok(Outcome::Done)
+            }
+            Op::Statfs(node) => {
+                let found = rustix::fs::fstatvfs(self.node(at(node)))?;
+                Ok(Outcome::Statistics(
+                    found.f_bsize,
+                    found.f_frsize,
+                    found.f_namemax,
+                ))
+            }
+            Op::Getlk(file, owner, kind, start, end) => {
+                self.getlk(at(file), *owner, *kind, (*start, *end))
+            }
+            Op::Setlk(file, owner, kind, start, end) => {
+                self.setlk(at(file), *owner, *kind, (*start, *end))
+            }
+            Op::Flock(file, kind) => {
+                let operation = match kind {
+                    LockKind::Read => FlockOperation::NonBlockingLockShared,
+                    LockKind::Write => FlockOperation::NonBlockingLockExclusive,
+                    LockKind::Unlock => FlockOperation::NonBlockingUnlock,
+                };
+                rustix::fs::flock(&self.file(at(file)).file, operation)?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// The file whose contents a step changes.
+    fn changed_by(&self, op: &Op) -> Option<OwnedFd> {
+        let fd = match op {
+            Op::Setattr(node, _, Change { size: Some(_), .. }) => self.node((*node).into()),
+            Op::Open(node, flags) if flags & libc::O_TRUNC != 0 => self.node((*node).into()),
+            Op::Create(dir, Name(name), _, flags) if flags & libc::O_TRUNC != 0 => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW;
+                let dir = self.node((*dir).into());
+                return rustix::fs::openat(dir, &**name, flags, Mode::empty()).ok();
+            }
+            Op::Write(file, ..) | Op::Fallocate(file, ..) | Op::Copy(_, _, file, ..) => {
+                &self.file((*file).into()).file
+            }
+            _ => return None,
+        };
+        fd.try_clone().ok()
+    }
+
+    /// Whether any file is open for writing.
+    pub(crate) fn has_writers(&self) -> bool {
+        let mut open = self.files.iter().flatten();
+        open.any(|open| open.flags & OFlags::RWMODE != OFlags::RDONLY)
+    }
+
+    /// Whether Linux would ask a server for it at all, and nothing large comes of
+    /// it.
+    pub(crate) fn would_be_asked(&self, caller: &Caller, op: &Op) -> bool {
+        let at = |slot: &u8| NodeId::from(*slot);
+        let access = |file: &u8| self.file(at(file)).flags & OFlags::RWMODE;
+        let (reads, writes) = (
+            |file: &u8| access(file) != OFlags::WRONLY,
+            |file: &u8| access(file) != OFlags::RDONLY,
+        );
+        let no_atime = |flags: &i32| flags & libc::O_NOATIME != 0;
+        if caller.uid != 0 && self.changed_by(op).is_some_and(|fd| keeps_set_gid(&fd)) {
+            return false;
+        }
+        match op {
+            // Its own FIFOs and devices are the guest's, directories have OPENDIR.
+            Op::Open(node, flags) => {
+                matches!(
+                    kind(self.node(at(node))),
+                    FileType::RegularFile | FileType::Symlink
+                ) && (caller.uid == 0 || !no_atime(flags))
+            }
+            Op::Create(dir, name, _, flags) => {
+                let no_follow = AtFlags::SYMLINK_NOFOLLOW;
+                let existing = rustix::fs::statat(self.node(at(dir)), &*name.0, no_follow);
+                // Only a race leads to one that is there.
+                existing.is_err()
+                    || flags & libc::O_EXCL != 0
+                    || existing.is_ok_and(|stat| {
+                        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                    }) && (caller.uid == 0 || !no_atime(flags))
+            }
+            // A file that is open for writing shows no holes: the guest may have
+            // more of it than it has sent.
+            Op::Lseek(file, ..) => {
+                let inode = |open: &Open| rustix::fs::fstat(&open.file).unwrap().st_ino;
+                let own = inode(self.file(at(file)));
+                let mut same = self
+                    .files
+                    .iter()
+                    .flatten()
+                    .filter(|open| inode(open) == own);
+                same.all(|open| open.flags & OFlags::RWMODE == OFlags::RDONLY)
+            }
+            // What Linux knows keeps the directories that it is in.
+            Op::Forget(node) => {
+                let place = |fd: &OwnedFd| std::fs::read_link(path_of(fd)).unwrap();
+                let own = place(self.node(at(node)));
+                let known = self.nodes.iter().flatten().map(place);
+                known
+                    .filter(|other| *other != own)
+                    .all(|other| !other.starts_with(&own))
+            }
+            // ACCESS does not say in which groups the caller is.
+            Op::Access(..) => caller.group.is_none(),
+            // The VFS looks at these first.
+            Op::Setxattr(_, name, value, flags) => {
+                *flags <= 3 && value.length <= 65_536 && (1..=255).contains(&name.0.len())
+            }
+            Op::Getxattr(_, name, _) | Op::Removexattr(_, name) => {
+                (1..=255).contains(&name.0.len())
+            }
+            // Neither a directory nor what has no name any more.
+            Op::Link(node, ..) => {
+                let stat = rustix::fs::fstat(self.node(at(node))).unwrap();
+                FileType::from_raw_mode(stat.st_mode) != FileType::Directory
+                    && (stat.st_nlink > 0 || self.linkable.contains(&at(node)))
+            }
+            // With a handle, for writing.
+            Op::Setattr(_, Some(file), change) => change.size.is_none() || writes(file),
+            Op::Read(file, _, size) => reads(file) && *size > 0,
+            // To the end, wherever it is told to go.
+            Op::Write(file, offset, data) if self.file(at(file)).flags.contains(OFlags::APPEND) => {
+                let fits = offset.saturating_add(data.length.into()) <= LAST;
+                writes(file) && data.length > 0 && fits
+            }
+            Op::Write(file, _, data) => writes(file) && data.length > 0,
+            Op::Setlk(file, _, LockKind::Read, ..) => reads(file),
+            Op::Setlk(file, _, LockKind::Write, ..) => writes(file),
+            Op::Getlk(_, _, LockKind::Unlock, ..) => false,
+            Op::Fallocate(file, mode, offset, length) => {
+                let allocates = *mode & 2 == 0;
+                let beyond = offset.checked_add(*length).is_none_or(|end| end > LAST);
+                // What the host cannot do is not known beforehand, and the bits
+                // must not outlast what it does.
+                let stat = rustix::fs::fstat(&self.file(at(file)).file).unwrap();
+                let set_id = caller.uid != 0 && stat.st_mode & 0o6000 != 0;
+                writes(file)
+                    && (!allocates || beyond || *length <= LARGE)
+                    && (!set_id || matches!(mode, 0 | 1 | 3))
+            }
+            Op::Copy(from, at_, to, to_at, length, ..) => {
+                let fits = |at: &u64| at.checked_add(*length).is_some_and(|end| end <= LAST);
+                let size = rustix::fs::fstat(&self.file(at(from)).file)
+                    .unwrap()
+                    .st_size;
+                let size = size.cast_unsigned();
+                let target = rustix::fs::fstat(&self.file(at(to)).file).unwrap();
+                // Linux takes the bits away by itself before it asks.
+                let set_id = caller.uid != 0 && target.st_mode & 0o6000 != 0;
+                reads(from)
+                    && writes(to)
+                    && !set_id
+                    && !self.file(at(to)).flags.contains(OFlags::APPEND)
+                    && fits(at_)
+                    && fits(to_at)
+                    && (size.saturating_sub(*at_) <= LARGE || *length <= LARGE)
+            }
+            _ => true,
+        }
+    }
+}
+
+impl Actor for Host {
+    fn name(&self) -> &'static str {
+        "host"
+    }
+
+    fn perform(&mut self, caller: &Caller, op: &Op) -> Outcome {
+        outcome::of(self.act(caller, op))
+    }
+}
+
+/// The names of a list as `listxattr(2)` gives it, sorted.
+pub(crate) fn split_names(list: &[u8]) -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = list
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn path_of(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn kind(fd: &OwnedFd) -> FileType {
+    FileType::from_raw_mode(rustix::fs::fstat(fd).unwrap().st_mode)
+}
+
+/// What a server has to answer where Linux would have taken the path apart.
+fn component(name: &Name) -> Result<&[u8], Errno> {
+    match &*name.0 {
+        b"" | b"." | b".." => Err(Errno::INVAL),
+        name if name.len() > 255 => Err(Errno::NAMETOOLONG),
+        name if name.contains(&b'/') => Err(Errno::INVAL),
+        name => Ok(name),
+    }
+}
+
+/// Set-group-ID without the right to execute: the host's kernel goes by whether
+/// the caller is in the group, which `FUSE_HANDLE_KILLPRIV_V2` leaves out.
+fn keeps_set_gid(fd: &OwnedFd) -> bool {
+    rustix::fs::fstat(fd).unwrap().st_mode & 0o2010 == 0o2000
+}
+
+fn position(at: u64) -> Result<u64, Errno> {
+    if at > LAST { Err(Errno::INVAL) } else { Ok(at) }
+}
+
+fn libc_flags(flags: i32) -> u32 {
+    flags.cast_unsigned()
+}
+
+fn opening(flags: i32) -> OFlags {
+    let flags = OFlags::from_bits_retain(libc_flags(flags));
+    // These are for what comes before: the path, and whether there is a file.
+    (flags - OFlags::NOFOLLOW - OFlags::EXCL) | OFlags::CLOEXEC
+}
+
+fn truncate(fd: &OwnedFd, path: &str, size: u64) -> Result<(), Errno> {
+    match kind(fd) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(Errno::ISDIR),
+        _ => return Err(Errno::INVAL),
+    }
+    let open = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::ftruncate(open, size)
+}
+
+fn timespec(time: Time) -> Timespec {
+    let (tv_sec, tv_nsec) = match time {
+        Time::Omit => (0, UTIME_OMIT),
+        Time::Now => (0, UTIME_NOW),
+        Time::At(seconds, nanoseconds) => (seconds, nanoseconds.into()),
+    };
+    Timespec { tv_sec, tv_nsec }
+}
+
+fn at_and_len(start: u64, end: u64) -> Result<(i64, i64), Errno> {
+    if start > end || end > LAST {
+        return Err(Errno::INVAL);
+    }
+    let len = if end == LAST { 0 } else { end - start + 1 };
+    Ok((start.cast_signed(), len.cast_signed()))
+}
+
+/// The reverse of the kernel's `new_encode_dev`.
+fn decode_device(rdev: u32) -> u64 {
+    rustix::fs::makedev(
+        (rdev >> 8) & 0xfff,
+        (rdev & 0xff) | ((rdev >> 12) & 0xf_ff00),
+    )
+}
+
+fn encode_device(device: u64) -> u32 {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}
+
+fn attributes(stat: &Stat, counts_blocks: bool) -> Attributes {
+    let nanoseconds = |n: u64| u32::try_from(n).unwrap();
+    Attributes {
+        mode: stat.st_mode,
+        nlink: u32::try_from(stat.st_nlink).unwrap(),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        rdev: encode_device(stat.st_rdev),
+        size: stat.st_size.cast_unsigned(),
+        blocks: counts_blocks.then(|| stat.st_blocks.cast_unsigned()),
+        atime: When::of(stat.st_atime, nanoseconds(stat.st_atime_nsec)),
+        mtime: When::of(stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+        ctime: When::of(stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+    }
+}
+
+/// `d_type`.
+fn d_type(kind: FileType) -> u8 {
+    u8::try_from(kind.as_raw_mode() >> 12).unwrap()
+}
