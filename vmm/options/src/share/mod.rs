@@ -2,6 +2,7 @@
 
 mod argument;
 mod error;
+mod option;
 mod parser;
 mod table;
 mod tag;
@@ -9,6 +10,7 @@ mod tag;
 #[allow(clippy::unwrap_used)]
 mod tests;
 mod text;
+mod value;
 
 pub use argument::{Service, ShareArgument};
 pub use error::Error;

@@ -6,8 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::argument::ShareArgument;
 use super::error::Error;
-use super::table::{self, OPTIONS, ShareOption, Takes, lossy, path_of};
+use super::option::{ShareOption, Takes};
+use super::table::{self, OPTIONS};
 use super::text;
+use super::value::{lossy, path_of};
 
 /// What the options are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

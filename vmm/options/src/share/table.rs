@@ -1,67 +1,14 @@
 //! Every option of a share, once: what is read, refused and explained, in the
 //! command line's help, in the README and in `--dry-run`, comes from here.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, PathBuf};
-
 use devices::passthrough::{CachePolicy, Config, Owners};
 use devices::virtio::fs::{MAX_REQUEST_QUEUES, QUEUE_SIZES};
 use devices::window::UNIT;
-use serde_json::Value;
 
-use super::argument::{Service, ShareArgument};
-use super::error::Error;
+use super::option::{Choice, Exclusion, ShareOption, Takes};
 use super::tag;
+use super::value::{mount_point, number, wrong};
 use crate::size::Size;
-
-/// An option of a share.
-pub(crate) struct ShareOption {
-    pub name: &'static str,
-    pub takes: Takes,
-    /// What it does, in one line; code is between backticks.
-    pub help: &'static str,
-    /// What holds without it, in the same form.
-    pub default: &'static str,
-    /// What it cannot be given with.
-    pub excludes: &'static [Exclusion],
-    /// It means nothing to a `--share`.
-    pub root_only: bool,
-    /// Its name and value in the JSON of `--dry-run`.
-    pub shown: Option<Shown>,
-}
-
-/// A name, and its value for a service.
-type Shown = (&'static str, fn(&Service) -> Value);
-
-/// What follows an option's name.
-pub(crate) enum Takes {
-    Nothing(fn(&mut ShareArgument)),
-    /// One of these values.
-    Choice(&'static [Choice]),
-    Value {
-        placeholder: &'static str,
-        example: &'static str,
-        set: fn(&mut ShareArgument, &[u8]) -> Result<(), Error>,
-    },
-    /// All that is left, commas too: the directory.
-    Directory,
-}
-
-/// A value that an option may have.
-pub(crate) struct Choice {
-    pub value: &'static str,
-    pub help: &'static str,
-    pub set: fn(&mut ShareArgument),
-}
-
-/// An option that another excludes.
-pub(crate) struct Exclusion {
-    /// As the user writes it.
-    pub other: &'static str,
-    /// How to mend it, and why.
-    pub mend: &'static str,
-}
 
 /// The options, in the order in which they are explained.
 pub(crate) const OPTIONS: &[ShareOption] = &[
@@ -460,49 +407,4 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
 /// The option of this name.
 pub(crate) fn named(name: &[u8]) -> Option<&'static ShareOption> {
     OPTIONS.iter().find(|option| option.name.as_bytes() == name)
-}
-
-fn wrong(name: &'static str, value: &[u8], expected: String) -> Error {
-    Error::Value {
-        name,
-        value: lossy(value),
-        expected,
-    }
-}
-
-fn number(value: &[u8]) -> Option<u16> {
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-/// What the guest's kernel and programs find there whatever is shared.
-const SYSTEM_TREES: [&str; 3] = ["/proc", "/sys", "/dev"];
-
-fn mount_point(value: &[u8]) -> Result<PathBuf, Error> {
-    let written = path_of(value);
-    let mut steps = written.components();
-    if !written.is_absolute() || steps.any(|step| step == Component::ParentDir) {
-        let expected = "an absolute path in the guest without '..', such as /mnt/dir";
-        return Err(wrong("at", value, expected.to_owned()));
-    }
-    // Without doubled and trailing slashes: two ways of writing one place are
-    // seen to be one.
-    let at: PathBuf = written.components().collect();
-    if at.parent().is_none() {
-        return Err(Error::AtRoot);
-    }
-    match SYSTEM_TREES.into_iter().find(|tree| at.starts_with(tree)) {
-        Some(tree) => Err(Error::AtSystem {
-            at: lossy(value),
-            tree,
-        }),
-        None => Ok(at),
-    }
-}
-
-pub(super) fn path_of(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(bytes.to_vec()))
-}
-
-pub(super) fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -8,7 +8,8 @@ use devices::passthrough::{CachePolicy, Config, Owners};
 use devices::virtio::fs::QUEUE_SIZES;
 
 use super::error::Error;
-use super::table::{OPTIONS, Takes};
+use super::option::Takes;
+use super::table::OPTIONS;
 use super::*;
 
 fn parse(text: &str) -> Result<ShareArgument, Error> {

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::argument::Service;
-use super::table::{OPTIONS, ShareOption, Takes};
+use super::option::{ShareOption, Takes};
+use super::table::OPTIONS;
 
 /// One line of an explanation: how it is written, what it does, and what holds
 /// without it.
