@@ -5,6 +5,8 @@
 //! [`irq`](MmioTransport::irq) as irqfd. Everything here runs on the vCPU that
 //! touched a register, under the device's lock on the bus.
 
+mod halves;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use self::halves::{half, high, low, set_high, set_low};
 use super::queue::QueueConfig;
 use super::status::{NEEDS_RESET, Status, Step};
 use super::{
@@ -390,32 +393,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Half number `select` of the 64 feature bits; there are no more.
-fn half(features: u64, select: u32) -> u32 {
-    match select {
-        0 => low(features),
-        1 => high(features),
-        _ => 0,
-    }
-}
-
-#[allow(clippy::cast_possible_truncation)] // The low half is what is asked for.
-fn low(value: u64) -> u32 {
-    value as u32
-}
-
-fn high(value: u64) -> u32 {
-    low(value >> 32)
-}
-
-fn set_low(value: &mut u64, bits: u32) {
-    *value = *value & !u64::from(u32::MAX) | u64::from(bits);
-}
-
-fn set_high(value: &mut u64, bits: u32) {
-    *value = *value & u64::from(u32::MAX) | u64::from(bits) << 32;
 }
 
 #[cfg(test)]
