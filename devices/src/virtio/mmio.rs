@@ -6,6 +6,7 @@
 //! touched a register, under the device's lock on the bus.
 
 mod halves;
+mod queues;
 
 use std::fmt;
 use std::io;
@@ -17,6 +18,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use self::halves::{half, high, low, set_high, set_low};
+use self::queues::unconfigured;
 use super::queue::QueueConfig;
 use super::status::{NEEDS_RESET, Status, Step};
 use super::{
@@ -279,54 +281,6 @@ impl MmioTransport {
         region.unwrap_or(NO_REGION)
     }
 
-    fn queue(&self) -> Option<&QueueConfig> {
-        self.queues.get(usize::try_from(self.queue_select).ok()?)
-    }
-
-    /// Changes the selected queue, if there is one and it may be changed: its
-    /// registers are out of bounds once it is ready (virtio 1.2, 4.2.2.2).
-    fn configure(&mut self, change: impl FnOnce(&mut QueueConfig)) {
-        let index = usize::try_from(self.queue_select);
-        if let Some(queue) = index.ok().and_then(|index| self.queues.get_mut(index))
-            && self.status.configuring()
-            && !queue.ready
-        {
-            change(queue);
-        }
-    }
-
-    fn write_ready(&mut self, value: u32) {
-        if value == 1 {
-            self.configure(|queue| queue.ready = true);
-            return;
-        }
-        let index = usize::try_from(self.queue_select);
-        if let Some(queue) = index.ok().and_then(|index| self.queues.get_mut(index))
-            && value == 0
-            && queue.ready
-        {
-            // "To stop using the queue the driver writes zero to QueueReady
-            // and reads it back" (virtio 1.2, 4.2.2.2).
-            queue.ready = false;
-            if self.status.live()
-                && let Ok(index) = u16::try_from(self.queue_select)
-            {
-                self.device.stop_queue(index);
-            }
-        }
-    }
-
-    /// Rings the doorbell for a driver whose write came here and not to the
-    /// ioeventfd.
-    fn notify(&self, value: u32) {
-        let index = usize::try_from(value);
-        if let Some(kick) = index.ok().and_then(|index| self.kicks.get(index))
-            && let Err(error) = kick.write(1)
-        {
-            log::error!("cannot notify queue {value}: {error}");
-        }
-    }
-
     /// Reads of any width and alignment; bytes past the end are zero.
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
@@ -376,11 +330,6 @@ impl fmt::Debug for MmioTransport {
             .field("queues", &self.queues)
             .finish_non_exhaustive()
     }
-}
-
-fn unconfigured(device: &dyn VirtioDevice) -> Vec<QueueConfig> {
-    let sizes = device.queue_sizes().iter();
-    sizes.map(|size| QueueConfig::new(*size)).collect()
 }
 
 /// The error and its causes on one line.
