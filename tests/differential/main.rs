@@ -16,6 +16,7 @@ mod message;
 mod operation;
 mod ours;
 mod outcome;
+mod random;
 mod run;
 mod virtiofsd;
 
@@ -31,8 +32,9 @@ use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, Tes
 use actor::Actor;
 use client::Client;
 use host::Host;
-use operation::{Step, steps};
+use operation::Step;
 use ours::Ours;
+use random::steps;
 use run::{Run, picture};
 use virtiofsd::Virtiofsd;
 
