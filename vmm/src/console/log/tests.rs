@@ -1,0 +1,126 @@
+//! What is kept, found, written and shown of a console.
+
+use super::*;
+use std::io::{Read, Seek};
+
+fn console(text: &str) -> ConsoleLog {
+    let console = ConsoleLog::new(None, None);
+    for byte in text.as_bytes() {
+        console.writer().write_all(&[*byte]).unwrap();
+    }
+    console
+}
+
+#[test]
+fn a_panic_is_found_with_its_message() {
+    let text = "[ 1.0] Kernel panic - not syncing: sysrq triggered crash\r\nmore\r\n";
+    assert_eq!(
+        console(text).panic().as_deref(),
+        Some("sysrq triggered crash")
+    );
+    assert_eq!(console("all is well\n").panic(), None);
+}
+
+#[test]
+fn a_halt_is_found() {
+    assert!(console("[ 1.0] reboot: System halted\r\n").halted());
+    // The kernel's decompressor, when it cannot go on.
+    assert!(!console("Out of memory\n\n -- System halted\n").halted());
+}
+
+#[test]
+fn a_panic_on_a_line_without_an_end_is_found() {
+    assert_eq!(
+        console("Kernel panic - not syncing: oh").panic().as_deref(),
+        Some("oh")
+    );
+}
+
+#[test]
+fn the_tail_has_the_last_lines_without_control_characters() {
+    let console = console("one\r\ntwo \x1b[2J\r\nthree");
+    assert_eq!(console.tail(2), ["two .[2J", "three"]);
+}
+
+#[test]
+fn a_flood_is_kept_within_bounds() {
+    let console = ConsoleLog::new(None, None);
+    let mut writer = console.writer();
+    writer.write_all(&vec![b'x'; 3 * KEPT]).unwrap();
+    writer.write_all(b"\nend").unwrap();
+    let record = console.lock();
+    assert_eq!(record.end.len(), KEPT);
+    assert!(record.line.len() <= LONGEST_LINE);
+    drop(record);
+    assert_eq!(console.tail(1), ["end"]);
+}
+
+#[test]
+fn the_log_file_has_every_byte_after_a_flush() {
+    let mut file = tempfile::tempfile().unwrap();
+    let console = ConsoleLog::new(Some(file.try_clone().unwrap()), None);
+    console.writer().write_all(b"a line\r\nand a rest").unwrap();
+    console.flush();
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a line\r\nand a rest");
+}
+
+#[test]
+fn a_full_disk_ends_the_log_and_not_the_guest() {
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let console = ConsoleLog::new(Some(full), None);
+    assert!(console.writer().write_all(b"line\nline\n").is_ok());
+    assert_eq!(console.tail(9), ["line", "line"]);
+    // Said once, however much follows.
+    assert!(console.writer().write_all(b"line\nline\n").is_ok());
+    console.flush();
+    assert_eq!(console.lost_output(), [("the --console-log", Errno::NOSPC)]);
+}
+
+#[test]
+fn a_rest_that_the_last_flush_cannot_write_is_lost() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let console = ConsoleLog::new(Some(full), None);
+    console.writer().write_all(b"no end").unwrap();
+    assert_eq!(console.lost_output(), []);
+    console.flush();
+    assert_eq!(console.lost_output(), [("the --console-log", Errno::NOSPC)]);
+}
+
+#[test]
+fn a_copy_that_is_lost_is_remembered_unless_nobody_reads_it() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let console = ConsoleLog::new(None, Some(("standard error", full)));
+    console.writer().write_all(b"a\nb\n").unwrap();
+    assert_eq!(console.lost_output(), [("standard error", Errno::NOSPC)]);
+
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let writer = File::from(std::os::fd::OwnedFd::from(writer));
+    let console = ConsoleLog::new(None, Some(("standard output", writer)));
+    console.writer().write_all(b"a\nb\n").unwrap();
+    assert_eq!(console.lost_output(), []);
+}
+
+#[test]
+fn a_copy_to_what_does_not_block_is_complete() {
+    let (mut reader, writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let writer = File::from(std::os::fd::OwnedFd::from(writer));
+    let console = ConsoleLog::new(None, Some(("standard output", writer)));
+    let said = vec![b'x'; 1 << 20];
+    std::thread::scope(|scope| {
+        let console = console.clone();
+        let said = &said;
+        scope.spawn(move || console.writer().write_all(said).unwrap());
+        let mut read = vec![0; said.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read == *said);
+    });
+    assert_eq!(console.lost_output(), []);
+}
