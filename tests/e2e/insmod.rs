@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Variant, Version};
 
@@ -151,8 +152,7 @@ fn in_tree_module_loads(
 /// problem at all.
 fn unpatched_kernel_hangs(fixtures: &Fixtures) -> Result<()> {
     let unpatched = fixtures.kernel(Kernel::STOCK)?;
-    let (module, _) = payload(unpatched, fixtures, FIRST_BAD)?;
-    let share = directory(&[("payload.ko", &module)])?;
+    let share = share_that_warns(unpatched, fixtures)?;
     let limit = stretched(Duration::from_secs(1));
     let run = Vm::new(fixtures, &unpatched.join("bzImage"))?
         .share(share.path(), "tag=modules,ro,cache=never")
@@ -180,6 +180,13 @@ fn unpatched_kernel_hangs(fixtures: &Fixtures) -> Result<()> {
         run.account()
     );
     Ok(())
+}
+
+/// A share with a `payload.ko` that makes an `unpatched` kernel warn, and its insmod
+/// hang, with `cache=never`.
+pub(crate) fn share_that_warns(unpatched: &Path, fixtures: &Fixtures) -> Result<TempDir> {
+    let (module, _) = payload(unpatched, fixtures, FIRST_BAD)?;
+    directory(&[("payload.ko", &module)])
 }
 
 /// A module of `size` bytes for `kernel`, and the checksum its payload has on

@@ -19,6 +19,7 @@ mod share_changes;
 mod share_read_only;
 mod shares;
 mod signals;
+mod splats;
 mod stock_kernel;
 mod streams;
 mod suites;
@@ -78,6 +79,7 @@ fn themes() -> Vec<Theme> {
             share_read_only::theme(),
             shares::theme(),
             signals::theme(),
+            splats::theme(),
         ],
         stock_kernel::themes(),
         vec![

@@ -12,6 +12,7 @@
 //! | `run` | a run from start to end |
 //! | `console` | the user's terminal and keys, the guest's console |
 //! | `session` | the command's streams and status, as a file system |
+//! | `splats` | what a kernel reports of its own bugs |
 //! | `kernel` | the kernel's file, recognized and read |
 //! | `outcome` | how a run ended, the exit status, the report and the metrics |
 
@@ -23,6 +24,7 @@ mod outcome;
 mod prepare;
 mod run;
 mod session;
+mod splats;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use regex::Regex;
 use vmm_options::share::{self, ShareArgument};
 use vmm_options::size::Size;
+
+use crate::splats::FailOn;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -19,7 +22,8 @@ Exit status:
   125  vmm could not set up or run the machine, or write all output
   126  COMMAND cannot be executed
   127  COMMAND was not found
-  130  ended by Ctrl-A x
+  130  ended by Ctrl-A x, or by SIGINT to vmm; 143 by SIGTERM
+  254  COMMAND ended with 0, but the guest's kernel had a splat (--fail-on)
   255  the guest's kernel panicked or crashed, or the guest ended before COMMAND
   The outcome by name is in the JSON of --report.
 
@@ -98,6 +102,16 @@ pub(crate) struct RunArguments {
     /// 10s)
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub grace: Option<Duration>,
+
+    /// Splats of the kernel that make a success a failure, with status 254
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub fail_on: FailOn,
+
+    /// Expect splats with a match of this regular expression in their first
+    /// line, the message of a WARN, or the function where it happened
+    /// (repeatable)
+    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
+    pub allow_splat: Vec<Regex>,
 
     /// Write the kernel's console to FILE
     #[arg(long, value_name = "FILE")]
@@ -191,6 +205,16 @@ fn parse_cpus(text: &str) -> Result<u8, String> {
     }
 }
 
+fn parse_pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        // The pattern itself, and where in it the mistake is, take lines.
+        let reason = error.to_string();
+        let reason = reason.lines().last().unwrap_or_default();
+        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+        format!("it is no regular expression: {reason}")
+    })
+}
+
 /// A duration with its unit, or a number of seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse() {
@@ -269,6 +293,8 @@ mod tests {
                 "unexpected argument '-x' found (vmm run --help",
             ),
             (&["--kernel", "k", "ls"], "'ls'"),
+            (&["--kernel", "k", "--fail-on", "x"], "oops, warn, never"),
+            (&["--kernel", "k", "--allow-splat", "a(b"], "unclosed group"),
             (&["--share", "d"], "--kernel"),
             (
                 &["--kernel", "k", "--initramfs", "i", "--", "ls"],

@@ -19,6 +19,9 @@ use guest_init::{clock, environment, loopback, modules, mounts, power, root};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
+/// Flags of what the kernel has been through.
+const TAINTED: &str = "/proc/sys/kernel/tainted";
+
 /// The init of a root file system that takes over.
 const SYSTEM_INIT: &str = "/sbin/init";
 
@@ -56,6 +59,7 @@ fn run(session: &Arc<Session>) -> ! {
         Ok(()) => run_command(session),
     };
     leave_shares();
+    session.pass_on_taint(Path::new(TAINTED));
     if let Err(error) = session.report(&status) {
         eprintln!("guest-init: cannot report {status:?}: {error}");
     }
@@ -133,6 +137,7 @@ fn watch_for_shutdown(session: &Arc<Session>) -> Arc<AtomicBool> {
         flag.store(true, Ordering::Release);
         power::kill_everything();
         leave_shares();
+        session.pass_on_taint(Path::new(TAINTED));
         if session.plan.interactive {
             let _ = session.report(&Status::Exited { code: 0 });
         }

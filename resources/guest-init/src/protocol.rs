@@ -35,6 +35,9 @@ pub const WINDOW_SIZE: &str = "winsize";
 pub const SIGNAL: &str = "signal";
 /// The file to write a [`Mark`]'s name to, at the moment it happens.
 pub const MARK: &str = "mark";
+/// The file to write `/proc/sys/kernel/tainted` to, as it is, before the
+/// [`Status`].
+pub const TAINTED: &str = "tainted";
 /// The file that reads the host's `CLOCK_REALTIME` at that moment, as a
 /// [`WallTime`]'s text.
 pub const CLOCK: &str = "clock";
@@ -42,6 +45,9 @@ pub const CLOCK: &str = "clock";
 /// The largest plan in bytes. `execve(2)` takes 2 MiB of arguments and
 /// environment by default; JSON escapes take some more.
 pub const MAX_PLAN: usize = 8 << 20;
+/// The largest number of [`TAINTED`] in bytes, with its newline: 64 bits in
+/// decimal.
+pub const MAX_TAINTED: usize = 21;
 /// The largest status message in bytes.
 pub const MAX_STATUS: usize = 16 << 10;
 

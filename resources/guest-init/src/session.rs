@@ -49,6 +49,7 @@ pub struct Session {
     signal: File,
     status: File,
     mark: File,
+    tainted: File,
     clock: File,
 }
 
@@ -90,6 +91,7 @@ impl Session {
             signal: reader(protocol::SIGNAL)?,
             status: writer(protocol::STATUS)?,
             mark: writer(protocol::MARK)?,
+            tainted: writer(protocol::TAINTED)?,
             clock: reader(protocol::CLOCK)?,
         })
     }
@@ -98,6 +100,14 @@ impl Session {
     pub fn mark(&self, mark: Mark) {
         // A timestamp that is missing is no reason to end the command.
         let _ = (&self.mark).write(mark.name().as_bytes());
+    }
+
+    /// Tells the VMM what the kernel says of itself in the file `tainted`. One
+    /// without such a file says nothing.
+    pub fn pass_on_taint(&self, tainted: &Path) {
+        if let Ok(text) = std::fs::read(tainted) {
+            let _ = (&self.tainted).write(&text);
+        }
     }
 
     /// Tells the VMM how the command ended.
@@ -205,6 +215,7 @@ mod tests {
             protocol::SIGNAL,
             protocol::STATUS,
             protocol::MARK,
+            protocol::TAINTED,
             protocol::CLOCK,
         ] {
             fs::write(directory.join(name), "").unwrap();
@@ -240,6 +251,19 @@ mod tests {
         session(directory.path()).mark(Mark::CommandStarted);
         let text = fs::read(directory.path().join(protocol::MARK)).unwrap();
         assert_eq!(text, b"command-started");
+    }
+
+    #[test]
+    fn what_taints_the_kernel_is_passed_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let session = session(directory.path());
+        let said = || fs::read(directory.path().join(protocol::TAINTED)).unwrap();
+        session.pass_on_taint(&directory.path().join("none"));
+        assert_eq!(said(), b"");
+        let tainted = directory.path().join("of-the-kernel");
+        fs::write(&tainted, "4608\n").unwrap();
+        session.pass_on_taint(&tainted);
+        assert_eq!(said(), b"4608\n");
     }
 
     #[test]

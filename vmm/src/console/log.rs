@@ -1,5 +1,6 @@
 //! What the guest's kernel says on its serial console: kept in part for the
-//! error message, written to a file, shown, and searched for a panic.
+//! error message, written to a file, shown, and searched for a panic and other
+//! splats.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+
+use super::marks::{Entry, Evidence, Unmarking};
+use crate::splats::{self, Policy, Scanner, Splats};
 
 /// Bytes of the console's end that are kept.
 const KEPT: usize = 64 << 10;
@@ -31,8 +35,14 @@ const HALT: &str = "reboot: System halted";
 pub(crate) struct ConsoleLog(Arc<Mutex<Record>>);
 
 struct Record {
+    /// The kernel marks its lines.
+    unmarking: Option<Unmarking>,
     end: VecDeque<u8>,
+    /// The line that has no end yet, with its mark.
     line: Vec<u8>,
+    /// What the kernel's lines have been known by; what shows less is not its.
+    evidence: Evidence,
+    scanner: Scanner,
     panic: Option<String>,
     halted: bool,
     log: Option<File>,
@@ -56,8 +66,11 @@ impl ConsoleLog {
     #[must_use]
     pub(crate) fn new(log: Option<File>, show: Option<(&'static str, File)>) -> Self {
         Self(Arc::new(Mutex::new(Record {
+            unmarking: None,
             end: VecDeque::with_capacity(KEPT),
             line: Vec::new(),
+            evidence: Evidence::default(),
+            scanner: Scanner::default(),
             panic: None,
             halted: false,
             log,
@@ -66,6 +79,17 @@ impl ConsoleLog {
             show,
             lost: Vec::new(),
         })))
+    }
+
+    /// One whose splats `policy` judges. With `marked` the kernel marks its
+    /// lines, see [`super::marks`], which is not to be seen.
+    #[must_use]
+    pub(crate) fn judged_by(self, policy: Policy, marked: bool) -> Self {
+        let mut record = self.lock();
+        record.scanner = Scanner::new(policy);
+        record.unmarking = marked.then(Unmarking::default);
+        drop(record);
+        self
     }
 
     /// The end of the serial port that takes the guest's bytes.
@@ -83,6 +107,12 @@ impl ConsoleLog {
             record.search_line();
         }
         record.panic.clone()
+    }
+
+    /// What the kernel has reported of its own bugs.
+    #[must_use]
+    pub(crate) fn splats(&self) -> Splats {
+        self.lock().scanner.splats()
     }
 
     /// Whether the kernel has said that it halts. So can a program; that the
@@ -108,9 +138,20 @@ impl ConsoleLog {
             .collect()
     }
 
-    /// Writes to the log file what has not been written yet.
+    /// Ends the last line, and writes to the log file what has not been
+    /// written yet.
     pub(crate) fn flush(&self) {
-        self.lock().write_log();
+        let mut record = self.lock();
+        let mut rest = Vec::new();
+        if let Some(unmarking) = &mut record.unmarking {
+            unmarking.flush(&mut rest);
+        }
+        record.keep(&rest);
+        if !record.line.is_empty() {
+            record.search_line();
+            record.line.clear();
+        }
+        record.write_log();
     }
 
     /// The copies that could not take all that the guest said, and why.
@@ -126,13 +167,6 @@ impl ConsoleLog {
 
 impl Record {
     fn take(&mut self, bytes: &[u8]) {
-        let surplus = (self.end.len() + bytes.len()).saturating_sub(KEPT);
-        self.end.drain(..surplus.min(self.end.len()));
-        self.end.extend(
-            bytes
-                .get(bytes.len().saturating_sub(KEPT)..)
-                .unwrap_or(bytes),
-        );
         for &byte in bytes {
             if byte == b'\n' {
                 self.search_line();
@@ -141,6 +175,25 @@ impl Record {
                 self.line.push(byte);
             }
         }
+        match &mut self.unmarking {
+            None => self.keep(bytes),
+            Some(unmarking) => {
+                let mut seen = Vec::with_capacity(bytes.len());
+                unmarking.take(bytes, &mut seen);
+                self.keep(&seen);
+            }
+        }
+    }
+
+    /// Keeps, shows and logs what is to be seen.
+    fn keep(&mut self, bytes: &[u8]) {
+        let surplus = (self.end.len() + bytes.len()).saturating_sub(KEPT);
+        self.end.drain(..surplus.min(self.end.len()));
+        self.end.extend(
+            bytes
+                .get(bytes.len().saturating_sub(KEPT)..)
+                .unwrap_or(bytes),
+        );
         if let Some((name, show)) = &self.show
             && let Err(error) = write_all(show, bytes)
         {
@@ -159,13 +212,29 @@ impl Record {
     }
 
     fn search_line(&mut self) {
-        self.halted = self.halted || contains(&self.line, HALT.as_bytes());
+        let line = printable(&String::from_utf8_lossy(&self.line));
+        let entry = Entry::read(&line);
+        let shown = match &self.unmarking {
+            Some(_) => entry.shown,
+            None => &line,
+        };
+        if entry.by_program || entry.evidence < self.evidence {
+            self.scanner.take_other(shown);
+            return;
+        }
+        self.evidence = entry.evidence;
+        self.halted = self.halted || entry.text.contains(HALT);
         if self.panic.is_none() {
-            let line = String::from_utf8_lossy(&self.line);
-            self.panic = line
+            self.panic = entry
+                .text
                 .split_once(PANIC)
                 .map(|(_, message)| crate::outcome::line::of_text(message));
         }
+        self.scanner.take(splats::Line {
+            time: entry.time,
+            text: entry.text,
+            shown,
+        });
     }
 
     fn write_log(&mut self) {
@@ -188,10 +257,6 @@ impl Record {
         }
         self.pending.clear();
     }
-}
-
-fn contains(line: &[u8], text: &[u8]) -> bool {
-    line.windows(text.len()).any(|window| window == text)
 }
 
 /// Writes all of `bytes`, and waits for room where `file` does not: its flags

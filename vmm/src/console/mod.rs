@@ -4,4 +4,5 @@ pub(crate) mod feed;
 pub(crate) mod keyboard;
 pub(crate) mod keys;
 pub(crate) mod log;
+pub(crate) mod marks;
 pub(crate) mod terminal;

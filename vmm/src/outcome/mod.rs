@@ -10,6 +10,7 @@
 //! | 126 | the command cannot be executed |
 //! | 127 | the command was not found |
 //! | 130 | the user typed Ctrl-A x |
+//! | 254 | all of that went well, but the guest's kernel had a splat (`--fail-on`) |
 //! | 255 | the guest panicked or crashed, or ended before its command did |
 //!
 //! The meanings overlap, since a command may exit with any of these numbers;
@@ -47,6 +48,8 @@ pub(crate) enum Outcome {
     Interrupted(i32, Option<Status>),
     /// The user typed the escape, Ctrl-A x.
     Quit,
+    /// All else went well, but the guest's kernel reported a bug of its own.
+    Splat(String),
     /// The guest's kernel panicked; its message.
     Panic(String),
     /// The guest ended without a report; what is known about it.
@@ -72,6 +75,7 @@ impl Outcome {
             }
             // The escape is the interactive machine's SIGINT.
             Self::Quit => 130,
+            Self::Splat(_) => 254,
             Self::Panic(_) | Self::Died(_) => 255,
         }
     }
@@ -91,6 +95,7 @@ impl Outcome {
             Self::Timeout(_) => "timeout",
             Self::Interrupted(..) => "interrupted",
             Self::Quit => "quit",
+            Self::Splat(_) => "splat",
             Self::Panic(_) => "panic",
             Self::Died(_) => "died",
             Self::VmmError(_) => "vmm-error",
@@ -127,6 +132,10 @@ impl Outcome {
                 };
                 Some(format!("stopped by signal {signal}{command}"))
             }
+            Self::Splat(message) => Some(format!(
+                "all else went well, but the guest's kernel reported a bug: {message} \
+                 (--allow-splat and --fail-on say what is expected)"
+            )),
             Self::Panic(message) => Some(format!("the guest's kernel panicked: {message}")),
             Self::Died(message) => Some(format!("the guest ended without a report: {message}")),
         }
@@ -146,6 +155,7 @@ impl Outcome {
             self,
             Self::SetupFailed(_)
                 | Self::Timeout(_)
+                | Self::Splat(_)
                 | Self::Panic(_)
                 | Self::Died(_)
                 | Self::VmmError(_)
@@ -154,6 +164,16 @@ impl Outcome {
 }
 
 impl Outcome {
+    /// This outcome, unless it is a success and the guest's kernel had a
+    /// `splat`.
+    #[must_use]
+    pub(crate) fn unless_splat(self, splat: Option<String>) -> Self {
+        match splat {
+            Some(splat) if self.code() == 0 => Self::Splat(splat),
+            _ => self,
+        }
+    }
+
     /// This outcome, unless some of the output is `lost`: then a status of the
     /// guest's would claim that all is there. What went wrong by itself
     /// remains the outcome, and the loss is told beside it.
@@ -256,6 +276,21 @@ mod tests {
             for part in ["standard output", "No space left", "make room", own] {
                 assert!(message.contains(part), "{message}");
             }
+        }
+    }
+
+    #[test]
+    fn a_splat_fails_what_would_be_a_success() {
+        let splat = || Some("BUG: x".to_owned());
+        for success in [Outcome::Exited(0), Outcome::PoweredOff, Outcome::Halted] {
+            assert_eq!(success.clone().unless_splat(None), success);
+            let outcome = success.unless_splat(splat());
+            assert_eq!((outcome.code(), outcome.name()), (254, "splat"));
+            let message = outcome.message().unwrap_or_default();
+            assert!(message.contains("BUG: x") && message.contains("--allow-splat"));
+        }
+        for failure in [Outcome::Exited(1), Outcome::Quit, Outcome::Signaled(9)] {
+            assert_eq!(failure.clone().unless_splat(splat()), failure);
         }
     }
 

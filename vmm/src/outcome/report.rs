@@ -2,7 +2,11 @@
 //!
 //! ```json
 //! {"schema": 1, "outcome": "exited", "code": 3, "signal": null,
-//!  "message": null, "timings_ms": {"kernel_loaded": 12.1, ...}}
+//!  "message": null, "tainted": 512,
+//!  "splats": [{"kind": "warning", "severity": "warn", "line": "WARNING: CPU: 0 ...",
+//!              "message": null, "location": "f+0x1/0x2", "time": 1.25,
+//!              "allowed": false}],
+//!  "timings_ms": {"kernel_loaded": 12.1, ...}}
 //! ```
 
 use std::fs::{self, File};
@@ -16,6 +20,7 @@ use serde::Serialize;
 use super::Outcome;
 use crate::machine::MachineCounters;
 use crate::session::Session;
+use crate::splats::{Splat, Splats};
 
 /// The version of the JSON: it grows when a field changes its meaning or
 /// goes, and not when one is added.
@@ -25,14 +30,18 @@ pub(crate) const SCHEMA: u32 = 1;
 pub(crate) struct Report {
     schema: u32,
     /// `exited`, `signaled`, `cannot-execute`, `not-found`, `setup-failed`,
-    /// `powered-off`, `restarted`, `halted`, `timeout`, `interrupted`, `quit`, `panic`,
-    /// `died` or `vmm-error`.
+    /// `powered-off`, `restarted`, `halted`, `timeout`, `interrupted`, `quit`,
+    /// `splat`, `panic`, `died` or `vmm-error`.
     outcome: &'static str,
     code: u8,
     /// The signal that ended the command, or that `vmm` was stopped by.
     signal: Option<i32>,
     /// What `vmm` said on standard error.
     message: Option<String>,
+    /// `/proc/sys/kernel/tainted` at the end, where COMMAND came to one.
+    tainted: Option<u64>,
+    /// The first ones.
+    splats: Vec<Splat>,
     timings_ms: Timings,
 }
 
@@ -50,8 +59,18 @@ impl Report {
                 _ => None,
             },
             message: outcome.message(),
+            tainted: None,
+            splats: Vec::new(),
             timings_ms: timings,
         }
+    }
+
+    /// With what was found on the console.
+    #[must_use]
+    pub(crate) fn with_splats(mut self, splats: &Splats) -> Self {
+        self.tainted = splats.taint();
+        self.splats = splats.list().to_vec();
+        self
     }
 
     /// The report as JSON, with a newline at its end.

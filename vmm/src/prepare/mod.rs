@@ -14,13 +14,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guest_init::protocol::{Plan, Text};
+use regex::Regex;
 use serde_json::json;
 
+use crate::console::marks;
 use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
 use crate::machine::{host, limits};
 use crate::options::RunArguments;
 use crate::outcome::output_file::{self, OutputFile};
+use crate::splats::Policy;
 use initramfs::modules::Modules;
 use initramfs::{busybox, busybox::Busybox, foreign};
 use preflight::Needs;
@@ -50,7 +53,8 @@ pub(crate) struct Configuration {
     /// What the guest's init has to do; `None` with a foreign initramfs.
     pub plan: Option<Plan>,
     pub initramfs: Vec<u8>,
-    /// The user's part of the kernel's command line.
+    /// What the machine adds to its kernel's command line: the user's part, and what
+    /// comes before it.
     pub cmdline: String,
     /// The root first, if there is one.
     pub shares: Vec<Share>,
@@ -60,6 +64,8 @@ pub(crate) struct Configuration {
     pub timeout: Option<Duration>,
     /// The time that the command has after a signal.
     pub grace: Duration,
+    /// What the kernel may report.
+    pub policy: Policy,
     pub console_log: Option<PathBuf>,
     pub metrics: Option<OutputFile>,
     pub report: Option<OutputFile>,
@@ -182,12 +188,16 @@ impl Configuration {
             boot,
             plan,
             initramfs,
-            cmdline: arguments.cmdline.join(" "),
+            cmdline: command_line(boot, &arguments.cmdline),
             shares,
             cpus: arguments.cpus,
             memory: arguments.memory,
             timeout: arguments.timeout,
             grace: arguments.grace.unwrap_or(GRACE),
+            policy: Policy {
+                fail_on: arguments.fail_on,
+                allow: arguments.allow_splat,
+            },
             console_log: arguments.console_log,
             metrics,
             report,
@@ -251,6 +261,8 @@ impl Configuration {
             "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
             "plan": self.plan,
             "grace_ms": self.grace.as_millis(),
+            "fail_on": self.policy.fail_on.name(),
+            "allow_splats": self.policy.allow.iter().map(Regex::as_str).collect::<Vec<_>>(),
             "console_log": text(self.console_log.as_deref()),
             "metrics": text(self.metrics.as_ref().map(OutputFile::path)),
             "report": text(self.report.as_ref().map(OutputFile::path)),
@@ -259,6 +271,14 @@ impl Configuration {
         });
         crate::outcome::report::json(&value)
     }
+}
+
+/// What the kernel is to hear. Where programs have no business on the console,
+/// it marks what is its own.
+fn command_line(boot: Boot, user: &[String]) -> String {
+    let ours = (boot == Boot::Command).then_some(marks::PARAMETER);
+    let words = ours.into_iter().chain(user.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The host's busybox for the initramfs, where the guest needs one: not for a

@@ -7,6 +7,7 @@ mod events;
 mod exports;
 mod records;
 mod supervisor;
+mod tail;
 mod watch;
 
 use std::sync::{Arc, PoisonError};
@@ -21,14 +22,12 @@ use crate::machine::{self, Machine, MachineConfig};
 use crate::outcome::metrics::ProcessUsage;
 use crate::outcome::{Outcome, line, output_file};
 use crate::prepare::{Boot, Configuration};
+use crate::splats::Splats;
 use events::{Deadline, Event, EventLoop, OneShot, Signals, Ticks};
 use exports::{Exports, duplicate};
 use records::{Observed, Records};
 use supervisor::Supervisor;
 use watch::Watch;
-
-/// Lines of the console that are shown after an abnormal end.
-const CONSOLE_TAIL: usize = 40;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -73,18 +72,31 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
 
 /// What the run's end comes to once everything is told and written that is to
 /// be. Told first: who reads a record may keep it waiting.
-fn conclude(mut outcome: Outcome, records: &Records, observed: &Observed) -> Outcome {
+fn conclude(outcome: Outcome, records: &Records, observed: &Observed) -> Outcome {
     if let Some(console) = &observed.console {
         console.flush();
+    }
+    let splats = observed.splats();
+    let failure = splats.failure();
+    // Of output that could not be written the console says nothing.
+    let wants_console = outcome.wants_console() || failure.is_some();
+    let mut outcome = outcome
+        .unless_lost(&observed.lost_output())
+        .unless_splat(failure.clone());
+    if let Some(console) = &observed.console {
         // A machine that was never entered has nothing to say.
         let entered = (observed.counters.as_ref()).and_then(|counters| counters.first_run());
-        if outcome.wants_console() && entered.is_some() {
-            show_tail(console);
+        if wants_console && entered.is_some() {
+            tail::show(console, &splats);
         }
     }
-    outcome = outcome.unless_lost(&observed.lost_output());
+    if let Some(failure) = failure.filter(|_| !matches!(outcome, Outcome::Splat(_))) {
+        line::tell(&format!(
+            "vmm: the guest's kernel reported a bug: {failure}"
+        ));
+    }
     outcome.tell();
-    records.write(&mut outcome, observed);
+    records.write(&mut outcome, observed, &splats);
     outcome
 }
 
@@ -122,7 +134,8 @@ fn execute(
             Some(("standard output", duplicate(rustix::stdio::stdout())?))
         }
     };
-    let console = ConsoleLog::new(log, show);
+    let marked = boot == Boot::Command;
+    let console = ConsoleLog::new(log, show).judged_by(configuration.policy, marked);
     observed.console = Some(console.clone());
 
     let mut events = EventLoop::new()?;
@@ -185,22 +198,14 @@ fn execute(
         session: observed.session.clone(),
         interactive: (configuration.plan.as_ref()).is_some_and(|plan| plan.interactive),
         // Not the console: whoever keeps the machine may hold its lock.
-        record: move |outcome: &Outcome| records.write(&mut outcome.clone(), &seen),
+        record: move |outcome: &Outcome| {
+            records.write(&mut outcome.clone(), &seen, &Splats::default());
+        },
     };
     let (ending, cause) = supervisor.run(machine.start()?, &mut events)?;
     drop(raw);
     let session = observed.session.as_deref();
     Ok(ending::outcome(boot, ending, cause, &console, session))
-}
-
-fn show_tail(console: &ConsoleLog) {
-    let lines = console.tail(CONSOLE_TAIL);
-    if lines.is_empty() {
-        line::tell("vmm: the guest's console is empty");
-    } else {
-        let lines = lines.join("\n| ");
-        line::tell(&format!("vmm: the end of the guest's console:\n| {lines}"));
-    }
 }
 
 #[cfg(test)]

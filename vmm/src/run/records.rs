@@ -12,6 +12,7 @@ use crate::outcome::output_file::{self, OutputFile};
 use crate::outcome::report::{Report, Timings};
 use crate::outcome::{Outcome, line};
 use crate::session::Session;
+use crate::splats::Splats;
 
 /// What is known of a run from outside while it runs, and after it.
 #[derive(Clone, Default)]
@@ -25,6 +26,13 @@ pub(super) struct Observed {
 }
 
 impl Observed {
+    /// The splats of the guest's kernel.
+    pub(super) fn splats(&self) -> Splats {
+        let taint = self.session.as_ref().and_then(|session| session.taint());
+        let seen = self.console.as_ref().map(ConsoleLog::splats);
+        seen.unwrap_or_default().with_taint(taint)
+    }
+
     /// The streams and files that could not take all that was written, each
     /// once, and why.
     pub(super) fn lost_output(&self) -> Vec<(&'static str, Errno)> {
@@ -54,7 +62,7 @@ pub(super) struct Records {
 impl Records {
     /// Writes them. A file that cannot be written is told, and becomes the
     /// outcome.
-    pub(super) fn write(&self, outcome: &mut Outcome, observed: &Observed) {
+    pub(super) fn write(&self, outcome: &mut Outcome, observed: &Observed, splats: &Splats) {
         let timings = Timings::collect(
             self.start,
             observed.counters.as_deref(),
@@ -76,7 +84,8 @@ impl Records {
             }
         }
         if let Some(file) = &self.report
-            && let Err(error) = file.write(&Report::new(outcome, timings).json())
+            && let Err(error) =
+                file.write(&Report::new(outcome, timings).with_splats(splats).json())
         {
             *outcome = unwritten(&error);
         }

@@ -18,11 +18,12 @@ pub(super) enum Node {
     Mark,
     Clock,
     Signal,
+    Tainted,
 }
 
 impl Node {
     /// Every node but the root, in the order of their inode numbers.
-    pub(super) const FILES: [Self; 9] = [
+    pub(super) const FILES: [Self; 10] = [
         Self::Plan,
         Self::Stdin,
         Self::Stdout,
@@ -32,6 +33,7 @@ impl Node {
         Self::Mark,
         Self::Clock,
         Self::Signal,
+        Self::Tainted,
     ];
 
     pub(super) fn inode(self) -> NodeId {
@@ -64,6 +66,7 @@ impl Node {
             Self::Mark => protocol::MARK,
             Self::Clock => protocol::CLOCK,
             Self::Signal => protocol::SIGNAL,
+            Self::Tainted => protocol::TAINTED,
         }
     }
 
@@ -71,7 +74,7 @@ impl Node {
     pub(super) fn is_writable(self) -> bool {
         matches!(
             self,
-            Self::Stdout | Self::Stderr | Self::Status | Self::Mark
+            Self::Stdout | Self::Stderr | Self::Status | Self::Mark | Self::Tainted
         )
     }
 

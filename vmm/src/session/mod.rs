@@ -107,6 +107,11 @@ impl Session {
         self.status.reached(mark)
     }
 
+    /// What the guest says of `/proc/sys/kernel/tainted`.
+    pub(crate) fn taint(&self) -> Option<u64> {
+        self.status.taint()
+    }
+
     /// The host's terminal has another size.
     pub(crate) fn resize(&self, size: WindowSize) {
         self.window.set(size);
@@ -250,7 +255,9 @@ impl FileOperations for Session {
                 Ok(text.len())
             }
             Node::Root => Err(Errno::ISDIR),
-            Node::Stdout | Node::Stderr | Node::Status | Node::Mark => Err(Errno::BADF),
+            Node::Stdout | Node::Stderr | Node::Status | Node::Mark | Node::Tainted => {
+                Err(Errno::BADF)
+            }
         }
     }
 
@@ -266,6 +273,7 @@ impl FileOperations for Session {
             Node::Stderr => self.stderr.write(request, data, size),
             Node::Status => self.status.write_status(data, size),
             Node::Mark => self.status.write_mark(data, size),
+            Node::Tainted => self.status.write_taint(data, size),
             Node::Root => Err(Errno::ISDIR),
             Node::Plan | Node::Stdin | Node::WindowSize | Node::Clock | Node::Signal => {
                 Err(Errno::BADF)

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use devices::filesystem::{RequestData, Result};
-use guest_init::protocol::{MAX_STATUS, Mark, Status};
+use guest_init::protocol::{MAX_STATUS, MAX_TAINTED, Mark, Status};
 use rustix::io::Errno;
 
 /// Longer than the name of any mark.
@@ -21,6 +21,7 @@ pub(super) struct StatusReport {
 struct Said {
     status: Option<Status>,
     marks: [Option<Instant>; Mark::ALL.len()],
+    taint: Option<u64>,
 }
 
 impl StatusReport {
@@ -33,6 +34,10 @@ impl StatusReport {
 
     pub(super) fn get(&self) -> Option<Status> {
         self.lock().status.clone()
+    }
+
+    pub(super) fn taint(&self) -> Option<u64> {
+        self.lock().taint
     }
 
     pub(super) fn reached(&self, mark: Mark) -> Option<Instant> {
@@ -62,6 +67,17 @@ impl StatusReport {
             time.get_or_insert(now);
         }
         Ok(name.len())
+    }
+
+    /// Takes the flags of a tainted kernel, a decimal number and a newline.
+    pub(super) fn write_taint(&self, data: &mut dyn RequestData, size: usize) -> Result<usize> {
+        let text = take(data, size, MAX_TAINTED)?;
+        let bits = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.trim_end().parse().ok())
+            .ok_or(Errno::INVAL)?;
+        self.lock().taint.get_or_insert(bits);
+        Ok(text.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {

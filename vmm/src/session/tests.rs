@@ -193,6 +193,7 @@ fn every_file_is_found_listed_and_opened_for_its_one_purpose() {
         protocol::STATUS,
         protocol::WINDOW_SIZE,
         protocol::MARK,
+        protocol::TAINTED,
         protocol::CLOCK,
     ] {
         let node = Node::named(name.as_bytes()).unwrap();
@@ -214,7 +215,7 @@ fn unknown_names_and_inodes_get_an_errno() {
         Err(Errno::NOENT)
     );
     assert_eq!(session.lookup(&request(1, 2), c"plan"), Err(Errno::NOTDIR));
-    for inode in [0, 11, u64::MAX] {
+    for inode in [0, 12, u64::MAX] {
         assert_eq!(
             session.getattr(&request(1, inode), None).map(drop),
             Err(Errno::STALE)
@@ -585,4 +586,21 @@ fn the_hosts_files_are_never_sought() {
     let mut text = [0; 12];
     check.read_exact_at(&mut text, 0).unwrap();
     assert_eq!(&text, b"before after");
+}
+
+#[test]
+fn a_taint_is_a_number_of_64_bits_and_the_first_counts() {
+    let session = session();
+    for text in ["", "\n", "-1\n", "x", "18446744073709551616\n"] {
+        let written = write(&session, c"tainted", text.as_bytes());
+        assert_eq!(written, Err(Errno::INVAL), "{text:?}");
+    }
+    assert_eq!(write(&session, c"tainted", &[b'1'; 99]), Err(Errno::FBIG));
+    assert_eq!(session.taint(), None);
+    assert_eq!(
+        write(&session, c"tainted", b"18446744073709551615\n"),
+        Ok(21)
+    );
+    assert_eq!(write(&session, c"tainted", b"0\n"), Ok(2));
+    assert_eq!(session.taint(), Some(u64::MAX));
 }

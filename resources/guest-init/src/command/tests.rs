@@ -39,6 +39,7 @@ impl Host {
             protocol::CLOCK,
             protocol::STATUS,
             protocol::MARK,
+            protocol::TAINTED,
         ] {
             host.write(name, b"");
         }

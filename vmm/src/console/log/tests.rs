@@ -124,3 +124,62 @@ fn a_copy_to_what_does_not_block_is_complete() {
     });
     assert_eq!(console.lost_output(), []);
 }
+
+fn marked(text: &str) -> ConsoleLog {
+    let console = ConsoleLog::new(None, None).judged_by(Policy::default(), true);
+    for byte in text.as_bytes() {
+        console.writer().write_all(&[*byte]).unwrap();
+    }
+    console
+}
+
+#[test]
+fn a_splat_is_the_kernels_and_not_what_a_program_quotes() {
+    let said = |console: &ConsoleLog| console.splats().list().len();
+    for quoted in [
+        // By /dev/kmsg, with the kernel's words and its own mark.
+        "<12>[    1.0] BUG: quoted\r\n",
+        "<8>[    1.0] <0>[    1.0] BUG: quoted\r\n",
+        // By /dev/console.
+        "BUG: quoted\n",
+        "[    1.0] BUG: quoted\n",
+    ] {
+        let console = marked(&format!("<6>[    0.1] booting\r\n{quoted}"));
+        assert_eq!(said(&console), 0, "{quoted}");
+    }
+    let quoted = marked("<12>[    1.0] Kernel panic - not syncing: quoted\r\n");
+    assert_eq!(quoted.panic(), None);
+
+    let unended = marked("<6>[    0.1] booting\r\nno end<1>[    1.0] BUG: true\r\n");
+    assert_eq!(said(&unended), 1);
+    // The kernel's time is the next best.
+    assert_eq!(said(&console("[    0.1] booting\nBUG: quoted\n")), 0);
+    assert_eq!(
+        said(&console("[    0.1] booting\n[    1.0] BUG: true\n")),
+        1
+    );
+    assert_eq!(said(&console("booting\nBUG: true\n")), 1);
+}
+
+#[test]
+fn marks_are_not_seen_in_what_is_kept_and_logged() {
+    let mut file = tempfile::tempfile().unwrap();
+    let log = file.try_clone().unwrap();
+    let console = ConsoleLog::new(Some(log), None).judged_by(Policy::default(), true);
+    let said = b"<6>[    0.1] one\r\n<12>[    0.2] two\r\n<3";
+    console.writer().write_all(said).unwrap();
+    console.flush();
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "[    0.1] one\r\n[    0.2] two\r\n<3");
+    assert_eq!(console.tail(9), ["[    0.1] one", "[    0.2] two", "<3"]);
+}
+
+#[test]
+fn a_splat_on_a_line_without_an_end_is_found_at_the_end() {
+    let console = marked("<1>[    1.0] BUG: the machine ends he");
+    console.flush();
+    console.flush();
+    assert_eq!(console.splats().list().len(), 1);
+}

@@ -1,0 +1,168 @@
+//! What the guest's kernel reports of its own bugs: found, told, and a failure.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+use tempfile::TempDir;
+use tests::fixtures::Fixtures;
+use tests::kernels::Kernel;
+
+use crate::insmod;
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, directory};
+
+/// The head of the oops of [`broken_module`].
+const HEAD: &str = "invalid opcode: 0000 [#1]";
+
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        "splats",
+        [
+            Test::new("oops_fails_a_command_that_does_not", PATCHED, oops),
+            Test::new(
+                "status_of_a_command_that_fails_remains",
+                PATCHED,
+                own_status,
+            ),
+            Test::new("quoted_by_a_program_is_none", PATCHED, quoted),
+            Test::new("warning_fails_when_asked", [Kernel::STOCK], warning),
+        ],
+    )
+}
+
+fn oops(fixtures: &Fixtures) -> Result<()> {
+    let share = broken_module(fixtures)?;
+    let broken = |options: &[(&str, &str)]| {
+        let vm = Vm::patched(fixtures)?.share(share.path(), "tag=t");
+        let vm = (options.iter()).fold(vm, |vm, (name, value)| vm.option(name, value));
+        vm.script("insmod /mnt/t/broken.ko; exit 0").run()
+    };
+    let run = broken(&[])?.expect(254, "splat")?;
+    let splat = &run.report["splats"][0];
+    ensure!(splat["kind"] == "oops", "{}", run.report);
+    let (line, location) = (splat["line"].as_str(), splat["location"].as_str());
+    ensure!(
+        line.is_some_and(|line| line.starts_with(HEAD)),
+        "{}",
+        run.report
+    );
+    ensure!(
+        location.is_some_and(|place| place.contains("[dummy]")),
+        "{}",
+        run.report
+    );
+    ensure!(splat["time"].as_f64().is_some(), "{}", run.report);
+    // D, which is bit 7.
+    let tainted = run.report["tainted"].as_u64().unwrap_or_default();
+    ensure!(tainted & 1 << 7 != 0, "{}", run.report);
+    // The tail begins with it, and nothing is marked in it.
+    let first = (run.stderr.lines()).find(|line| line.starts_with("| "));
+    ensure!(
+        first.is_some_and(|line| line.starts_with("| [") && line.contains(HEAD)),
+        "{}",
+        run.account()
+    );
+    ensure!(!run.console.contains("<6>"), "{}", run.account());
+
+    broken(&[("--fail-on", "never")])?.expect(0, "exited")?;
+    let run = broken(&[("--allow-splat", "^invalid opcode")])?.expect(0, "exited")?;
+    ensure!(run.report["splats"][0]["allowed"] == true, "{}", run.report);
+    broken(&[("--allow-splat", "WARNING")])?.expect(254, "splat")?;
+    Ok(())
+}
+
+fn own_status(fixtures: &Fixtures) -> Result<()> {
+    let share = broken_module(fixtures)?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t")
+        .script("insmod /mnt/t/broken.ko; exit 3")
+        .run()?
+        .expect(3, "exited")?;
+    ensure!(run.stderr.contains(HEAD), "{}", run.account());
+    Ok(())
+}
+
+fn quoted(fixtures: &Fixtures) -> Result<()> {
+    let run = Vm::patched(fixtures)?
+        .option("--fail-on", "warn")
+        .script(
+            "echo 'BUG: by kmsg' > /dev/kmsg
+             echo '<0>Kernel panic - not syncing: by kmsg' > /dev/kmsg
+             echo 'WARNING: CPU: 0 PID: 1 at by console' > /dev/console
+             echo '[    1.000000] BUG: by console' > /dev/console",
+        )
+        .run()?
+        .expect(0, "exited")?;
+    ensure!(
+        run.report["splats"] == serde_json::json!([]),
+        "{}",
+        run.report
+    );
+    for part in ["] BUG: by kmsg", "BUG: by console"] {
+        ensure!(run.console.contains(part), "{part}: {}", run.account());
+    }
+    Ok(())
+}
+
+/// As the first kernel of `insmod` warns, and keeps the program for ever.
+fn warning(fixtures: &Fixtures) -> Result<()> {
+    let unpatched = fixtures.kernel(Kernel::STOCK)?;
+    let share = insmod::share_that_warns(unpatched, fixtures)?;
+    let run = |fail_on: &str| {
+        Vm::new(fixtures, &unpatched.join("bzImage"))?
+            .share(share.path(), "tag=modules,ro,cache=never")
+            .option("--fail-on", fail_on)
+            .patience(Duration::from_secs(30))
+            .script(
+                "insmod /mnt/modules/payload.ko &
+                 until dmesg | grep -q 'end trace'; do sleep 1; done",
+            )
+            .run()
+    };
+    let warned = run("warn")?.expect(254, "splat")?;
+    ensure!(
+        warned.report["splats"][0]["kind"] == "warning",
+        "{}",
+        warned.report
+    );
+    let first = (warned.stderr.lines()).find(|line| line.starts_with("| "));
+    ensure!(
+        first.is_some_and(|line| line.contains("cut here")),
+        "{}",
+        warned.account()
+    );
+    let run = run("oops")?.expect(0, "exited")?;
+    ensure!(
+        run.report["splats"][0]["kind"] == "warning",
+        "{}",
+        run.report
+    );
+    Ok(())
+}
+
+/// A share with a module whose first instruction is undefined.
+fn broken_module(fixtures: &Fixtures) -> Result<TempDir> {
+    const UD2: [u8; 2] = [0x0f, 0x0b];
+    let path = fixtures.kernel(Kernel::PATCHED)?.join("modules/dummy.ko");
+    let mut module = fs::read(&path).with_context(|| path.display().to_string())?;
+    let start = start_of(&module, "init_module").context(format!("{}", path.display()))?;
+    let place = module.get_mut(start..start + UD2.len());
+    place.context("beyond the file")?.copy_from_slice(&UD2);
+    directory(&[("broken.ko", &module)])
+}
+
+/// Where in an object file the code of `function` starts.
+fn start_of(object: &[u8], function: &str) -> Result<usize> {
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(object)?;
+    let (symbols, names) = elf.symbol_table()?.context("no symbols")?;
+    let symbol = symbols
+        .iter()
+        .find(|symbol| names.get(symbol.st_name as usize).is_ok_and(|name| name == function))
+        .context("no such function")?;
+    let section = elf.section_headers().context("no sections")?;
+    let section = section.get(usize::from(symbol.st_shndx))?;
+    Ok(usize::try_from(section.sh_offset + symbol.st_value)?)
+}
