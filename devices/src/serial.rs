@@ -34,6 +34,9 @@ impl Trigger for Irq {
 /// Registers of a 16550A that tell whether the guest listens, and their bits.
 const INTERRUPT_ENABLE_REGISTER: u8 = 1;
 const LINE_CONTROL_REGISTER: u8 = 3;
+const LINE_STATUS_REGISTER: u8 = 5;
+/// In the line status, until that is read: the byte on top of the FIFO is a break.
+const BREAK: u8 = 0b1_0000;
 const RECEIVE_INTERRUPT: u8 = 0b0001;
 const ALL_INTERRUPTS: u8 = 0b1111;
 const DIVISOR_LATCH_ACCESS: u8 = 0x80;
@@ -49,6 +52,8 @@ pub struct Serial {
     interrupt_enable: u8,
     /// Offset 1 is the divisor's at the moment (DLAB in the line control).
     divisor_latch: bool,
+    /// The NUL in the FIFO is a break.
+    has_break: bool,
 }
 
 impl Serial {
@@ -69,6 +74,7 @@ impl Serial {
             pending: VecDeque::new(),
             interrupt_enable: 0,
             divisor_latch: false,
+            has_break: false,
         })
     }
 
@@ -87,6 +93,23 @@ impl Serial {
         self.pending.extend(input.iter().take(taken));
         self.feed();
         taken
+    }
+
+    /// Sends a break and `key`, which Linux takes for a SysRq key on its console
+    /// (`Documentation/admin-guide/sysrq.rst`). Says whether it could: not
+    /// while the guest does not listen, or has input before it that it did not read.
+    pub fn sysrq(&mut self, key: u8) -> bool {
+        let is_empty = self.pending.is_empty() && self.uart.fifo_capacity() == self.fifo_size;
+        if !is_empty || !self.listens() {
+            return false;
+        }
+        // A 16550A receives a break as a NUL with a flag. The key has to come
+        // when the break was read: it must not be in the FIFO with it.
+        self.has_break = true;
+        self.pending.extend([0]);
+        self.feed();
+        self.pending.extend([key]);
+        true
     }
 
     /// Moves waiting input into the FIFO when that has run empty: one
@@ -133,6 +156,9 @@ impl BusDevice for Serial {
         data.fill(0);
         if let (Ok(register), Some(byte)) = (u8::try_from(offset), data.first_mut()) {
             *byte = self.uart.read(register);
+            if register == LINE_STATUS_REGISTER && std::mem::take(&mut self.has_break) {
+                *byte |= BREAK;
+            }
         }
         self.feed();
     }
@@ -292,6 +318,34 @@ mod tests {
 
         serial.write(INTERRUPT_ENABLE, &[0x05]);
         assert_eq!(receive_all(&mut serial), b"early");
+    }
+
+    #[test]
+    fn a_sysrq_is_a_break_and_then_its_key() {
+        let mut serial = listening();
+        assert!(serial.sysrq(b'l'));
+        assert_eq!(serial.irq().read().unwrap(), 1);
+        assert_eq!(read(&mut serial, LINE_STATUS) & 0x11, 0x11);
+        // Once, and before the key.
+        assert_eq!(read(&mut serial, LINE_STATUS) & 0x11, 0x01);
+        assert!(!serial.sysrq(b'w'));
+        assert_eq!(read(&mut serial, DATA), 0);
+        assert_eq!(serial.irq().read().unwrap(), 1);
+        assert_eq!(read(&mut serial, LINE_STATUS) & 0x11, 0x01);
+        assert_eq!(receive_all(&mut serial), b"l");
+        assert!(serial.sysrq(b'w'));
+        assert_eq!(receive_all(&mut serial), b"\0w");
+    }
+
+    #[test]
+    fn a_sysrq_is_not_for_a_guest_that_does_not_listen() {
+        let mut serial = Serial::new(Box::new(io::sink())).unwrap();
+        assert!(!serial.sysrq(b'l'));
+        serial.write(INTERRUPT_ENABLE, &[1]);
+        assert_eq!(receive_all(&mut serial), b"");
+        serial.enqueue(b"typed");
+        assert!(!serial.sysrq(b'l'));
+        assert_eq!(receive_all(&mut serial), b"typed");
     }
 
     #[test]
