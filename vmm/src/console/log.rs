@@ -21,6 +21,8 @@ const LONGEST_LINE: usize = 4 << 10;
 /// Bytes collected before the log file is written, at most; a line's end
 /// writes them too. The guest sends byte by byte.
 const BATCH: usize = 4 << 10;
+/// Lines of back traces that are kept.
+const MOST_TRACES: usize = 400;
 /// Where a log file ends for good: a guest that floods its console must not
 /// fill the host's disk.
 const LARGEST_LOG: u64 = 1 << 30;
@@ -45,6 +47,12 @@ struct Record {
     scanner: Scanner,
     panic: Option<String>,
     halted: bool,
+    /// Bytes so far.
+    said: u64,
+    /// Lines that answer where the guest hangs, once that was asked.
+    traces: Option<Vec<String>>,
+    /// The last lines before.
+    before_traces: Option<Vec<String>>,
     log: Option<File>,
     pending: Vec<u8>,
     logged: u64,
@@ -73,6 +81,9 @@ impl ConsoleLog {
             scanner: Scanner::default(),
             panic: None,
             halted: false,
+            said: 0,
+            traces: None,
+            before_traces: None,
             log,
             pending: Vec::new(),
             logged: 0,
@@ -115,6 +126,30 @@ impl ConsoleLog {
         self.lock().scanner.splats()
     }
 
+    /// How much it has said, in bytes.
+    #[must_use]
+    pub(crate) fn said(&self) -> u64 {
+        self.lock().said
+    }
+
+    /// From here on it is said where the guest hangs.
+    pub(crate) fn expect_traces(&self) {
+        let mut record = self.lock();
+        record.before_traces = Some(record.tail(MOST_TRACES));
+        record.traces = Some(Vec::new());
+    }
+
+    /// What is known from elsewhere of where it hangs.
+    pub(crate) fn add_trace(&self, line: &str) {
+        self.lock().trace(line);
+    }
+
+    /// Where the guest hangs; empty where that was not asked.
+    #[must_use]
+    pub(crate) fn traces(&self) -> Vec<String> {
+        self.lock().traces.clone().unwrap_or_default()
+    }
+
     /// Whether the kernel has said that it halts. So can a program; that the
     /// machine has halted is known from its processors only.
     #[must_use]
@@ -122,20 +157,20 @@ impl ConsoleLog {
         self.lock().halted
     }
 
-    /// The last `lines` lines, printable: a guest's escape sequences never
-    /// reach the user's terminal this way.
+    /// The last `lines` lines, those before [`Self::traces`] if there are any.
+    /// Printable: a guest's escape sequences never reach the user's terminal this
+    /// way.
     #[must_use]
     pub(crate) fn tail(&self, lines: usize) -> Vec<String> {
         let record = self.lock();
-        let bytes: Vec<u8> = record.end.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let all: Vec<&str> = text.trim_end().split('\n').collect();
-        let first = all.len().saturating_sub(lines);
-        all.into_iter()
-            .skip(first)
-            .map(printable)
-            .filter(|line| !line.is_empty())
-            .collect()
+        match &record.before_traces {
+            Some(before) => before
+                .iter()
+                .skip(before.len().saturating_sub(lines))
+                .cloned()
+                .collect(),
+            None => record.tail(lines),
+        }
     }
 
     /// Ends the last line, and writes to the log file what has not been
@@ -166,7 +201,20 @@ impl ConsoleLog {
 }
 
 impl Record {
+    fn tail(&self, lines: usize) -> Vec<String> {
+        let bytes: Vec<u8> = self.end.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let all: Vec<&str> = text.trim_end().split('\n').collect();
+        let first = all.len().saturating_sub(lines);
+        all.into_iter()
+            .skip(first)
+            .map(printable)
+            .filter(|line| !line.is_empty())
+            .collect()
+    }
+
     fn take(&mut self, bytes: &[u8]) {
+        self.said = self.said.saturating_add(bytes.len() as u64);
         for &byte in bytes {
             if byte == b'\n' {
                 self.search_line();
@@ -218,8 +266,10 @@ impl Record {
             Some(_) => entry.shown,
             None => &line,
         };
+        let shown = shown.to_owned();
+        self.trace(&shown);
         if entry.by_program || entry.evidence < self.evidence {
-            self.scanner.take_other(shown);
+            self.scanner.take_other(&shown);
             return;
         }
         self.evidence = entry.evidence;
@@ -233,8 +283,16 @@ impl Record {
         self.scanner.take(splats::Line {
             time: entry.time,
             text: entry.text,
-            shown,
+            shown: &shown,
         });
+    }
+
+    fn trace(&mut self, line: &str) {
+        if let Some(traces) = &mut self.traces
+            && traces.len() < MOST_TRACES
+        {
+            traces.push(line.to_owned());
+        }
     }
 
     fn write_log(&mut self) {

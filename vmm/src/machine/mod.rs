@@ -58,7 +58,7 @@ use boot::registers::Start;
 pub(crate) use counters::{ExitKind, MachineCounters};
 use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
-use vcpu::{RollCall, Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
+use vcpu::{Alarm, RollCall, Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
 use vm::Vm;
 
 /// What a machine is made of.
@@ -128,6 +128,14 @@ impl ConsoleInput {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .enqueue(input)
+    }
+
+    /// Types a SysRq key; says whether the guest listens to it.
+    pub(crate) fn sysrq(&self, key: u8) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .sysrq(key)
     }
 }
 
@@ -205,6 +213,7 @@ impl Machine {
             stop: Arc::new(AtomicBool::new(false)),
             roll_call: Arc::new(RollCall::new(parts.cpus)),
             windows: parts.windows,
+            alarm: Arc::new(Alarm::new(parts.cpus)),
         };
         Ok(Self {
             vcpus,
@@ -241,6 +250,7 @@ impl Machine {
     /// [`Error::Thread`] when a vCPU cannot be started.
     pub(crate) fn start(self) -> Result<RunningMachine, Error> {
         let roll_call = Arc::clone(&self.context.roll_call);
+        let alarm = Arc::clone(&self.context.alarm);
         let launch = VcpuLaunch {
             resets: self.triple_fault_resets,
             context: self.context,
@@ -255,6 +265,7 @@ impl Machine {
             board: self.board,
             ending: self.ending,
             roll_call,
+            alarm,
             halted_rounds: 0,
             _vm: self._vm,
         })
@@ -276,6 +287,7 @@ pub(crate) struct RunningMachine {
     board: Board,
     ending: FirstEnding,
     roll_call: Arc<RollCall>,
+    alarm: Arc<Alarm>,
     /// Rounds in a row in which every processor had halted.
     halted_rounds: u32,
     /// Closed last: it is what the others belong to.
@@ -304,6 +316,20 @@ impl RunningMachine {
         if let Some(threads) = &self.threads {
             threads.kick();
         }
+    }
+
+    /// Asks every processor where it is, with a non-maskable interrupt.
+    /// [`Self::look_for_halt`] sees to it that all hear of it.
+    pub(crate) fn alarm(&self) {
+        self.alarm.ring();
+        if let Some(threads) = &self.threads {
+            threads.kick();
+        }
+    }
+
+    /// Where the processors were that have answered.
+    pub(crate) fn alarm_answers(&self) -> Vec<String> {
+        self.alarm.answers()
     }
 
     /// Takes the machine down and says why it ended. On return every vCPU

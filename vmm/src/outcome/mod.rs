@@ -117,7 +117,8 @@ impl Outcome {
             }
             Self::SetupFailed(message) => Some(format!("the guest could not be set up: {message}")),
             Self::Timeout(limit) => Some(format!(
-                "the guest did not end within {}: raise --timeout if it needs longer",
+                "the guest did not end within {}: what it did then is shown above; raise --timeout if \
+                 it needs longer",
                 humantime::format_duration(*limit)
             )),
             Self::Interrupted(signal, status) => {

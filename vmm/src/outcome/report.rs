@@ -5,7 +5,7 @@
 //!  "message": null, "tainted": 512,
 //!  "splats": [{"kind": "warning", "severity": "warn", "line": "WARNING: CPU: 0 ...",
 //!              "message": null, "location": "f+0x1/0x2", "time": 1.25,
-//!              "allowed": false}],
+//!              "allowed": false}], "traces": [],
 //!  "timings_ms": {"kernel_loaded": 12.1, ...}}
 //! ```
 
@@ -42,6 +42,9 @@ pub(crate) struct Report {
     tainted: Option<u64>,
     /// The first ones.
     splats: Vec<Splat>,
+    /// What the guest said of where it hangs, when its time was up: lines of
+    /// its console, and registers.
+    traces: Vec<String>,
     timings_ms: Timings,
 }
 
@@ -61,6 +64,7 @@ impl Report {
             message: outcome.message(),
             tainted: None,
             splats: Vec::new(),
+            traces: Vec::new(),
             timings_ms: timings,
         }
     }
@@ -71,6 +75,12 @@ impl Report {
         self.tainted = splats.taint();
         self.splats = splats.list().to_vec();
         self
+    }
+
+    /// With what the guest said of where it hangs.
+    #[must_use]
+    pub(crate) fn with_traces(self, traces: Vec<String>) -> Self {
+        Self { traces, ..self }
     }
 
     /// The report as JSON, with a newline at its end.

@@ -15,6 +15,10 @@ pub(super) fn outcome(
     console: &ConsoleLog,
     session: Option<&Session>,
 ) -> Outcome {
+    if let Some(timeout @ Cause::Timeout(_)) = cause {
+        // However it ended while it was asked where it hangs.
+        return timeout.outcome();
+    }
     let status = session.and_then(Session::status);
     if let (Some(_), Some(Cause::Told(signal))) = (&status, cause) {
         return Outcome::Interrupted(signal, status);
@@ -62,6 +66,7 @@ mod tests {
     use crate::session::tests::session_that_reported;
     use guest_init::protocol::Status;
     use std::io::Write;
+    use std::time::Duration;
 
     #[allow(clippy::unwrap_used)]
     fn console(text: &str) -> ConsoleLog {
@@ -128,6 +133,17 @@ mod tests {
         // It had ended when the signal came.
         assert_eq!(end(Some(Cause::Signal(15))), Outcome::Exited(3));
         assert_eq!(end(None), Outcome::Exited(3));
+    }
+
+    #[test]
+    fn after_the_time_limit_nothing_else_is_the_end() {
+        let session = session_that_reported(0);
+        let cause = Some(Cause::Timeout(Duration::from_secs(1)));
+        for ending in [Ending::PowerOff, Ending::Reset, Ending::Stopped] {
+            let quiet = console("");
+            let outcome = outcome(Boot::Command, ending, cause, &quiet, Some(&session));
+            assert_eq!(outcome.code(), 124);
+        }
     }
 
     #[test]

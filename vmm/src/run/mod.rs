@@ -5,6 +5,7 @@ mod abandon;
 mod ending;
 mod events;
 mod exports;
+mod inquiry;
 mod records;
 mod supervisor;
 mod tail;
@@ -22,10 +23,9 @@ use crate::machine::{self, Machine, MachineConfig};
 use crate::outcome::metrics::ProcessUsage;
 use crate::outcome::{Outcome, line, output_file};
 use crate::prepare::{Boot, Configuration};
-use crate::splats::Splats;
 use events::{Deadline, Event, EventLoop, OneShot, Signals, Ticks};
 use exports::{Exports, duplicate};
-use records::{Observed, Records};
+use records::{Findings, Observed, Records};
 use supervisor::Supervisor;
 use watch::Watch;
 
@@ -76,8 +76,8 @@ fn conclude(outcome: Outcome, records: &Records, observed: &Observed) -> Outcome
     if let Some(console) = &observed.console {
         console.flush();
     }
-    let splats = observed.splats();
-    let failure = splats.failure();
+    let findings = observed.findings();
+    let failure = findings.splats.failure();
     // Of output that could not be written the console says nothing.
     let wants_console = outcome.wants_console() || failure.is_some();
     let mut outcome = outcome
@@ -87,7 +87,7 @@ fn conclude(outcome: Outcome, records: &Records, observed: &Observed) -> Outcome
         // A machine that was never entered has nothing to say.
         let entered = (observed.counters.as_ref()).and_then(|counters| counters.first_run());
         if wants_console && entered.is_some() {
-            tail::show(console, &splats);
+            tail::show(console, &findings);
         }
     }
     if let Some(failure) = failure.filter(|_| !matches!(outcome, Outcome::Splat(_))) {
@@ -96,7 +96,7 @@ fn conclude(outcome: Outcome, records: &Records, observed: &Observed) -> Outcome
         ));
     }
     outcome.tell();
-    records.write(&mut outcome, observed, &splats);
+    records.write(&mut outcome, observed, findings);
     outcome
 }
 
@@ -195,11 +195,13 @@ fn execute(
         ),
         deadline,
         stopper: machine.stopper(),
+        console: console.clone(),
+        input: machine.console_input(),
         session: observed.session.clone(),
         interactive: (configuration.plan.as_ref()).is_some_and(|plan| plan.interactive),
         // Not the console: whoever keeps the machine may hold its lock.
         record: move |outcome: &Outcome| {
-            records.write(&mut outcome.clone(), &seen, &Splats::default());
+            records.write(&mut outcome.clone(), &seen, Findings::default());
         },
     };
     let (ending, cause) = supervisor.run(machine.start()?, &mut events)?;

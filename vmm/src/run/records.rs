@@ -14,6 +14,15 @@ use crate::outcome::{Outcome, line};
 use crate::session::Session;
 use crate::splats::Splats;
 
+/// What the console has shown, once the machine is gone.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// The splats of the guest's kernel.
+    pub(super) splats: Splats,
+    /// Where the guest hung.
+    pub(super) traces: Vec<String>,
+}
+
 /// What is known of a run from outside while it runs, and after it.
 #[derive(Clone, Default)]
 pub(super) struct Observed {
@@ -26,11 +35,14 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// The splats of the guest's kernel.
-    pub(super) fn splats(&self) -> Splats {
+    /// What the console has shown.
+    pub(super) fn findings(&self) -> Findings {
         let taint = self.session.as_ref().and_then(|session| session.taint());
         let seen = self.console.as_ref().map(ConsoleLog::splats);
-        seen.unwrap_or_default().with_taint(taint)
+        Findings {
+            splats: seen.unwrap_or_default().with_taint(taint),
+            traces: (self.console.as_ref()).map_or_else(Vec::new, ConsoleLog::traces),
+        }
     }
 
     /// The streams and files that could not take all that was written, each
@@ -62,7 +74,7 @@ pub(super) struct Records {
 impl Records {
     /// Writes them. A file that cannot be written is told, and becomes the
     /// outcome.
-    pub(super) fn write(&self, outcome: &mut Outcome, observed: &Observed, splats: &Splats) {
+    pub(super) fn write(&self, outcome: &mut Outcome, observed: &Observed, findings: Findings) {
         let timings = Timings::collect(
             self.start,
             observed.counters.as_deref(),
@@ -83,9 +95,11 @@ impl Records {
                 *outcome = unwritten(&error);
             }
         }
+        let report = Report::new(outcome, timings)
+            .with_splats(&findings.splats)
+            .with_traces(findings.traces);
         if let Some(file) = &self.report
-            && let Err(error) =
-                file.write(&Report::new(outcome, timings).with_splats(splats).json())
+            && let Err(error) = file.write(&report.json())
         {
             *outcome = unwritten(&error);
         }

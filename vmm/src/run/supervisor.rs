@@ -12,9 +12,11 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use super::abandon;
 use super::events::{Deadline, Event, EventLoop, OneShot};
+use super::inquiry::Inquiry;
 use super::watch::{Cause, Decision, Watch};
+use crate::console::log::ConsoleLog;
 use crate::console::terminal;
-use crate::machine::{self, Ending, RunningMachine, Stopper};
+use crate::machine::{self, ConsoleInput, Ending, RunningMachine, Stopper};
 use crate::outcome::Outcome;
 use crate::session::Session;
 
@@ -48,6 +50,8 @@ pub(super) struct Supervisor<R> {
     pub(super) watch: Watch,
     pub(super) deadline: Deadline,
     pub(super) stopper: Stopper,
+    pub(super) console: ConsoleLog,
+    pub(super) input: ConsoleInput,
     pub(super) session: Option<Arc<Session>>,
     /// The command is a shell for the user.
     pub(super) interactive: bool,
@@ -76,6 +80,7 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
             events.add(one_shot);
         }
         let mut stage = Stage::Running(machine);
+        let mut inquiry = None;
         self.deadline.set(self.watch.deadline())?;
         loop {
             let decision = match events.next()? {
@@ -87,12 +92,10 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
                     continue;
                 }
                 Event::Down => break,
-                Event::Tick => {
-                    if let Stage::Running(machine) = &mut stage {
-                        machine.look_for_halt();
-                    }
-                    continue;
-                }
+                Event::Tick => match &mut stage {
+                    Stage::Running(machine) => self.look(machine, inquiry.as_mut()),
+                    Stage::GoingDown(_) => continue,
+                },
                 Event::Resized => {
                     if let (Some(session), Some(size)) = (&self.session, terminal::size()) {
                         session.resize(size);
@@ -111,7 +114,15 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
             match decision {
                 Decision::Wait => {}
                 Decision::Tell(signal) => self.tell(signal),
-                Decision::Stop => self.stopper.stop(),
+                Decision::Inquire => inquiry = Some(Inquiry::new(&self.console)),
+                Decision::Stop => {
+                    if let (Some(_), Stage::Running(machine)) = (inquiry.take(), &stage) {
+                        for answer in machine.alarm_answers() {
+                            self.console.add_trace(&answer);
+                        }
+                    }
+                    self.stopper.stop();
+                }
                 Decision::Abandon => abandon::abandon(self.watch.cause(), self.record),
             }
             self.deadline.set(self.watch.deadline())?;
@@ -128,6 +139,17 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
 }
 
 impl<R> Supervisor<R> {
+    /// Looks from time to time whether the guest has halted, and what it has
+    /// said to an inquiry.
+    fn look(&mut self, machine: &mut RunningMachine, inquiry: Option<&mut Inquiry>) -> Decision {
+        machine.look_for_halt();
+        if inquiry.is_some_and(|inquiry| inquiry.go_on(&self.console, &self.input, machine)) {
+            self.watch.inquired()
+        } else {
+            Decision::Wait
+        }
+    }
+
     /// Whether there is a command that knows this signal as a request to end.
     fn can_tell(&self, signal: i32) -> bool {
         let runs = |session: &Arc<Session>| session.reached(Mark::CommandStarted).is_some();

@@ -1,31 +1,45 @@
 //! What is shown of the guest's console after an abnormal end: what went
-//! wrong first, else the end.
+//! wrong first, and where it hangs, else the end.
 
+use super::records::Findings;
 use crate::console::log::ConsoleLog;
 use crate::outcome::line;
-use crate::splats::Splats;
 
 /// Lines from the first splat on, at most.
 const FROM_SPLAT: usize = 120;
+/// Lines of where the guest hangs, at most.
+const TRACES: usize = 120;
 /// Lines of the end, where there is no splat.
 const FROM_END: usize = 40;
 
-pub(super) fn show(console: &ConsoleLog, splats: &Splats) {
-    line::tell(&text(console, splats));
+pub(super) fn show(console: &ConsoleLog, findings: &Findings) {
+    line::tell(&text(console, findings));
 }
 
-fn text(console: &ConsoleLog, splats: &Splats) -> String {
-    let cause = splats.excerpt(FROM_SPLAT);
-    if !cause.is_empty() {
-        let lines = cause.join("\n| ");
-        return format!("vmm: the guest's console from the first splat on:\n| {lines}");
-    }
-    let lines = console.tail(FROM_END);
-    if lines.is_empty() {
+fn text(console: &ConsoleLog, findings: &Findings) -> String {
+    let splats = findings.splats.excerpt(FROM_SPLAT).join("\n| ");
+    let traces: Vec<_> = (findings.traces.iter().map(String::as_str))
+        .take(TRACES)
+        .collect();
+    let traces = traces.join("\n| ");
+    let end = if splats.is_empty() {
+        console.tail(FROM_END).join("\n| ")
+    } else {
+        String::new()
+    };
+    let parts: Vec<String> = [
+        ("the guest's console from the first splat on", splats),
+        ("the end of the guest's console", end),
+        ("where the guest is", traces),
+    ]
+    .into_iter()
+    .filter(|(_, lines)| !lines.is_empty())
+    .map(|(title, lines)| format!("vmm: {title}:\n| {lines}"))
+    .collect();
+    if parts.is_empty() {
         return "vmm: the guest's console is empty".to_owned();
     }
-    let lines = lines.join("\n| ");
-    format!("vmm: the end of the guest's console:\n| {lines}")
+    parts.join("\n")
 }
 
 #[cfg(test)]
@@ -38,7 +52,34 @@ mod tests {
         let console = ConsoleLog::new(None, None);
         console.writer().write_all(said.as_bytes()).unwrap();
         console.flush();
-        text(&console, &console.splats())
+        let findings = Findings {
+            splats: console.splats(),
+            traces: console.traces(),
+        };
+        text(&console, &findings)
+    }
+
+    #[test]
+    fn where_it_hangs_follows_the_end() {
+        let console = ConsoleLog::new(None, None);
+        console.writer().write_all(b"before\n").unwrap();
+        console.expect_traces();
+        console.writer().write_all(b"a trace\n").unwrap();
+        console.add_trace("vCPU 0: rip=0x1");
+        console.flush();
+        let findings = Findings {
+            splats: console.splats(),
+            traces: console.traces(),
+        };
+        assert_eq!(
+            text(&console, &findings),
+            "vmm: the end of the guest's console:\n| before\nvmm: where the guest is:\n| a trace\n| vCPU 0: rip=0x1"
+        );
+        console
+            .writer()
+            .write_all(&b"flood\n".repeat(1000))
+            .unwrap();
+        assert_eq!(console.traces().len(), 400);
     }
 
     #[test]

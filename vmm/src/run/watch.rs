@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::inquiry;
 use crate::outcome::Outcome;
 
 /// How long the machine may take to stop.
@@ -52,6 +53,8 @@ pub(super) enum Decision {
     Wait,
     /// Pass this signal on to the command, which may end by itself.
     Tell(i32),
+    /// Ask the guest where it hangs; [`Watch::inquired`] is to be called at the end of it.
+    Inquire,
     Stop,
     /// End the process although the machine does not end.
     Abandon,
@@ -65,6 +68,7 @@ pub(super) struct Watch {
     grace: Duration,
     reported: bool,
     killed: bool,
+    inquiring: bool,
     stopping: bool,
     cause: Option<Cause>,
     last_signal: Option<(i32, Instant)>,
@@ -80,6 +84,7 @@ impl Watch {
             grace,
             reported: false,
             killed: false,
+            inquiring: false,
             stopping: false,
             cause: None,
             last_signal: None,
@@ -99,7 +104,7 @@ impl Watch {
     /// The guest has reported how its command ended: from here on that is the
     /// end of the run.
     pub(super) fn reported(&mut self) {
-        if !self.stopping {
+        if !self.stopping && !self.inquiring {
             self.reported = true;
             self.deadline = Some(Instant::now() + POWER_OFF_TIMEOUT);
         }
@@ -155,7 +160,20 @@ impl Watch {
             self.allow(KILL_TIMEOUT);
             return Decision::Tell(Signal::SIGKILL as i32);
         }
-        self.decide(limit.map(|(limit, _)| Cause::Timeout(limit)))
+        match limit {
+            Some((limit, _)) if self.cause.is_none() && !self.stopping => {
+                self.cause = Some(Cause::Timeout(limit));
+                self.inquiring = true;
+                self.deadline = Some(now + inquiry::LIMIT);
+                Decision::Inquire
+            }
+            limit => self.decide(limit.map(|(limit, _)| Cause::Timeout(limit))),
+        }
+    }
+
+    /// The guest was asked where it hangs, and has answered or will not.
+    pub(super) fn inquired(&mut self) -> Decision {
+        self.decide(None)
     }
 
     fn decide(&mut self, cause: Option<Cause>) -> Decision {
@@ -268,16 +286,36 @@ mod tests {
     }
 
     #[test]
-    fn the_time_limit_stops() {
+    fn the_time_limit_asks_and_then_stops() {
         let mut watch = limited(Duration::ZERO);
+        assert_eq!(watch.deadline_passed(), Decision::Inquire);
+        assert_eq!(watch.cause(), Some(Cause::Timeout(Duration::ZERO)));
+        assert_eq!(watch.deadline_passed(), Decision::Wait);
+        // Too late to be the end of the run.
+        watch.reported();
+        assert_eq!(watch.inquired(), Decision::Stop);
+        assert_eq!(watch.cause(), Some(Cause::Timeout(Duration::ZERO)));
+    }
+
+    #[test]
+    fn an_answer_is_not_waited_for_for_ever_or_against_a_signal() {
+        let mut watch = limited(Duration::ZERO);
+        assert_eq!(watch.deadline_passed(), Decision::Inquire);
+        assert!(watch.deadline() <= Some(Instant::now() + inquiry::LIMIT));
+        watch.deadline = Some(Instant::now());
         assert_eq!(watch.deadline_passed(), Decision::Stop);
+
+        let mut watch = limited(Duration::ZERO);
+        assert_eq!(watch.deadline_passed(), Decision::Inquire);
+        assert_eq!(watch.asked_to_tell(15), Decision::Stop);
         assert_eq!(watch.cause(), Some(Cause::Timeout(Duration::ZERO)));
     }
 
     #[test]
     fn a_machine_that_does_not_stop_in_time_is_left() {
         let mut watch = limited(Duration::ZERO);
-        assert_eq!(watch.deadline_passed(), Decision::Stop);
+        assert_eq!(watch.deadline_passed(), Decision::Inquire);
+        assert_eq!(watch.inquired(), Decision::Stop);
         assert_eq!(watch.deadline_passed(), Decision::Wait);
         watch.deadline = Some(Instant::now());
         assert_eq!(watch.deadline_passed(), Decision::Abandon);

@@ -100,13 +100,11 @@ const HEADS: &[(&str, &str, Kind)] = &[
 /// What the line is the head of. `below_rule`: there is a rule of `=` above it,
 /// as above all reports of lockdep.
 pub(super) fn of(text: &str, below_rule: bool) -> Option<Kind> {
-    let (.., kind) = HEADS.iter().find(|(begin, part, kind)| {
+    let is_head = |(begin, part, kind): &&(&str, &str, Kind)| {
         let needs_rule = *kind == Kind::Lockdep && begin.starts_with("WARNING");
         text.starts_with(begin) && text.contains(part) && (below_rule || !needs_rule)
-    })?;
-    // What has a rule above it and names no place is lockdep's.
-    let is_lockdep = below_rule && text.starts_with("WARNING: ") && !text.contains("CPU");
-    Some(if is_lockdep { Kind::Lockdep } else { *kind })
+    };
+    HEADS.iter().find(is_head).map(|(.., kind)| *kind)
 }
 
 /// Whether the line is the one of `die()`, such as `Oops: 0002 [#1] SMP` or

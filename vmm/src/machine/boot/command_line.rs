@@ -41,6 +41,8 @@ const DEFAULTS: &[&str] = &[
     // The PIT's interrupt need not be proven to arrive: kvm-clock and the
     // APIC timer keep time.
     "no_timer_check",
+    // Only vmm itself can send a SysRq, and does where the guest hangs.
+    "sysrq_always_enabled",
 ];
 
 /// The whole command line of a machine with `devices` virtio-mmio devices.

@@ -1,10 +1,12 @@
 //! The guest's processors and their threads.
 
+mod alarm;
 mod processor;
 mod roll_call;
 mod setup;
 mod threads;
 
+pub(super) use alarm::Alarm;
 pub(super) use processor::{Vcpu, VcpuContext};
 pub(super) use roll_call::RollCall;
 pub(crate) use setup::Error as SetupError;

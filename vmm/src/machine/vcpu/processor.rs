@@ -9,6 +9,7 @@ use devices::window::{Window, Windows};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
+use super::alarm::Alarm;
 use super::roll_call::RollCall;
 use crate::machine::counters::{ExitKind, MachineCounters};
 
@@ -31,6 +32,8 @@ pub(in crate::machine) struct VcpuContext {
     pub(in crate::machine) roll_call: Arc<RollCall>,
     /// Where files of the host are, which may be shorter than the guest knows.
     pub(in crate::machine) windows: Windows,
+    /// Asks, with a kick, where the guest is.
+    pub(in crate::machine) alarm: Arc<Alarm>,
 }
 
 /// Why a vCPU does not go on by itself.
@@ -96,7 +99,10 @@ impl Vcpu {
                 // Another processor may have had it mended just now.
                 Step::Fault(_) if faults < MOST_FAULTS => faults += 1,
                 Step::Fault(_) => return VcpuEnd::Crash(self.explain(NOT_THERE)),
-                Step::Kicked => context.roll_call.answer(self.index, &self.fd),
+                Step::Kicked => {
+                    context.roll_call.answer(self.index, &self.fd);
+                    context.alarm.answer(self.index, &self.fd);
+                }
                 Step::End(end) => return end,
                 Step::Explain { what, triple_fault } => {
                     let text = self.explain(&what);
@@ -111,27 +117,27 @@ impl Vcpu {
     }
 
     fn explain(&self, what: &str) -> String {
-        format!("{what} on vCPU {}: {}", self.index, self.registers())
+        format!("{what} on vCPU {}: {}", self.index, registers(&self.fd))
     }
+}
 
-    /// The registers that tell where a processor was and in which mode.
-    fn registers(&self) -> String {
-        match (self.fd.get_regs(), self.fd.get_sregs()) {
-            (Ok(regs), Ok(sregs)) => format!(
-                "rip={:#x} rsp={:#x} rflags={:#x} cs={:#x} cr0={:#x} cr2={:#x} cr3={:#x} \
-                 cr4={:#x} efer={:#x}",
-                regs.rip,
-                regs.rsp,
-                regs.rflags,
-                sregs.cs.selector,
-                sregs.cr0,
-                sregs.cr2,
-                sregs.cr3,
-                sregs.cr4,
-                sregs.efer
-            ),
-            _ => "no registers".to_owned(),
-        }
+/// The registers that tell where a processor was and in which mode.
+pub(super) fn registers(fd: &VcpuFd) -> String {
+    match (fd.get_regs(), fd.get_sregs()) {
+        (Ok(regs), Ok(sregs)) => format!(
+            "rip={:#x} rsp={:#x} rflags={:#x} cs={:#x} cr0={:#x} cr2={:#x} cr3={:#x} \
+             cr4={:#x} efer={:#x}",
+            regs.rip,
+            regs.rsp,
+            regs.rflags,
+            sregs.cs.selector,
+            sregs.cr0,
+            sregs.cr2,
+            sregs.cr3,
+            sregs.cr4,
+            sregs.efer
+        ),
+        _ => "no registers".to_owned(),
     }
 }
 
