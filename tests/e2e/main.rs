@@ -132,8 +132,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES, with_suites)?;
     match (host, selections.as_slice()) {
         (Host::DirectKvm, _) => Ok(run_here(themes, arguments, &bench(fixtures))),
-        (Host::Lab, [selection]) => run_in_lab(&fixtures, selection),
-        (Host::Lab, _) => run_in_labs(&fixtures, selections, arguments),
+        (_, [selection]) => run_in_lab(&fixtures, selection),
+        (_, _) => run_in_labs(&fixtures, selections, arguments),
     }
 }
 

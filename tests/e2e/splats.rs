@@ -160,7 +160,11 @@ fn start_of(object: &[u8], function: &str) -> Result<usize> {
     let (symbols, names) = elf.symbol_table()?.context("no symbols")?;
     let symbol = symbols
         .iter()
-        .find(|symbol| names.get(symbol.st_name as usize).is_ok_and(|name| name == function))
+        .find(|symbol| {
+            names
+                .get(symbol.st_name as usize)
+                .is_ok_and(|name| name == function)
+        })
         .context("no such function")?;
     let section = elf.section_headers().context("no sections")?;
     let section = section.get(usize::from(symbol.st_shndx))?;

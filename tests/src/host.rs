@@ -8,8 +8,10 @@ use std::fs::{self, OpenOptions};
 pub enum Host {
     /// The processor has vmx or svm and `/dev/kvm` opens.
     DirectKvm,
-    /// Everything that boots Linux goes through the lab.
+    /// Everything that boots Linux goes through the lab: there is neither.
     Lab,
+    /// The same, though the processor could: `/dev/kvm` does not open.
+    LabForWantOfKvm,
 }
 
 impl Host {
@@ -18,10 +20,10 @@ impl Host {
     pub fn detect() -> Self {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
-        if has_virtualization(&cpus) && kvm.is_ok() {
-            Self::DirectKvm
-        } else {
-            Self::Lab
+        match (has_virtualization(&cpus), kvm) {
+            (true, Ok(_)) => Self::DirectKvm,
+            (true, Err(_)) => Self::LabForWantOfKvm,
+            (false, _) => Self::Lab,
         }
     }
 }
@@ -30,7 +32,10 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DirectKvm => "direct KVM",
-            Self::Lab => "lab (no vmx or svm behind /dev/kvm)",
+            Self::Lab => "lab (the processor shows neither vmx nor svm)",
+            Self::LabForWantOfKvm => {
+                "lab (/dev/kvm does not open: is the module loaded, and the user in the group kvm?)"
+            }
         })
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use regex::Regex;
@@ -54,7 +55,7 @@ enum Subcommands {
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RunArguments {
     /// Kernel to boot: a bzImage or an ELF vmlinux
-    #[arg(long, value_name = "FILE")]
+    #[arg(short = 'k', long, value_name = "FILE")]
     pub kernel: PathBuf,
 
     /// Share a host directory with the guest: DIR[,OPTION[=VALUE]]...
@@ -77,16 +78,22 @@ pub(crate) struct RunArguments {
     pub initramfs: Option<PathBuf>,
 
     /// Append to the kernel's command line (repeatable)
-    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    #[arg(
+        short = 'a',
+        long,
+        visible_alias = "append",
+        value_name = "STRING",
+        allow_hyphen_values = true
+    )]
     pub cmdline: Vec<String>,
 
     /// Number of processors, 1 to 255
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
+    #[arg(short = 'c', long, value_name = "N", default_value_t = 1, allow_negative_numbers = true,
           value_parser = parse_cpus)]
     pub cpus: u8,
 
     /// Memory: a number of MiB, or one with K, M, G or T
-    #[arg(long, value_name = "SIZE", default_value_t = Size::from_mebibytes(512),
+    #[arg(short = 'm', long, value_name = "SIZE", default_value_t = Size::from_mebibytes(512),
           allow_negative_numbers = true)]
     pub memory: Size,
 
@@ -162,8 +169,19 @@ pub(crate) fn parse() -> Result<RunArguments, clap::Error> {
 
 /// What is wrong with the command line, hints included, on one line.
 pub(crate) fn mistake(error: &clap::Error) -> String {
-    on_one_line(&error.render().to_string())
+    let message = on_one_line(&error.render().to_string());
+    let is_positional = error.kind() == ErrorKind::UnknownArgument
+        && matches!(error.get(ContextKind::InvalidArg),
+            Some(ContextValue::String(argument)) if !argument.starts_with('-'));
+    if is_positional {
+        format!("{message}: {POSITIONAL}")
+    } else {
+        message
+    }
 }
+
+/// What a positional argument may have been meant for.
+const POSITIONAL: &str = "the kernel goes after --kernel, COMMAND and its arguments after --";
 
 /// clap's message, hints included, without the usage that follows.
 fn on_one_line(message: &str) -> String {
@@ -248,7 +266,7 @@ mod tests {
             Ok(Cli {
                 command: Subcommands::Run(arguments),
             }) => Ok(*arguments),
-            Err(error) => Err(on_one_line(&error.render().to_string())),
+            Err(error) => Err(mistake(&error)),
         }
     }
 
@@ -263,6 +281,20 @@ mod tests {
         assert_eq!(arguments.kernel, PathBuf::from("bzImage"));
         assert_eq!(arguments.shares.len(), 1);
         assert_eq!(arguments.memory, Size::from_mebibytes(512));
+    }
+
+    #[test]
+    fn what_is_typed_every_day_is_short() {
+        let line = [
+            "-k", "bzImage", "-m", "1G", "-c", "2", "-a", "x", "--append", "y",
+        ];
+        let arguments = parse(&line).unwrap();
+        assert_eq!(arguments.kernel, PathBuf::from("bzImage"));
+        assert_eq!(
+            (arguments.cpus, arguments.memory),
+            (2, Size::from_mebibytes(1024))
+        );
+        assert_eq!(arguments.cmdline, ["x", "y"]);
     }
 
     #[test]
@@ -293,6 +325,12 @@ mod tests {
                 "unexpected argument '-x' found (vmm run --help",
             ),
             (&["--kernel", "k", "ls"], "'ls'"),
+            (
+                &["--kernel", "k", "ls", "-l"],
+                "COMMAND and its arguments after --",
+            ),
+            (&["bzImage"], "the kernel goes after --kernel"),
+            (&["--kernel", "k", "-x"], "'-x' found (vmm run --help"),
             (&["--kernel", "k", "--fail-on", "x"], "oops, warn, never"),
             (&["--kernel", "k", "--allow-splat", "a(b"], "unclosed group"),
             (&["--share", "d"], "--kernel"),

@@ -60,7 +60,7 @@ pub fn start(session: &Arc<Session>) -> Result<Running, Status> {
 
     let child = command
         .spawn()
-        .map_err(|error| not_started(program, &error))?;
+        .map_err(|error| not_started(program, arguments.is_empty(), &error))?;
     // The child has its own copies now; ours would keep the streams open
     // after its end.
     drop(command);
@@ -133,8 +133,9 @@ fn ended(status: WaitStatus) -> Status {
     }
 }
 
-/// The status for a command that `execve(2)` refused with `error`.
-fn not_started(program: &OsStr, error: &io::Error) -> Status {
+/// The status for a command that `execve(2)` refused with `error`. A line for a shell
+/// is `alone`.
+fn not_started(program: &OsStr, alone: bool, error: &io::Error) -> Status {
     let name = program.display();
     let exists = program.as_encoded_bytes().contains(&b'/') && Path::new(program).exists();
     match Errno::from_io_error(error) {
@@ -142,7 +143,11 @@ fn not_started(program: &OsStr, error: &io::Error) -> Status {
             message: format!("cannot execute {name}: its interpreter or loader is missing"),
         },
         Some(Errno::NOENT | Errno::NOTDIR) => Status::NotFound {
-            message: format!("command not found: {name}"),
+            message: if alone && program.as_encoded_bytes().contains(&b' ') {
+                format!("command not found: {name}: a line for a shell is written sh -c '{name}'")
+            } else {
+                format!("command not found: {name}")
+            },
         },
         _ => Status::CannotExecute {
             message: format!("cannot execute {name}: {error}"),

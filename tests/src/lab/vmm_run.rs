@@ -95,6 +95,14 @@ fn options(arguments: &[OsString]) -> Vec<(String, OsString)> {
     let mut rest = arguments.iter().take_while(|argument| *argument != "--");
     while let Some(argument) = rest.next() {
         let bytes = argument.as_bytes();
+        if let Some((name, value)) = short(bytes) {
+            let value = match value {
+                [] => rest.next().cloned(),
+                value => Some(OsString::from_vec(value.to_vec())),
+            };
+            found.extend(value.map(|value| (name.to_owned(), value)));
+            continue;
+        }
         if !bytes.starts_with(b"--") {
             continue;
         }
@@ -111,6 +119,15 @@ fn options(arguments: &[OsString]) -> Vec<(String, OsString)> {
         }
     }
     found
+}
+
+/// The long name of a short option, and a value that is joined to it.
+fn short(argument: &[u8]) -> Option<(&'static str, &[u8])> {
+    let names = [("-k", "--kernel"), ("-m", "--memory")];
+    names.into_iter().find_map(|(short, long)| {
+        let value = argument.strip_prefix(short.as_bytes())?;
+        Some((long, value.strip_prefix(b"=").unwrap_or(value)))
+    })
 }
 
 fn add_path(order: &mut Order, traffic: Traffic, value: &OsStr) -> Result<()> {
@@ -227,6 +244,24 @@ mod tests {
                 .directories
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn short_options_are_what_the_long_ones_are() {
+        let kernel = tempfile::NamedTempFile::new().unwrap();
+        let path = kernel.path().to_str().unwrap();
+        let long = ordered(&["--kernel", path, "--memory", "1G"]);
+        assert_eq!((long.inputs.len(), long.guest_mib), (1, 1024));
+        for line in [
+            &["-k", path, "-m", "1G"][..],
+            &[&format!("-k{path}"), "-m1G"],
+            &[&format!("-k={path}"), "-m=1G"],
+        ] {
+            let short = ordered(line);
+            assert_eq!(short.inputs, long.inputs, "{line:?}");
+            assert_eq!(short.guest_mib, 1024, "{line:?}");
+        }
+        assert!(ordered(&["--", "-k", path]).inputs.is_empty());
     }
 
     #[test]

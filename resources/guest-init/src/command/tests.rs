@@ -126,6 +126,21 @@ fn a_command_that_is_not_there_is_not_found() {
 }
 
 #[test]
+fn a_line_for_a_shell_is_no_command() {
+    let host = Host::new(&["uname -r | cat"], "", None);
+    let Err(Status::NotFound { message }) = host.run() else {
+        panic!("it was found");
+    };
+    assert!(
+        message.ends_with("is written sh -c 'uname -r | cat'"),
+        "{message}"
+    );
+    let host = Host::new(&["no such", "command"], "", None);
+    let message = "command not found: no such".into();
+    assert_eq!(host.run(), Err(Status::NotFound { message }));
+}
+
+#[test]
 fn a_file_without_execute_permission_cannot_be_executed() {
     let host = Host::new(&["/etc/passwd"], "", None);
     assert!(matches!(host.run(), Err(Status::CannotExecute { .. })));
