@@ -54,11 +54,9 @@ enum Subcommands {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RunArguments {
-    /// Kernel to boot: a bzImage or an ELF vmlinux, or a directory that has one: a
-    /// build tree, an unpacked package, or what make kernel made (default: the
-    /// current directory)
-    #[arg(short = 'k', long, value_name = "PATH")]
-    pub kernel: Option<PathBuf>,
+    /// Kernel to boot: a bzImage or an ELF vmlinux
+    #[arg(short = 'k', long, value_name = "FILE")]
+    pub kernel: PathBuf,
 
     /// Share a host directory with the guest: DIR[,OPTION[=VALUE]]...
     #[arg(long = "share", value_name = "DIR[,OPTION]...", long_help = share::help(),
@@ -134,9 +132,9 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Kernel modules: /lib/modules/RELEASE or the directory it is in, or a build
-    /// tree (default: those found with the kernel, or else the host's for its
-    /// release). But for the host's, they are in the guest's /lib/modules too
+    /// Kernel modules: /lib/modules/RELEASE or the directory it is in
+    /// (default: the host's, if it has the kernel's). Given explicitly and
+    /// without --root, they are in the guest's /lib/modules too
     #[arg(long, value_name = "DIR")]
     pub modules: Option<PathBuf>,
 
@@ -280,7 +278,7 @@ mod tests {
     #[test]
     fn a_kernel_and_a_share_are_enough() {
         let arguments = parse(&["--kernel", "bzImage", "--share", "./dir"]).unwrap();
-        assert_eq!(arguments.kernel, Some(PathBuf::from("bzImage")));
+        assert_eq!(arguments.kernel, PathBuf::from("bzImage"));
         assert_eq!(arguments.shares.len(), 1);
         assert_eq!(arguments.memory, Size::from_mebibytes(512));
     }
@@ -291,7 +289,7 @@ mod tests {
             "-k", "bzImage", "-m", "1G", "-c", "2", "-a", "x", "--append", "y",
         ];
         let arguments = parse(&line).unwrap();
-        assert_eq!(arguments.kernel, Some(PathBuf::from("bzImage")));
+        assert_eq!(arguments.kernel, PathBuf::from("bzImage"));
         assert_eq!(
             (arguments.cpus, arguments.memory),
             (2, Size::from_mebibytes(1024))
@@ -335,6 +333,7 @@ mod tests {
             (&["--kernel", "k", "-x"], "'-x' found (vmm run --help"),
             (&["--kernel", "k", "--fail-on", "x"], "oops, warn, never"),
             (&["--kernel", "k", "--allow-splat", "a(b"], "unclosed group"),
+            (&["--share", "d"], "--kernel"),
             (
                 &["--kernel", "k", "--initramfs", "i", "--", "ls"],
                 "cannot be used with",

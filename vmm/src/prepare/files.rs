@@ -1,7 +1,7 @@
 //! The files of a run are not each other's: what one option writes, no other
 //! writes over, and what is read is not written.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::options::RunArguments;
 use crate::outcome::output_file::Identity;
@@ -14,19 +14,18 @@ pub(crate) struct Error {
     path: PathBuf,
 }
 
-/// Checks the files that the arguments name, and the `kernel` that was found,
-/// against each other.
-pub(super) fn check(arguments: &RunArguments, kernel: &Path) -> Result<(), Error> {
+/// Checks the files that the arguments name against each other.
+pub(super) fn check(arguments: &RunArguments) -> Result<(), Error> {
     let read = [
-        ("--kernel", Some(kernel)),
-        ("--initramfs", arguments.initramfs.as_deref()),
+        ("--kernel", Some(&arguments.kernel)),
+        ("--initramfs", arguments.initramfs.as_ref()),
     ];
     let written = [
         ("--console-log", arguments.console_log.as_ref()),
         ("--metrics", arguments.metrics.as_ref()),
         ("--report", arguments.report.as_ref()),
     ];
-    let identity = |path: Option<&Path>| path.and_then(Identity::of);
+    let identity = |path: Option<&PathBuf>| path.and_then(|path| Identity::of(path));
     let mut others: Vec<_> = read.map(|(option, path)| (option, identity(path))).into();
     for (other, path) in written {
         let Some(path) = path else { continue };

@@ -1,18 +1,15 @@
 //! Everything that is known before the machine starts: the arguments, checked
 //! and completed.
 
-mod build_tree;
 mod files;
 mod initramfs;
 mod input;
-mod kernel_modules;
-mod place;
 mod places;
 mod plan;
 mod preflight;
 pub(crate) mod shares;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,10 +24,11 @@ use crate::machine::{host, limits};
 use crate::options::RunArguments;
 use crate::outcome::output_file::{self, OutputFile};
 use crate::splats::Policy;
+use initramfs::modules::Modules;
 use initramfs::{busybox, busybox::Busybox, foreign};
-use kernel_modules::KernelModules;
 use preflight::Needs;
 use shares::Share;
+use vmm_options::share::Service;
 use vmm_options::size::Size;
 
 /// The time that COMMAND has after a signal.
@@ -74,8 +72,8 @@ pub(crate) struct Configuration {
     /// Show the kernel's console.
     pub verbose: bool,
     kernel_path: PathBuf,
-    /// The kernel's modules, if it has any.
-    modules: Option<KernelModules>,
+    /// Where the kernel's modules are, if it has any.
+    modules: Option<PathBuf>,
     packed_modules: Vec<String>,
 }
 
@@ -89,11 +87,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Preflight(#[from] preflight::Error),
     #[error(transparent)]
-    Modules(#[from] kernel_modules::Error),
-    #[error(transparent)]
-    Module(#[from] initramfs::modules::Error),
-    #[error(transparent)]
-    KernelPlace(#[from] place::Error),
+    Modules(#[from] initramfs::modules::Error),
     #[error(transparent)]
     Busybox(#[from] busybox::Error),
     #[error(transparent)]
@@ -123,15 +117,10 @@ impl Configuration {
     /// Checks the arguments, and whether this host can run them, and packs
     /// the initramfs.
     pub(crate) fn prepare(arguments: RunArguments) -> Result<Self, Error> {
-        let named = arguments.kernel.as_deref().unwrap_or(Path::new("."));
-        let output = std::env::var_os("KBUILD_OUTPUT");
-        let place = place::find(named, output.as_deref());
         // First: where this fails, no report may be written.
-        let image = place.as_ref().map_or(named, |place| &place.image);
-        files::check(&arguments, image)?;
-        let place = place?;
+        files::check(&arguments)?;
         let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
-        let kernel = Kernel::open(&place.image)?;
+        let kernel = Kernel::open(&arguments.kernel)?;
         let boot = match (&arguments.initramfs, &arguments.root) {
             (Some(_), _) => Boot::Initramfs,
             (None, Some(_)) if arguments.command.is_empty() => Boot::System,
@@ -142,11 +131,7 @@ impl Configuration {
         }
         let modules = match boot {
             Boot::Initramfs => None,
-            _ => kernel_modules::find(
-                arguments.modules.as_deref(),
-                place.modules,
-                kernel.release(),
-            )?,
+            _ => Modules::find(arguments.modules.as_deref(), kernel.release())?,
         };
         let needs = Needs {
             shares: boot != Boot::Initramfs || !shares.is_empty(),
@@ -156,22 +141,17 @@ impl Configuration {
                     .first()
                     .is_some_and(|root| root.service.server.read_only),
         };
-        let known = modules.as_ref().map(|found| &found.modules);
-        let names = preflight::check_kernel(&place.image, &kernel, known, needs)?;
-        let packed = match known {
+        let names = preflight::check_kernel(&arguments.kernel, &kernel, modules.as_ref(), needs)?;
+        let packed = match &modules {
             Some(modules) => modules.load_order(&names)?,
             None => Vec::new(),
         };
-        if let Some(found) = modules.as_ref().filter(|found| found.wanted) {
-            for modules in found.shares(&shares, kernel.release()) {
-                if let Some(other) = shares.iter().find(|share| share.at == modules.at) {
-                    return Err(places::Error::Modules(other.at.clone().unwrap_or_default()).into());
-                }
-                shares.push(modules);
+        if let (Some(modules), Some(_), None) = (&modules, &arguments.modules, &arguments.root) {
+            let modules = modules_share(modules, &shares, kernel.release());
+            if let Some(other) = shares.iter().find(|share| share.at == modules.at) {
+                return Err(places::Error::Modules(other.at.clone().unwrap_or_default()).into());
             }
-            if let Some(note) = found.build.as_ref().and_then(|build| build.note.as_ref()) {
-                log::warn!("{note}");
-            }
+            shares.push(modules);
         }
         let initramfs = match &arguments.initramfs {
             Some(path) => {
@@ -222,8 +202,8 @@ impl Configuration {
             metrics,
             report,
             verbose: arguments.verbose,
-            kernel_path: place.image,
-            modules,
+            kernel_path: arguments.kernel,
+            modules: modules.map(|modules| modules.directory().to_owned()),
             packed_modules: packed.into_iter().map(|module| module.name).collect(),
         };
         // The machine says the rest when it is made.
@@ -257,7 +237,6 @@ impl Configuration {
     pub(crate) fn json(&self) -> Vec<u8> {
         let discovery = self.kernel.discovery();
         let text = |path: Option<&Path>| path.map(Text::from);
-        let directory = (self.modules.as_ref()).map(|found| found.modules.directory());
         let value = json!({
             "schema": crate::outcome::report::SCHEMA,
             "kernel": {
@@ -278,7 +257,7 @@ impl Configuration {
             "memory_bytes": self.memory.bytes(),
             "initramfs_bytes": self.initramfs.len(),
             "modules": self.packed_modules,
-            "modules_directory": text(directory),
+            "modules_directory": text(self.modules.as_deref()),
             "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
             "plan": self.plan,
             "grace_ms": self.grace.as_millis(),
@@ -323,6 +302,24 @@ fn is_on_a_share(command: Option<&OsString>, shares: &[Share]) -> bool {
             .filter_map(|share| share.at.as_ref())
             .any(|at| Path::new(command).starts_with(at))
     })
+}
+
+/// The modules that the user named, where `modprobe` in the guest looks.
+fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> Share {
+    let directory = modules.directory();
+    let release = release.map(OsStr::new).or_else(|| directory.file_name());
+    let mut tag = "modules".to_owned();
+    while shares.iter().any(|share| share.tag == tag) {
+        tag.push('+');
+    }
+    let mut service = Service::default();
+    service.server.read_only = true;
+    Share {
+        tag,
+        directory: directory.to_owned(),
+        at: Some(Path::new("/lib/modules").join(release.unwrap_or_default())),
+        service,
+    }
 }
 
 #[cfg(test)]

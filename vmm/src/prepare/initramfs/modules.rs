@@ -1,7 +1,7 @@
 //! The kernel modules that the guest needs to reach its shares: a
 //! distribution's kernel has virtio-mmio and virtiofs as modules.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -66,13 +66,6 @@ pub(crate) struct Modules {
     dependencies: Option<HashMap<String, Vec<String>>>,
 }
 
-/// What a module says that it needs, by its file.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Needs {
-    pub(crate) file: PathBuf,
-    pub(crate) modules: Vec<String>,
-}
-
 /// A module to pack.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Module {
@@ -109,17 +102,6 @@ impl Modules {
         }
     }
 
-    /// Those of a build tree: in `directory` are their lists, and the files are
-    /// in `tree`, at the same places.
-    pub(crate) fn laid_out(directory: &Path, tree: &Path) -> Result<Self, Error> {
-        let mut modules = Self::open(directory)?;
-        for file in modules.files.values_mut() {
-            // As in the lists: their links lead nowhere on the host.
-            *file = tree.join(file.strip_prefix("kernel").unwrap_or(file));
-        }
-        Ok(modules)
-    }
-
     fn open(directory: &Path) -> Result<Self, Error> {
         let built_in = read_optional(&directory.join("modules.builtin"))?
             .unwrap_or_default()
@@ -138,19 +120,6 @@ impl Modules {
             None => modules.search(&directory.join("kernel"))?,
         }
         Ok(modules)
-    }
-
-    /// What each of them says itself that it needs.
-    pub(crate) fn own_needs(&self) -> Result<BTreeMap<String, Needs>, Error> {
-        let needs = |(name, file): (&String, &PathBuf)| {
-            let contents = read_module(&self.directory.join(file))?;
-            let needs = Needs {
-                file: file.clone(),
-                modules: own_dependencies(&contents),
-            };
-            Ok((name.clone(), needs))
-        };
-        self.files.iter().map(needs).collect()
     }
 
     /// Where `name` is.
