@@ -261,30 +261,40 @@ impl Record {
 
     fn search_line(&mut self) {
         let line = printable(&String::from_utf8_lossy(&self.line));
-        let entry = Entry::read(&line);
-        let shown = match &self.unmarking {
-            Some(_) => entry.shown,
-            None => &line,
+        let (entry, shown) = match &self.unmarking {
+            Some(_) => {
+                let entry = Entry::read(&line);
+                (entry, entry.shown)
+            }
+            None => (Entry::unmarked(&line), line.as_str()),
         };
         let shown = shown.to_owned();
         self.trace(&shown);
-        if entry.by_program || entry.evidence < self.evidence {
+        let is_kernels = !entry.by_program && entry.evidence >= self.evidence;
+        // Without marks nobody knows, and an end that is missed is worse.
+        if is_kernels || self.unmarking.is_none() {
+            self.search_end(entry.text);
+        }
+        if !is_kernels {
             self.scanner.take_other(&shown);
             return;
         }
         self.evidence = entry.evidence;
-        self.halted = self.halted || entry.text.contains(HALT);
-        if self.panic.is_none() {
-            self.panic = entry
-                .text
-                .split_once(PANIC)
-                .map(|(_, message)| crate::outcome::line::of_text(message));
-        }
         self.scanner.take(splats::Line {
             time: entry.time,
             text: entry.text,
             shown: &shown,
         });
+    }
+
+    /// Looks for what the kernel says when it cannot or will not go on.
+    fn search_end(&mut self, text: &str) {
+        self.halted = self.halted || text.contains(HALT);
+        if self.panic.is_none() {
+            self.panic = text
+                .split_once(PANIC)
+                .map(|(_, message)| crate::outcome::line::of_text(message));
+        }
     }
 
     fn trace(&mut self, line: &str) {

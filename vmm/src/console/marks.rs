@@ -45,6 +45,16 @@ impl<'a> Entry<'a> {
         let marked = line
             .match_indices('<')
             .find_map(|(at, _)| mark(line.get(at..)?));
+        Self::of(line, marked)
+    }
+
+    /// Reads a line of a kernel that was not asked for marks: what looks like
+    /// one is a text.
+    pub(super) fn unmarked(line: &'a str) -> Self {
+        Self::of(line.trim_end_matches('\r'), None)
+    }
+
+    fn of(line: &'a str, marked: Option<(u32, &'a str)>) -> Self {
         let (number, rest) = match marked {
             Some((number, rest)) => (Some(number), rest),
             None => (None, line),

@@ -29,6 +29,23 @@ fn a_halt_is_found() {
 }
 
 #[test]
+fn an_end_is_found_below_what_looks_like_a_mark_of_a_kernel_without_any() {
+    for before in [
+        "<3>[ 1.0] as dmesg -r has it\n",
+        "see <3> below\n",
+        "[ 1.0] x\n",
+    ] {
+        let panic = console(&format!("{before}[ 2.0] Kernel panic - not syncing: oh\n"));
+        assert_eq!(panic.panic().as_deref(), Some("oh"), "{before}");
+        let panic = console(&format!("{before}Kernel panic - not syncing: oh\n"));
+        assert_eq!(panic.panic().as_deref(), Some("oh"), "{before}");
+        assert!(console(&format!("{before}[ 2.0] reboot: System halted\n")).halted());
+        let splat = console(&format!("{before}[ 2.0] BUG: broken\n"));
+        assert!(splat.splats().failure().is_some(), "{before}");
+    }
+}
+
+#[test]
 fn a_panic_on_a_line_without_an_end_is_found() {
     assert_eq!(
         console("Kernel panic - not syncing: oh").panic().as_deref(),
