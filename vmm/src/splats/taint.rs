@@ -17,8 +17,10 @@ const FLAGS: [(u32, char, &str, Severity); 4] = [
 pub(super) fn unexplained(bits: u64, seen: &[Splat]) -> Option<Splat> {
     let explained = |severity| match severity {
         Severity::Oops => seen.iter().any(|splat| splat.severity == Severity::Oops),
-        // Lockdep and others leave no such flag.
-        Severity::Warn => seen.iter().any(|splat| splat.kind == Kind::Warning),
+        // Lockdep and others leave no such flag; some BUGs do.
+        Severity::Warn => {
+            (seen.iter()).any(|splat| matches!(splat.kind, Kind::Warning | Kind::Bug | Kind::Oops))
+        }
     };
     let flags: Vec<_> = FLAGS
         .iter()

@@ -200,7 +200,9 @@ fn a_taint_tells_of_what_was_not_seen() {
     assert_eq!(unseen("", 1 << 7), 1);
     assert_eq!(unseen(OOPS, 1 << 7), 1);
     assert_eq!(unseen(WARNING, 1 << 9), 1);
-    assert_eq!(unseen(OOPS, 1 << 7 | 1 << 9), 2);
+    // BUGs such as "sleeping function called" leave the flag of a warning.
+    assert_eq!(unseen(OOPS, 1 << 7 | 1 << 9), 1);
+    assert_eq!(unseen("", 1 << 9), 1);
     let splats = splats_of("", policy(FailOn::Oops, &[])).with_taint(Some(1 << 9));
     assert_eq!(splats.failure(), None);
     let splats = splats_of("", policy(FailOn::Oops, &[])).with_taint(Some(1 << 7 | 1 << 9));
