@@ -19,7 +19,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// An inquiry under way.
 #[derive(Debug)]
 pub(super) struct Inquiry {
-    step: Step,
+    step: Phase,
     /// Of the last step, or the last time that the console said something.
     since: Instant,
     said: u64,
@@ -27,7 +27,7 @@ pub(super) struct Inquiry {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum Phase {
     /// To type the key with this index.
     Key(usize),
     /// Typed, and waited for.
@@ -49,7 +49,7 @@ impl Inquiry {
     pub(super) fn new(console: &ConsoleLog) -> Self {
         console.expect_traces();
         Self {
-            step: Step::Key(0),
+            step: Phase::Key(0),
             since: Instant::now(),
             said: console.said(),
             answered: false,
@@ -84,34 +84,34 @@ impl Inquiry {
         }
         let quiet = now.saturating_duration_since(self.since);
         match self.step {
-            Step::Key(_) if quiet > PATIENCE => self.alarm(now),
-            Step::Key(index) => KEYS
+            Phase::Key(_) if quiet > PATIENCE => self.alarm(now),
+            Phase::Key(index) => KEYS
                 .get(index)
                 .map_or(Action::End, |key| Action::Type(*key)),
-            Step::Typed(index) if self.answered && quiet >= QUIET => {
-                self.step = Step::Key(index + 1);
+            Phase::Typed(index) if self.answered && quiet >= QUIET => {
+                self.step = Phase::Key(index + 1);
                 self.since = now;
                 match KEYS.get(index + 1) {
                     Some(key) => Action::Type(*key),
                     None => Action::End,
                 }
             }
-            Step::Typed(_) if !self.answered && quiet > PATIENCE => self.alarm(now),
-            Step::Alarmed if quiet >= 2 * QUIET => Action::End,
-            Step::Typed(_) | Step::Alarmed => Action::Wait,
+            Phase::Typed(_) if !self.answered && quiet > PATIENCE => self.alarm(now),
+            Phase::Alarmed if quiet >= 2 * QUIET => Action::End,
+            Phase::Typed(_) | Phase::Alarmed => Action::Wait,
         }
     }
 
     fn typed(&mut self, now: Instant) {
-        if let Step::Key(index) = self.step {
-            self.step = Step::Typed(index);
+        if let Phase::Key(index) = self.step {
+            self.step = Phase::Typed(index);
             self.since = now;
             self.answered = false;
         }
     }
 
     fn alarm(&mut self, now: Instant) -> Action {
-        self.step = Step::Alarmed;
+        self.step = Phase::Alarmed;
         self.since = now;
         Action::Alarm
     }
@@ -124,7 +124,7 @@ mod tests {
     fn inquiry() -> (Inquiry, Instant) {
         let now = Instant::now();
         let inquiry = Inquiry {
-            step: Step::Key(0),
+            step: Phase::Key(0),
             since: now,
             said: 7,
             answered: false,

@@ -5,14 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use kvm_ioctls::VcpuFd;
 
-use super::processor::registers;
+use super::registers::registers;
 
 /// Who was alarmed, and the answers.
 #[derive(Debug)]
-pub(in crate::machine) struct Alarm(Mutex<Vec<State>>);
+pub(in crate::machine) struct Alarm(Mutex<Vec<Answer>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+enum Answer {
     Quiet,
     Alarmed,
     Answered(String),
@@ -20,20 +20,20 @@ enum State {
 
 impl Alarm {
     pub(in crate::machine) fn new(cpus: u8) -> Self {
-        Self(Mutex::new(vec![State::Quiet; usize::from(cpus)]))
+        Self(Mutex::new(vec![Answer::Quiet; usize::from(cpus)]))
     }
 
     /// Alarms every processor. To be followed by kicks until all have answered.
     pub(in crate::machine) fn ring(&self) {
-        self.with(|states| states.fill(State::Alarmed));
+        self.with(|states| states.fill(Answer::Alarmed));
     }
 
     /// The answers so far.
     pub(in crate::machine) fn answers(&self) -> Vec<String> {
         self.with(|states| {
             let answers = states.iter().map(|state| match state {
-                State::Answered(text) => Some(text.clone()),
-                State::Quiet | State::Alarmed => None,
+                Answer::Answered(text) => Some(text.clone()),
+                Answer::Quiet | Answer::Alarmed => None,
             });
             answers.flatten().collect()
         })
@@ -43,9 +43,9 @@ impl Alarm {
     pub(super) fn answer(&self, index: u8, vcpu: &VcpuFd) {
         self.with(|states| {
             if let Some(state) = states.get_mut(usize::from(index))
-                && *state == State::Alarmed
+                && *state == Answer::Alarmed
             {
-                *state = State::Answered(format!("vCPU {index}: {}", registers(vcpu)));
+                *state = Answer::Answered(format!("vCPU {index}: {}", registers(vcpu)));
                 // Where it fails the guest says nothing, and the registers are
                 // all there is.
                 let _ = vcpu.nmi();
@@ -53,7 +53,7 @@ impl Alarm {
         });
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Vec<State>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Vec<Answer>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod processor;
+mod registers;
 mod roll_call;
 mod setup;
 mod threads;
