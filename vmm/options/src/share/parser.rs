@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use devices::passthrough::Owners;
+
 use super::argument::ShareArgument;
 use super::error::Error;
 use super::option::{ShareOption, Takes};
@@ -32,7 +34,11 @@ pub fn root(text: &OsStr) -> Result<ShareArgument, Error> {
 
 fn parse(text: &[u8], of: Use) -> Result<ShareArgument, Error> {
     let mut share = ShareArgument::default();
-    share.service.server.read_only = of == Use::Root;
+    if of == Use::Root {
+        share.service.server.read_only = true;
+        // Root's programs of a tree have to be root's in the guest.
+        share.service.server.owners = Owners::Host;
+    }
     let mut given = Given::default();
     let mut rest = Some(text);
     let mut first = true;

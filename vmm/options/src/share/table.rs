@@ -208,7 +208,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         takes: Takes::Choice(&[
             Choice {
                 value: "auto",
-                help: "`host` for root, and `user` for others",
+                help: "`host` for root and for a `--root`, and `user` for other shares",
                 set: |share| share.service.server.owners = Owners::Automatic,
             },
             Choice {
