@@ -251,6 +251,7 @@ impl Machine {
     pub(crate) fn start(self) -> Result<RunningMachine, Error> {
         let roll_call = Arc::clone(&self.context.roll_call);
         let alarm = Arc::clone(&self.context.alarm);
+        let windows = self.context.windows.clone();
         let launch = VcpuLaunch {
             resets: self.triple_fault_resets,
             context: self.context,
@@ -266,6 +267,7 @@ impl Machine {
             ending: self.ending,
             roll_call,
             alarm,
+            windows,
             halted_rounds: 0,
             _vm: self._vm,
         })
@@ -288,6 +290,7 @@ pub(crate) struct RunningMachine {
     ending: FirstEnding,
     roll_call: Arc<RollCall>,
     alarm: Arc<Alarm>,
+    windows: Windows,
     /// Rounds in a row in which every processor had halted.
     halted_rounds: u32,
     /// Closed last: it is what the others belong to.
@@ -315,6 +318,15 @@ impl RunningMachine {
         }
         if let Some(threads) = &self.threads {
             threads.kick();
+        }
+    }
+
+    /// Puts zeros where the host has cut off files that the guest has mapped. To
+    /// be called from time to time: a processor that touches what is gone does
+    /// not leave KVM, which fetches the page again and again (`kvm_setup_async_pf`).
+    pub(crate) fn look_for_lost_pages(&self) {
+        if !self.windows.is_empty() {
+            let _ = self.windows.tear();
         }
     }
 
