@@ -26,6 +26,7 @@
 mod acpi;
 mod board;
 pub(crate) mod boot;
+mod console_input;
 mod counters;
 mod cpuid;
 mod ending;
@@ -42,10 +43,9 @@ pub(crate) mod windows;
 
 use std::fmt;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use devices::serial::Serial;
 use devices::virtio::VirtioDevice;
 use devices::window::{Window, Windows};
 use kvm_ioctls::Kvm;
@@ -55,6 +55,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::kernel::Kernel;
 use board::Board;
 use boot::registers::Start;
+pub(crate) use console_input::ConsoleInput;
 pub(crate) use counters::{ExitKind, MachineCounters};
 use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
@@ -114,29 +115,6 @@ pub(crate) enum Error {
     Thread(#[from] vcpu::ThreadError),
     #[error("KVM failed while the guest ran")]
     Run(#[source] kvm_ioctls::Error),
-}
-
-/// Types on the guest's serial console. Clones go to the same console.
-#[derive(Clone, Debug)]
-pub(crate) struct ConsoleInput(Arc<Mutex<Serial>>);
-
-impl ConsoleInput {
-    /// Sends `input` and says how many bytes were taken: fewer than all while
-    /// the guest does not read and the buffer is full.
-    pub(crate) fn enqueue(&self, input: &[u8]) -> usize {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .enqueue(input)
-    }
-
-    /// Types a SysRq key; says whether the guest listens to it.
-    pub(crate) fn sysrq(&self, key: u8) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .sysrq(key)
-    }
 }
 
 /// A machine that is ready to run.
@@ -228,7 +206,7 @@ impl Machine {
     /// The guest's serial console, to type on.
     #[must_use]
     pub(crate) fn console_input(&self) -> ConsoleInput {
-        ConsoleInput(self.board.serial())
+        ConsoleInput::new(self.board.serial())
     }
 
     /// What ends the machine from elsewhere.
