@@ -9,6 +9,7 @@
 
 mod boot;
 mod coherence;
+mod dax;
 mod driver;
 mod exit_status;
 mod insmod;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
 fn themes() -> Vec<Theme> {
     [
         vec![boot::theme(), coherence::theme()],
+        dax::themes(),
         driver::themes(),
         vec![exit_status::theme()],
         insmod::themes(),

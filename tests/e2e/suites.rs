@@ -9,6 +9,7 @@ use tests::conformance::known::reason;
 use tests::conformance::mode::{MODES, Mode};
 use tests::conformance::run::{Outcomes, outcomes};
 use tests::fixtures::Fixtures;
+use tests::kernels::{Kernel, Variant, Version};
 
 use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Vm, directory};
@@ -21,10 +22,21 @@ pub(crate) fn theme() -> Theme {
         THEME,
         [
             Test::new("fsx_in_every_mode", PATCHED, |fixtures| {
-                same_as_in_memory(fixtures, "fsx", MODES)
+                same_as_in_memory(fixtures, "fsx", MODES, "")
+            }),
+            Test::new("fsx_in_a_window", PATCHED, |fixtures| {
+                let modes: Vec<Mode> = ["auto", "always"]
+                    .into_iter()
+                    .filter_map(Mode::named)
+                    .collect();
+                same_as_in_memory(fixtures, "fsx", &modes, ",dax=4M")
+            }),
+            Test::new("fsx_in_a_window_on_6_12", [SIX_TWELVE], |fixtures| {
+                let modes: Vec<Mode> = Mode::named("auto").into_iter().collect();
+                same_on(fixtures, SIX_TWELVE, "fsx", &modes, ",dax=4M")
             }),
             Test::new("pjdfstest", PATCHED, move |fixtures| {
-                same_as_in_memory(fixtures, "pjdfstest", &auto)
+                same_as_in_memory(fixtures, "pjdfstest", &auto, "")
             }),
         ],
     )
@@ -33,7 +45,26 @@ pub(crate) fn theme() -> Theme {
 /// Where each run's output ends, and the next one's begins.
 const END: &str = "=== end of a run";
 
-fn same_as_in_memory(fixtures: &Fixtures, suite: &str, modes: &[Mode]) -> Result<()> {
+/// The newer of the kernels with our series.
+const SIX_TWELVE: Kernel = Kernel::Built(Version::V6_12, Variant::Patched);
+
+fn same_as_in_memory(
+    fixtures: &Fixtures,
+    suite: &str,
+    modes: &[Mode],
+    options: &str,
+) -> Result<()> {
+    same_on(fixtures, Kernel::PATCHED, suite, modes, options)
+}
+
+/// Runs a suite in these modes, with further options of the share.
+fn same_on(
+    fixtures: &Fixtures,
+    kernel: Kernel,
+    suite: &str,
+    modes: &[Mode],
+    options: &str,
+) -> Result<()> {
     let shares: Vec<TempDir> = (modes.iter().map(|_| directory(&[]))).collect::<Result<_>>()?;
     // The users that pjdfstest becomes.
     let mut script = "
@@ -54,12 +85,15 @@ fn same_as_in_memory(fixtures: &Fixtures, suite: &str, modes: &[Mode]) -> Result
         "
     .replace("SUITE", suite)
     .replace("END", END);
-    let mut vm = Vm::patched(fixtures)?
+    let mut vm = Vm::booting(fixtures, kernel)?
         .share(&fixtures.suites, "tag=suites,ro,cache=always")
         .option("--memory", "1G")
         .patience(Duration::from_secs(15));
     for (number, (mode, share)) in modes.iter().zip(&shares).enumerate() {
-        vm = vm.share(share.path(), &format!("tag=t{number},xattr,cache={mode}"));
+        vm = vm.share(
+            share.path(),
+            &format!("tag=t{number},xattr,cache={mode}{options}"),
+        );
         script += &format!("run {} /mnt/t{number}\n", mode.cache);
     }
     let run = vm.script(&script).run()?.expect_success()?;
