@@ -126,7 +126,7 @@ impl Window {
     }
 
     fn note_torn(&self, mappings: &Mappings) {
-        self.torn.store(mappings.torn(), Ordering::Release);
+        self.torn.store(mappings.torn(), Ordering::SeqCst);
     }
 
     /// Shows a part of `file` in place of what was in `place` before. `EINVAL`
@@ -211,6 +211,10 @@ impl Window {
     #[must_use]
     pub fn tear(&self) -> usize {
         let mut mappings = self.lock();
+        // Before it is looked which pages there are: who makes a file longer
+        // meanwhile, or hears that it is, then asks whether anything is torn,
+        // and must not miss what is about to be.
+        self.torn.fetch_add(1, Ordering::SeqCst);
         let whole: Vec<_> = mappings.iter().map(|(start, m)| (start, *m)).collect();
         let mut torn = 0;
         for (start, mapping) in whole {
@@ -247,7 +251,7 @@ impl Window {
     /// Whether anything is torn. It waits for nothing.
     #[must_use]
     pub fn is_torn(&self) -> bool {
-        self.torn.load(Ordering::Acquire) > 0
+        self.torn.load(Ordering::SeqCst) > 0
     }
 
     /// Whether something of `node` is torn and `size` bytes of the file would
