@@ -7,6 +7,7 @@
 //! | `host` | what this host's KVM can do |
 //! | `memory` | guest RAM |
 //! | `windows` | where files of the host are mapped in the guest |
+//! | `lost_pages` | zeros for what the host has cut off of them |
 //! | `limits` | numbers within limits, memory filled: what needs no KVM |
 //! | `vm` | KVM's virtual machine: slots, interrupt controllers, eventfds |
 //! | `boot` | a kernel in memory and what it expects there |
@@ -33,6 +34,7 @@ mod ending;
 pub(crate) mod host;
 mod layout;
 pub(crate) mod limits;
+mod lost_pages;
 mod memory;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -59,6 +61,7 @@ pub(crate) use console_input::ConsoleInput;
 pub(crate) use counters::{ExitKind, MachineCounters};
 use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
+use lost_pages::LostPages;
 use vcpu::{Alarm, RollCall, Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
 use vm::Vm;
 
@@ -113,6 +116,8 @@ pub(crate) enum Error {
     Board(#[from] board::Error),
     #[error(transparent)]
     Thread(#[from] vcpu::ThreadError),
+    #[error(transparent)]
+    LostPages(#[from] lost_pages::Error),
     #[error("KVM failed while the guest ran")]
     Run(#[source] kvm_ioctls::Error),
 }
@@ -229,7 +234,7 @@ impl Machine {
     pub(crate) fn start(self) -> Result<RunningMachine, Error> {
         let roll_call = Arc::clone(&self.context.roll_call);
         let alarm = Arc::clone(&self.context.alarm);
-        let windows = self.context.windows.clone();
+        let lost_pages = LostPages::look_for(&self.context.windows)?;
         let launch = VcpuLaunch {
             resets: self.triple_fault_resets,
             context: self.context,
@@ -245,7 +250,7 @@ impl Machine {
             ending: self.ending,
             roll_call,
             alarm,
-            windows,
+            _lost_pages: lost_pages,
             halted_rounds: 0,
             _vm: self._vm,
         })
@@ -268,7 +273,7 @@ pub(crate) struct RunningMachine {
     ending: FirstEnding,
     roll_call: Arc<RollCall>,
     alarm: Arc<Alarm>,
-    windows: Windows,
+    _lost_pages: Option<LostPages>,
     /// Rounds in a row in which every processor had halted.
     halted_rounds: u32,
     /// Closed last: it is what the others belong to.
@@ -296,15 +301,6 @@ impl RunningMachine {
         }
         if let Some(threads) = &self.threads {
             threads.kick();
-        }
-    }
-
-    /// Puts zeros where the host has cut off files that the guest has mapped. To
-    /// be called from time to time: a processor that touches what is gone does
-    /// not leave KVM, which fetches the page again and again (`kvm_setup_async_pf`).
-    pub(crate) fn look_for_lost_pages(&self) {
-        if !self.windows.is_empty() {
-            let _ = self.windows.tear();
         }
     }
 

@@ -139,11 +139,10 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
 }
 
 impl<R> Supervisor<R> {
-    /// Looks from time to time whether the guest has halted, which pages of
-    /// files it has lost, and what it has said to an inquiry.
+    /// Looks from time to time whether the guest has halted, and what it has
+    /// said to an inquiry.
     fn look(&mut self, machine: &mut RunningMachine, inquiry: Option<&mut Inquiry>) -> Decision {
         machine.look_for_halt();
-        machine.look_for_lost_pages();
         if inquiry.is_some_and(|inquiry| inquiry.go_on(&self.console, &self.input, machine)) {
             self.watch.inquired()
         } else {

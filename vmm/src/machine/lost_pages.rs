@@ -1,0 +1,57 @@
+//! The thread that looks for pages of mapped files which the host has cut off.
+//!
+//! A processor that touches one does not leave KVM, which sets it aside, fetches
+//! the page and tries again, without end (`kvm_setup_async_pf`). To look may read
+//! from the host's disk, so nobody else waits for it.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use devices::window::Windows;
+
+/// How long a program of the guest may wait for zeros.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the thread that looks after dax= windows")]
+pub(crate) struct Error(#[from] std::io::Error);
+
+/// The thread. Dropping this ends it.
+#[derive(Debug)]
+pub(super) struct LostPages {
+    /// Gone, it tells the thread to end.
+    alive: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LostPages {
+    /// Starts it, if there are windows to look after.
+    pub(super) fn look_for(windows: &Windows) -> Result<Option<Self>, Error> {
+        if windows.is_empty() {
+            return Ok(None);
+        }
+        let windows = windows.clone();
+        let (alive, told) = channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("windows".into())
+            .spawn(move || {
+                while let Err(RecvTimeoutError::Timeout) = told.recv_timeout(INTERVAL) {
+                    let _ = windows.tear();
+                }
+            })?;
+        Ok(Some(Self {
+            alive: Some(alive),
+            thread: Some(thread),
+        }))
+    }
+}
+
+impl Drop for LostPages {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
