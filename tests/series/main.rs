@@ -194,7 +194,7 @@ fn trailers_that_git_does_not_find_are_refused() {
 }
 
 #[test]
-fn the_work_of_others_is_a_backport_with_their_names() {
+fn the_work_of_others_comes_with_their_names_and_from_where_it_was_taken() {
     let mut unnamed = series();
     unnamed[0].message = signed(&format!("{UPSTREAM}{BODY}\n"), &[SENDER]);
     refused(&unnamed, "one", "no 'Signed-off-by: An Author");
@@ -206,6 +206,12 @@ fn the_work_of_others_is_a_backport_with_their_names() {
     let mut from_nowhere = series();
     from_nowhere[0].message = signed(&format!("{BODY}\n{FIXES}"), &[AUTHOR, SENDER]);
     refused(&from_nowhere, "one", "it is no backport");
+
+    let link = "Link: https://lore.kernel.org/fuse-devel/1@example.com/\n";
+    let mut posted = series();
+    posted[0].message = signed(&format!("{BODY}\n{FIXES}{link}"), &[AUTHOR, SENDER]);
+    let (good, said) = Folder::new(&posted, "one").check();
+    assert!(good, "{said}");
 }
 
 #[test]
