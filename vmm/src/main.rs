@@ -13,10 +13,12 @@
 //! | `console` | the user's terminal and keys, the guest's console |
 //! | `session` | the command's streams and status, as a file system |
 //! | `splats` | what a kernel reports of its own bugs |
-//! | `kernel` | the kernel's file, recognized and read |
+//! | `kernel` | the kernel's file, recognized and read; what a guest needs of it |
+//! | `kconfig` | the same for who builds kernels |
 //! | `outcome` | how a run ended, the exit status, the report and the metrics |
 
 mod console;
+mod kconfig;
 mod kernel;
 mod machine;
 mod options;
@@ -33,6 +35,7 @@ use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 
+use options::{RunArguments, Task};
 use outcome::output_file::OutputFile;
 use outcome::report::{self, Report, Timings};
 use outcome::{Outcome, line};
@@ -42,16 +45,20 @@ fn main() -> ExitCode {
     let start = Instant::now();
     survive_the_file_size_limit();
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("VMM_LOG", "warn")).init();
-    let arguments = match options::parse() {
-        Ok(arguments) => arguments,
+    match options::parse() {
+        Ok(Task::Run(arguments)) => run(*arguments, start),
+        Ok(Task::Kconfig(arguments)) => kconfig(&arguments),
         Err(error) if error.use_stderr() => {
             // Not to be taken for a file that a mistake has made a report.
             let report = options::report_of(std::env::args_os().skip(1))
                 .filter(|path| report::may_replace(path));
-            return refused(options::mistake(&error), report.as_deref(), start);
+            refused(options::mistake(&error), report.as_deref(), start)
         }
-        Err(help) => return printed(help.print()),
-    };
+        Err(help) => printed(help.print()),
+    }
+}
+
+fn run(arguments: RunArguments, start: Instant) -> ExitCode {
     let report = arguments.report.clone();
     let dry_run = arguments.dry_run;
     let configuration = match Configuration::prepare(arguments) {
@@ -65,6 +72,19 @@ fn main() -> ExitCode {
         return printed(io::stdout().write_all(&configuration.json()));
     }
     ExitCode::from(run::run(configuration, start).code())
+}
+
+fn kconfig(arguments: &kconfig::Arguments) -> ExitCode {
+    match kconfig::answer(arguments) {
+        Ok(answer) => {
+            let code = printed(io::stdout().write_all(answer.text.as_bytes()));
+            if code == ExitCode::SUCCESS && !answer.complete {
+                return ExitCode::FAILURE;
+            }
+            code
+        }
+        Err(error) => refused(line::of_error(&error), None, Instant::now()),
+    }
 }
 
 /// Lets a write beyond `RLIMIT_FSIZE` fail with `EFBIG` instead of ending the

@@ -13,6 +13,7 @@ use regex::Regex;
 use vmm_options::share::{self, ShareArgument};
 use vmm_options::size::Size;
 
+use crate::kconfig;
 use crate::splats::FailOn;
 
 const EXIT_STATUS: &str = "\
@@ -42,13 +43,16 @@ Keys, when standard input and output are a terminal:
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    command: Subcommands,
+    command: Task,
 }
 
+/// What `vmm` is to do.
 #[derive(Debug, Subcommand)]
-enum Subcommands {
+pub(crate) enum Task {
     /// Boot a kernel with host directories shared, and run a command in it
     Run(Box<RunArguments>),
+    /// Print the configuration that a guest's kernel needs
+    Kconfig(kconfig::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -162,15 +166,16 @@ pub(crate) struct RunArguments {
 
 /// Parses the command line of this process. Help and version are errors, too,
 /// as clap has it.
-pub(crate) fn parse() -> Result<RunArguments, clap::Error> {
-    let Subcommands::Run(arguments) = Cli::try_parse()?.command;
-    Ok(*arguments)
+pub(crate) fn parse() -> Result<Task, clap::Error> {
+    Ok(Cli::try_parse()?.command)
 }
 
 /// What is wrong with the command line, hints included, on one line.
 pub(crate) fn mistake(error: &clap::Error) -> String {
-    let message = on_one_line(&error.render().to_string());
-    let is_positional = error.kind() == ErrorKind::UnknownArgument
+    let rendered = error.render().to_string();
+    let message = on_one_line(&rendered);
+    let is_positional = asked_of(&rendered) == RUN
+        && error.kind() == ErrorKind::UnknownArgument
         && matches!(error.get(ContextKind::InvalidArg),
             Some(ContextValue::String(argument)) if !argument.starts_with('-'));
     if is_positional {
@@ -178,6 +183,17 @@ pub(crate) fn mistake(error: &clap::Error) -> String {
     } else {
         message
     }
+}
+
+/// The task that most people want.
+const RUN: &str = "run";
+
+/// The task whose usage clap shows.
+fn asked_of(message: &str) -> &str {
+    let usage = message.split_once("Usage: vmm ").map(|(_, usage)| usage);
+    let task = usage.and_then(|usage| usage.split_whitespace().next());
+    task.filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+        .unwrap_or(RUN)
 }
 
 /// What a positional argument may have been meant for.
@@ -193,9 +209,10 @@ fn on_one_line(message: &str) -> String {
         // After the dashes it would be COMMAND.
         .filter(|text| !text.starts_with("tip: to pass "))
         .collect();
+    let task = asked_of(message);
     let message = sentences.join("; ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    format!("{message} (vmm run --help has the options)")
+    format!("{message} (vmm {task} --help has the options)")
 }
 
 /// The file of `--report` in a command line that may be wrong elsewhere.
@@ -264,8 +281,9 @@ mod tests {
         let all = ["vmm", "run"].iter().chain(arguments);
         match Cli::try_parse_from(all) {
             Ok(Cli {
-                command: Subcommands::Run(arguments),
+                command: Task::Run(arguments),
             }) => Ok(*arguments),
+            Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(mistake(&error)),
         }
     }

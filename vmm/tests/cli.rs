@@ -129,6 +129,43 @@ fn text_that_cannot_be_printed_is_a_failure() {
 }
 
 #[test]
+fn what_a_kernel_needs_is_printed_and_looked_for() {
+    let bench = Bench::new();
+    let output = bench.vmm(&["kconfig"]);
+    assert_eq!(output.status.code(), Some(0));
+    fs::write(bench.path(".config"), &output.stdout).unwrap();
+    let output = bench.vmm(&["kconfig", "--check", ".config"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stdout.is_empty());
+
+    fs::write(
+        bench.path(".config"),
+        "CONFIG_64BIT=y\nCONFIG_VIRTIO_FS=m\n",
+    )
+    .unwrap();
+    let output = bench.vmm(&["kconfig", "--check", ".config"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "needed: CONFIG_BINFMT_ELF is not set: ",
+        "module: CONFIG_VIRTIO_FS may be one",
+        "wanted: CONFIG_OVERLAY_FS is not set: ",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+
+    let check = |path: &str| bench.failure(&["kconfig", "--check", path]);
+    assert!(check("gone").contains("gone"));
+    assert!(check("share").contains("is a directory"));
+    assert!(check("bzImage").contains("is no .config"));
+    let message = bench.failure(&["kconfig", "stray"]);
+    assert!(
+        message.ends_with("(vmm kconfig --help has the options)\n"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_wrong_share_is_one_line() {
     let bench = Bench::new();
     let share = |text: &str| bench.mistake(&["--share", text]);

@@ -32,6 +32,12 @@ impl KernelConfig {
         Self { options }
     }
 
+    /// Whether nothing is set: it was no configuration.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.options.is_empty()
+    }
+
     /// How an option, named with its `CONFIG_`, is set.
     #[must_use]
     pub(crate) fn state(&self, option: &str) -> OptionState {

@@ -11,6 +11,7 @@ mod elf;
 mod file;
 mod ikconfig;
 mod image;
+pub(crate) mod requirements;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -157,27 +158,14 @@ impl Kernel {
     /// the user; `None` when it can or when it is not known.
     #[must_use]
     pub(crate) fn cannot_find_devices(&self) -> Option<String> {
-        let config = self.config()?;
-        if config.has("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES") || has_working_acpi(config) {
-            return None;
-        }
-        Some(
-            "it finds no virtio-mmio device: build it with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y, \
-             or with CONFIG_ACPI=y and CONFIG_PCI=y"
-                .to_owned(),
-        )
+        requirements::cannot_find_devices(self.config()?)
     }
 
     /// How this kernel is told about its devices.
     #[must_use]
     pub(crate) fn discovery(&self) -> Discovery {
         match self.config() {
-            Some(config)
-                if !has_working_acpi(config)
-                    && config.has("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES") =>
-            {
-                Discovery::CommandLine
-            }
+            Some(config) if requirements::finds_by_command_line(config) => Discovery::CommandLine,
             _ => Discovery::Acpi,
         }
     }
@@ -191,12 +179,6 @@ impl Kernel {
             Image::Elf(elf) => elf.footprint_end(),
         }
     }
-}
-
-/// ACPI without PCI loads no DSDT on Linux 6.1 and 6.12: the table of default
-/// address spaces names PCI_CONFIG while its handler is compiled out.
-fn has_working_acpi(config: &KernelConfig) -> bool {
-    config.has("CONFIG_ACPI") && config.has("CONFIG_PCI")
 }
 
 /// What a file that is neither ELF nor bzImage looks like, from its first

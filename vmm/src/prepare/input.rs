@@ -26,7 +26,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 }
 
 /// The contents of a file of at most `limit` bytes.
-pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let too_large = || {
         let text = format!("larger than {} MiB", limit >> 20);
         io::Error::new(io::ErrorKind::FileTooLarge, text)

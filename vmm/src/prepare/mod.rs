@@ -3,7 +3,7 @@
 
 mod files;
 mod initramfs;
-mod input;
+pub(crate) mod input;
 mod places;
 mod plan;
 mod preflight;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::initramfs::modules::{Modules, Presence};
+use crate::kernel::requirements::{self, OVERLAY, Purpose};
 use crate::kernel::{Kernel, OptionState};
 
 /// What a run needs of its kernel.
@@ -19,7 +20,8 @@ pub(crate) struct Needs {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("the kernel {} is built without {options}: switch it on and build it again", path.display())]
+    #[error("the kernel {} is built without {options}: switch it on and build it again (vmm kconfig \
+         has all that is needed)", path.display())]
     Missing { path: PathBuf, options: String },
     #[error("the kernel {} cannot reach its devices: {reason}", path.display())]
     NoDevices { path: PathBuf, reason: String },
@@ -40,27 +42,6 @@ pub(crate) enum Error {
     },
 }
 
-/// A driver: its option, and its name as a module.
-struct Driver {
-    option: &'static str,
-    module: &'static str,
-}
-
-const VIRTIO_FS: [Driver; 2] = [
-    Driver {
-        option: "CONFIG_VIRTIO_MMIO",
-        module: "virtio_mmio",
-    },
-    Driver {
-        option: "CONFIG_VIRTIO_FS",
-        module: "virtiofs",
-    },
-];
-/// Makes a read-only root writable for the guest, which can do without.
-const OVERLAY: &str = "overlay";
-/// What every run has: an initramfs with executables in it.
-const ALWAYS: [&str; 2] = ["CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF"];
-
 /// Checks `kernel`, and says which modules the initramfs has to carry.
 pub(crate) fn check_kernel(
     path: &Path,
@@ -68,9 +49,10 @@ pub(crate) fn check_kernel(
     modules: Option<&Modules>,
     needs: Needs,
 ) -> Result<Vec<&'static str>, Error> {
-    let mut options = ALWAYS.to_vec();
+    let needed = |purpose| requirements::of(purpose).map(|needed| needed.option);
+    let mut options: Vec<&str> = needed(Purpose::Boot).collect();
     if needs.shares {
-        options.extend(VIRTIO_FS.iter().map(|driver| driver.option));
+        options.extend(needed(Purpose::Shares));
     }
     let missing = kernel.missing_for(&options);
     if !missing.is_empty() {
@@ -92,7 +74,9 @@ pub(crate) fn check_kernel(
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
-    for Driver { option, module } in VIRTIO_FS {
+    for (option, module) in
+        requirements::of(Purpose::Shares).filter_map(|driver| Some((driver.option, driver.module?)))
+    {
         let state = kernel.config().map(|config| config.state(option));
         match (state, modules) {
             (Some(OptionState::BuiltIn), _) | (None, None) => {}
