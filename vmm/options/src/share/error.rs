@@ -28,6 +28,8 @@ pub enum Error {
     },
     #[error("{first} and {second} contradict each other: leave one of them out")]
     Repeated { first: String, second: String },
+    #[error("{0} is given twice: leave one of them out")]
+    Twice(String),
     #[error("{0} is for --root only: leave it out")]
     RootOnly(&'static str),
     #[error("{one} and {other} exclude each other: {mend}")]

@@ -65,7 +65,7 @@ fn parse(text: &[u8], of: Use) -> Result<ShareArgument, Error> {
     if share.directory.as_os_str().is_empty() {
         return Err(Error::NoDirectory);
     }
-    if of == Use::Root && !given.has("rw") {
+    if of == Use::Root && !given.has("rw") && !given.has("ro") {
         given.add("ro", "ro".to_owned())?;
     }
     given.check(of)?;
@@ -138,11 +138,12 @@ struct Given(HashMap<&'static str, String>);
 impl Given {
     fn add(&mut self, name: &'static str, written: String) -> Result<(), Error> {
         match self.0.get(name) {
-            Some(first) if *first != written => Err(Error::Repeated {
+            Some(first) if *first == written => Err(Error::Twice(written)),
+            Some(first) => Err(Error::Repeated {
                 first: first.clone(),
                 second: written,
             }),
-            _ => {
+            None => {
                 self.0.insert(name, written);
                 Ok(())
             }

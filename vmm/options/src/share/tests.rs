@@ -171,8 +171,14 @@ fn write_back_excludes_policies_under_which_the_host_may_append() {
 }
 
 #[test]
-fn an_option_may_be_repeated_but_not_contradicted() {
-    assert!(parse("d,ro,ro,queues=2,queues=2").is_ok());
+fn an_option_is_given_once() {
+    for twice in ["ro", "queues=2", "dax=64M", "tag=a"] {
+        let message = message(&format!("d,{twice},{twice}"));
+        assert!(
+            message.contains(&format!("{twice} is given twice")),
+            "{message}"
+        );
+    }
     let message = message("d,cache=auto,cache=always");
     assert!(message.contains("cache=auto and cache=always"), "{message}");
     assert!(parse("d,tag=a,tag=b").is_err());
