@@ -68,7 +68,8 @@ impl fmt::Display for Size {
         match self.0 {
             bytes if bytes % (1 << 30) == 0 => write!(f, "{}G", bytes >> 30),
             bytes if bytes % (1 << 20) == 0 => write!(f, "{}M", bytes >> 20),
-            bytes => write!(f, "{}K", bytes >> 10),
+            bytes if bytes % (1 << 10) == 0 => write!(f, "{}K", bytes >> 10),
+            bytes => write!(f, "{bytes} bytes"),
         }
     }
 }
@@ -105,5 +106,7 @@ mod tests {
     fn a_size_prints_in_its_largest_whole_unit() {
         assert_eq!(Size::from_mebibytes(1536).to_string(), "1536M");
         assert_eq!(Size::from_mebibytes(2048).to_string(), "2G");
+        assert_eq!(Size::from_bytes(4096).to_string(), "4K");
+        assert_eq!(Size::from_bytes(4097).to_string(), "4097 bytes");
     }
 }

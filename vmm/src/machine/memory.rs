@@ -9,6 +9,7 @@ use devices::window::Windows;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
+use vmm_options::size::Size;
 
 use super::layout;
 
@@ -17,19 +18,19 @@ pub(crate) const MIN: u64 = 32 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("memory of {0} bytes is not possible: use a multiple of 4 KiB, at least 32 MiB")]
-    Size(u64),
-    #[error("memory of {size} bytes is more than this CPU can address ({limit} bytes)")]
+    #[error("memory of {0} is not possible: use a multiple of 4 KiB, at least 32 MiB")]
+    Size(Size),
+    #[error("memory of {size} is more than this CPU can address ({limit})")]
     BeyondAddressWidth {
-        /// What was asked for, in bytes.
-        size: u64,
-        /// What a guest can address, in bytes.
-        limit: u64,
+        /// What was asked for.
+        size: Size,
+        /// What a guest can address.
+        limit: Size,
     },
-    #[error("cannot reserve {size} bytes of guest memory; use less --memory")]
+    #[error("cannot reserve {size} of guest memory; use less --memory")]
     Reserve {
-        /// What was asked for, in bytes.
-        size: u64,
+        /// What was asked for.
+        size: Size,
         source: vm_memory::mmap::FromRangesError,
     },
     #[error("KVM does not take the guest memory")]
@@ -57,23 +58,25 @@ fn regions(size: u64) -> Vec<(u64, u64)> {
 /// When the size is impossible or the host has no room.
 pub(crate) fn reserve(size: u64, address_bits: u32) -> Result<GuestMemoryMmap, Error> {
     if size < MIN || !size.is_multiple_of(layout::PAGE) {
-        return Err(Error::Size(size));
+        return Err(Error::Size(Size::from_bytes(size)));
     }
     let limit = 1_u64.checked_shl(address_bits).unwrap_or(u64::MAX);
     let gap = layout::GAP.end - layout::GAP.start;
     if size.checked_add(gap).is_none_or(|end| end > limit) {
         return Err(Error::BeyondAddressWidth {
-            size,
-            limit: limit.saturating_sub(gap),
+            size: Size::from_bytes(size),
+            limit: Size::from_bytes(limit.saturating_sub(gap)),
         });
     }
     let ranges = regions(size)
         .into_iter()
         .map(|(start, len)| Ok((GuestAddress(start), usize::try_from(len)?)))
         .collect::<Result<Vec<_>, std::num::TryFromIntError>>()
-        .map_err(|_| Error::Size(size))?;
-    let memory =
-        GuestMemoryMmap::from_ranges(&ranges).map_err(|source| Error::Reserve { size, source })?;
+        .map_err(|_| Error::Size(Size::from_bytes(size)))?;
+    let memory = GuestMemoryMmap::from_ranges(&ranges).map_err(|source| Error::Reserve {
+        size: Size::from_bytes(size),
+        source,
+    })?;
     prefer_huge_pages(&memory);
     Ok(memory)
 }
@@ -195,7 +198,12 @@ mod tests {
     #[test]
     fn a_size_that_is_no_multiple_of_a_page_is_refused() {
         assert!(matches!(reserve((64 << 20) + 1, 40), Err(Error::Size(_))));
-        assert!(matches!(reserve(0, 40), Err(Error::Size(0))));
+        assert!(matches!(reserve(0, 40), Err(Error::Size(_))));
+        let small = reserve(1 << 20, 40).unwrap_err().to_string();
+        assert!(small.contains("memory of 1M is"), "{small}");
+        let large = reserve(64 * GIB, 36).unwrap_err().to_string();
+        assert!(large.contains("memory of 64G is"), "{large}");
+        assert!(large.contains("can address (64768M)"), "{large}");
     }
 
     #[test]
