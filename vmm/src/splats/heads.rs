@@ -8,7 +8,9 @@ use serde::Serialize;
 pub(crate) enum Severity {
     /// Something is not as it should be.
     Warn,
-    /// A bug has done damage, or nothing goes on.
+    /// Something does not go on.
+    Hang,
+    /// A bug has done damage.
     Oops,
 }
 
@@ -47,6 +49,7 @@ impl Kind {
             | Self::Kmemleak
             | Self::Irq
             | Self::Tainted => Severity::Warn,
+            Self::HungTask | Self::RcuStall | Self::SoftLockup | Self::HardLockup => Severity::Hang,
             _ => Severity::Oops,
         }
     }

@@ -52,7 +52,7 @@ impl Policy {
     fn counts(&self, severity: Severity) -> bool {
         match self.fail_on {
             FailOn::Warn => true,
-            FailOn::Oops => severity == Severity::Oops,
+            FailOn::Oops => severity >= Severity::Hang,
             FailOn::Never => false,
         }
     }
@@ -147,7 +147,7 @@ impl Splats {
     pub(crate) fn excerpt(&self, most: usize) -> Vec<&str> {
         let unexpected = |splat: &Splat| !splat.allowed && !splat.lines.is_empty();
         let grave =
-            |splat: &Splat| splat.severity == Severity::Oops || self.policy.counts(splat.severity);
+            |splat: &Splat| splat.severity >= Severity::Hang || self.policy.counts(splat.severity);
         let first = self
             .list
             .iter()

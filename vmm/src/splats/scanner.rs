@@ -12,6 +12,9 @@ const LONGEST: usize = 500;
 const LEAD: usize = 12;
 /// How far below the head of an oops the line of `die()` may be, in lines.
 const UNTIL_DEATH: usize = 12;
+/// How long after a head a panic is what became of it, in seconds and in lines.
+const UNTIL_PANIC: f64 = 10.0;
+const PANIC_LINES: usize = 120;
 
 /// A line of the kernel's log.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +74,7 @@ impl Scanner {
         let is_die = heads::is_die(line.text);
         let head = heads::of(line.text, self.lead.below_rule).or(is_die.then_some(Kind::Oops));
         if let Some(kind) = head {
-            if !self.belongs_to_open(kind, is_die) {
+            if !self.belongs_to_open(kind, is_die, line.time) {
                 self.close();
                 self.open(kind, is_die, line);
                 return;
@@ -118,7 +121,7 @@ impl Scanner {
 
     /// Whether the line is a part of what is open, which may thereby become
     /// worse.
-    fn belongs_to_open(&mut self, kind: Kind, is_die: bool) -> bool {
+    fn belongs_to_open(&mut self, kind: Kind, is_die: bool, time: Option<f64>) -> bool {
         let Some(open) = &mut self.open else {
             return false;
         };
@@ -128,7 +131,12 @@ impl Scanner {
                 let may_die = matches!(open.splat.kind, Kind::Bug | Kind::Oops);
                 may_die && !open.died && open.length < UNTIL_DEATH
             }
-            Kind::Panic => true,
+            // Some have no last line, and stay open until something else happens.
+            Kind::Panic => {
+                let began = open.splat.time.zip(time);
+                open.length < PANIC_LINES
+                    && began.is_none_or(|(then, now)| now - then < UNTIL_PANIC)
+            }
             _ => false,
         };
         if belongs {

@@ -10,13 +10,13 @@ const FLAGS: [(u32, char, &str, Severity); 4] = [
     (5, 'B', "a bad page, or memory misused", Severity::Oops),
     (7, 'D', "an oops or BUG", Severity::Oops),
     (9, 'W', "a warning", Severity::Warn),
-    (14, 'L', "a soft lockup", Severity::Oops),
+    (14, 'L', "a soft lockup", Severity::Hang),
 ];
 
 /// The splat that the flags in `bits` stand for and `seen` does not explain.
 pub(super) fn unexplained(bits: u64, seen: &[Splat]) -> Option<Splat> {
     let explained = |severity| match severity {
-        Severity::Oops => seen.iter().any(|splat| splat.severity == Severity::Oops),
+        Severity::Hang | Severity::Oops => seen.iter().any(|splat| splat.severity >= severity),
         // Lockdep and others leave no such flag; some BUGs do.
         Severity::Warn => {
             (seen.iter()).any(|splat| matches!(splat.kind, Kind::Warning | Kind::Bug | Kind::Oops))

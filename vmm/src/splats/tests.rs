@@ -129,6 +129,58 @@ fn a_warning_that_makes_the_kernel_panic_is_worse() {
 }
 
 #[test]
+fn a_panic_is_no_part_of_what_was_long_before() {
+    let hung = "INFO: task sh:12 blocked for more than 120 seconds.";
+    let panic = "Kernel panic - not syncing: hung_task: blocked tasks";
+    let at_once = format!("{hung}\n task:sh state:D\n{panic}");
+    assert_eq!(kinds(&on_warn(&at_once)), [Kind::HungTask]);
+    // A line a second.
+    let later = format!("{hung}\n{}{panic}", "all is well\n".repeat(60));
+    assert_eq!(kinds(&on_warn(&later)), [Kind::HungTask, Kind::Panic]);
+    // And where the kernel does not say when.
+    for (lines, number) in [(60, 1), (200, 2)] {
+        let mut scanner = Scanner::new(policy(FailOn::Warn, &[]));
+        let text = format!("{hung}\n{}{panic}", "all is well\n".repeat(lines));
+        for line in text.lines() {
+            scanner.take(Line {
+                time: None,
+                text: line,
+                shown: line,
+            });
+        }
+        assert_eq!(scanner.splats().list().len(), number);
+    }
+}
+
+#[test]
+fn what_hangs_is_no_oops_and_fails_as_one() {
+    for (line, kind) in [
+        (
+            "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [sh:1]",
+            "soft-lockup",
+        ),
+        (
+            "rcu: INFO: rcu_preempt self-detected stall on CPU",
+            "rcu-stall",
+        ),
+        (
+            "INFO: task sh:12 blocked for more than 120 seconds.",
+            "hung-task",
+        ),
+    ] {
+        let splats = splats_of(line, policy(FailOn::Oops, &[]));
+        assert!(splats.failure().is_some(), "{line}");
+        let json = serde_json::to_value(&splats.list()[0]).unwrap();
+        assert_eq!(
+            (&json["kind"], &json["severity"]),
+            (&kind.into(), &"hang".into())
+        );
+    }
+    let unseen = splats_of("", policy(FailOn::Oops, &[])).with_taint(Some(1 << 14));
+    assert!(unseen.failure().is_some());
+}
+
+#[test]
 fn what_fails_is_as_asked() {
     let both = [WARNING, OOPS].join("\n");
     for (fail_on, warning, oops) in [
