@@ -59,6 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: RunArguments, start: Instant) -> ExitCode {
+    raise_descriptor_limit();
     let report = arguments.report.clone();
     let dry_run = arguments.dry_run;
     let configuration = match Configuration::prepare(arguments) {
@@ -93,6 +94,20 @@ fn kconfig(arguments: &kconfig::Arguments) -> ExitCode {
 fn survive_the_file_size_limit() {
     // Cannot fail: the signal exists and may be blocked.
     let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
+}
+
+/// A share needs descriptors by the thousand; the soft limit is 1024 for the
+/// sake of programs that use select(2).
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
 }
 
 /// The end of a process that starts nothing. Whoever reads the report should

@@ -241,13 +241,21 @@ fn parse_cpus(text: &str) -> Result<u8, String> {
 }
 
 fn parse_pattern(text: &str) -> Result<Regex, String> {
-    Regex::new(text).map_err(|error| {
+    let pattern = Regex::new(text).map_err(|error| {
         // The pattern itself, and where in it the mistake is, take lines.
         let reason = error.to_string();
         let reason = reason.lines().last().unwrap_or_default();
         let reason = reason.strip_prefix("error: ").unwrap_or(reason);
         format!("it is no regular expression: {reason}")
-    })
+    })?;
+    // What is found in nothing is found everywhere.
+    if pattern.is_match("") {
+        return Err(
+            "every splat has a match of it: write what is expected, or use --fail-on never"
+                .to_owned(),
+        );
+    }
+    Ok(pattern)
 }
 
 /// A duration with its unit, or a number of seconds.
@@ -351,6 +359,8 @@ mod tests {
             (&["--kernel", "k", "-x"], "'-x' found (vmm run --help"),
             (&["--kernel", "k", "--fail-on", "x"], "oops, warn, never"),
             (&["--kernel", "k", "--allow-splat", "a(b"], "unclosed group"),
+            (&["--kernel", "k", "--allow-splat", ""], "every splat"),
+            (&["--kernel", "k", "--allow-splat", ".*|x"], "every splat"),
             (&["--share", "d"], "--kernel"),
             (
                 &["--kernel", "k", "--initramfs", "i", "--", "ls"],

@@ -194,6 +194,28 @@ fn a_wrong_share_is_one_line() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_served_is_refused_before_it_is_tried() {
+    let bench = Bench::new();
+    let message = bench.mistake(&["--dry-run", "--share", "/proc,owners=xattr"]);
+    assert!(message.contains("cannot share /proc"), "{message}");
+    // What is done about owners is said, and depends on who asks.
+    let owners = |options: &str| {
+        let json = bench.dry_run(&["--share", options]);
+        json["shares"][0]["owners"].as_str().unwrap().to_owned()
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(owners("share"), if is_root { "host" } else { "user" });
+    assert_eq!(owners("share,owners=user"), "user");
+}
+
+#[test]
+fn what_is_expected_of_nothing_is_a_mistake() {
+    let bench = Bench::new();
+    let message = bench.mistake(&["--fail-on", "never", "--allow-splat", "x"]);
+    assert!(message.contains("leave one of them out"), "{message}");
+}
+
+#[test]
 fn a_wrong_kernel_is_one_line() {
     let bench = Bench::new();
     let kernel = |path: &str| bench.failure(&["run", "--kernel", path]);

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::budget::Descriptor;
+use super::credentials::Privileges;
 use super::stat::Stat;
 use crate::filesystem::{Result, SetAttributes};
 
@@ -39,6 +40,22 @@ pub enum Owners {
     /// as containers keep them. The host's file system has to have such
     /// attributes.
     Xattr,
+}
+
+impl Owners {
+    /// What this process does with owners, and never `Automatic`.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        self.resolved_for(Privileges::of_process().may_switch())
+    }
+
+    fn resolved_for(self, may_switch: bool) -> Self {
+        match self {
+            Self::Automatic if may_switch => Self::Host,
+            Self::Automatic => Self::User,
+            policy => policy,
+        }
+    }
 }
 
 /// Who is nobody's user or group: `overflowuid` of user namespaces.
@@ -65,13 +82,8 @@ enum OnHost {
 impl Ownership {
     /// For a process that `may_switch` to other users.
     pub(super) fn new(asked: Owners, forgets: bool, may_switch: bool) -> Self {
-        let policy = match asked {
-            Owners::Automatic if may_switch => Owners::Host,
-            Owners::Automatic => Owners::User,
-            policy => policy,
-        };
         Self {
-            policy,
+            policy: asked.resolved_for(may_switch),
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             forgets,
@@ -203,6 +215,15 @@ mod tests {
         assert_eq!(in_guest(1001, OWN), 1001);
         // In a user namespace, or as root.
         assert_eq!(in_guest(0, 0), 0);
+    }
+
+    #[test]
+    fn who_may_act_as_others_serves_the_hosts_owners() {
+        for (may_switch, policy) in [(true, Owners::Host), (false, Owners::User)] {
+            assert_eq!(Owners::Automatic.resolved_for(may_switch), policy);
+            assert_eq!(Owners::Xattr.resolved_for(may_switch), Owners::Xattr);
+            assert_eq!(Owners::User.resolved_for(may_switch), Owners::User);
+        }
     }
 
     #[test]

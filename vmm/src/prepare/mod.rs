@@ -7,6 +7,7 @@ pub(crate) mod input;
 mod places;
 mod plan;
 mod preflight;
+pub(crate) mod serving;
 pub(crate) mod shares;
 
 use std::ffi::{OsStr, OsString};
@@ -23,7 +24,7 @@ use crate::machine::boot::command_line;
 use crate::machine::{host, limits};
 use crate::options::RunArguments;
 use crate::outcome::output_file::{self, OutputFile};
-use crate::splats::Policy;
+use crate::splats::{FailOn, Policy};
 use initramfs::modules::Modules;
 use initramfs::{busybox, busybox::Busybox, foreign};
 use preflight::Needs;
@@ -83,6 +84,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Share(#[from] shares::Error),
     #[error(transparent)]
+    Serving(#[from] serving::Error),
+    #[error(transparent)]
     Kernel(#[from] crate::kernel::Error),
     #[error(transparent)]
     Preflight(#[from] preflight::Error),
@@ -105,6 +108,11 @@ pub(crate) enum Error {
          --grace out"
     )]
     GraceWithoutCommand,
+    #[error(
+        "--allow-splat says which splats are no failures, and with --fail-on never none is: \
+         leave one of them out"
+    )]
+    NothingToAllow,
     #[error(transparent)]
     Plan(#[from] plan::Error),
     #[error(transparent)]
@@ -119,6 +127,9 @@ impl Configuration {
     pub(crate) fn prepare(arguments: RunArguments) -> Result<Self, Error> {
         // First: where this fails, no report may be written.
         files::check(&arguments)?;
+        if arguments.fail_on == FailOn::Never && !arguments.allow_splat.is_empty() {
+            return Err(Error::NothingToAllow);
+        }
         let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
         let kernel = Kernel::open(&arguments.kernel)?;
         let boot = match (&arguments.initramfs, &arguments.root) {
@@ -216,14 +227,19 @@ impl Configuration {
     }
 
     /// Whether the machine can be made, as far as that needs no KVM.
-    fn check_machine(&self) -> Result<(), limits::Error> {
+    fn check_machine(&self) -> Result<(), Error> {
         limits::check(
             &self.kernel,
             &self.initramfs,
             &self.cmdline,
             (self.cpus, self.devices()),
             (self.memory.bytes(), &shares::windows(&self.shares)),
-        )
+        )?;
+        let descriptors = serving::descriptors(self.cpus, &self.shares);
+        for share in &self.shares {
+            share.serve(self.memory.bytes(), &descriptors)?;
+        }
+        Ok(())
     }
 
     /// Number of virtio devices: the shares and the session.

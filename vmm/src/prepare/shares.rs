@@ -92,7 +92,7 @@ pub(crate) fn resolve(
             tag: tag.unwrap_or_else(|| unique("root", &mut tags)),
             directory: directory(&root.directory)?,
             at: Some("/".into()),
-            service: root.service,
+            service: resolved_service(root.service),
         });
     }
     for argument in shares {
@@ -105,11 +105,17 @@ pub(crate) fn resolve(
             at: argument.at.clone().or_else(|| default_place(&tag)),
             tag,
             directory,
-            service: argument.service,
+            service: resolved_service(argument.service),
         });
     }
     refuse_two_writers(&resolved)?;
     Ok(resolved)
+}
+
+/// With what is to be done about owners said.
+fn resolved_service(mut service: Service) -> Service {
+    service.server.owners = service.server.owners.resolved();
+    service
 }
 
 /// Nobody but the guest may write below a share with write-back, and the guest

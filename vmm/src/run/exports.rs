@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use devices::filesystem::FileSystem;
 use devices::fuse::Server;
-use devices::passthrough::{self, DescriptorPool, Passthrough};
+use devices::passthrough::DescriptorPool;
 use devices::virtio::VirtioDevice;
 use devices::virtio::fs::{Fs, FsError, Tag, TagError};
 use devices::window::{Window, Windows};
@@ -16,6 +16,7 @@ use guest_init::protocol::{Plan, SESSION_TAG};
 use crate::console::keys::Keys;
 use crate::machine::windows;
 use crate::outcome::metrics::MeteredDevice;
+use crate::prepare::serving;
 use crate::prepare::shares::{self, Share};
 use crate::session::{Session, Streams};
 use vmm_options::share::Service;
@@ -23,8 +24,8 @@ use vmm_options::size::Size;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("cannot share {0}")]
-    Share(String, #[source] passthrough::Error),
+    #[error(transparent)]
+    Share(#[from] serving::Error),
     #[error("cannot reserve addresses for dax={0}; use less")]
     Window(Size, #[source] std::io::Error),
     #[error(transparent)]
@@ -38,14 +39,6 @@ pub(super) enum Error {
     #[error("cannot use the standard streams")]
     Streams(#[source] std::io::Error),
 }
-
-/// Descriptors of a run that are for no share: some forty, and one for each
-/// request of the session that can wait at once, which are the 64 threads of
-/// its pool and those of its two queues.
-const RESERVE: usize = 112;
-/// Descriptors of a share but for the files in it: the doorbell of its hiprio
-/// queue, its interrupt, its root and `/proc`.
-const RESERVE_PER_SHARE: usize = 4;
 
 /// Devices in the order in which the guest finds them, and their counters.
 pub(super) struct Exports {
@@ -62,11 +55,8 @@ pub(super) struct Exports {
 impl Exports {
     /// None yet, of a machine with `cpus` processors, `memory` bytes and `shares`.
     pub(super) fn new(cpus: u8, memory: u64, shares: &[Share]) -> Result<Self, Error> {
-        let queues = |share: &Share| usize::from(share.service.queues.requests);
-        let of_shares = shares.iter().map(|share| RESERVE_PER_SHARE + queues(share));
-        let reserve = RESERVE + usize::from(cpus) + of_shares.sum::<usize>();
         Ok(Self {
-            descriptors: DescriptorPool::of_process(shares.len(), reserve),
+            descriptors: serving::descriptors(cpus, shares),
             devices: Vec::new(),
             windows: Vec::new(),
             places: windows::place(memory, &shares::windows(shares))?.into(),
@@ -99,12 +89,7 @@ impl Exports {
 
     /// Exports a directory of the host to a guest with `memory` bytes.
     pub(super) fn add_share(&mut self, share: &Share, memory: u64) -> Result<(), Error> {
-        let config = passthrough::Config {
-            max_inodes: passthrough::Config::inodes_for(memory),
-            ..share.service.server
-        };
-        let mut passthrough = Passthrough::in_pool(&share.directory, config, &self.descriptors)
-            .map_err(|error| Error::Share(share.directory.display().to_string(), error))?;
+        let mut passthrough = share.serve(memory, &self.descriptors)?;
         let window = self.window(share)?;
         if let Some(window) = &window {
             passthrough = passthrough.with_window(Arc::clone(window));

@@ -55,7 +55,6 @@ enum Error {
 /// what was asked for about it.
 #[must_use]
 pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
-    raise_descriptor_limit();
     let records = Records {
         start,
         metrics: configuration.metrics.clone(),
@@ -98,20 +97,6 @@ fn conclude(outcome: Outcome, records: &Records, observed: &Observed) -> Outcome
     outcome.tell();
     records.write(&mut outcome, observed, findings);
     outcome
-}
-
-/// A share needs descriptors by the thousand; the soft limit is 1024 for the
-/// sake of programs that use select(2).
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
 }
 
 fn execute(
