@@ -11,6 +11,7 @@ use crate::filesystem::{
     RemoveOperations, ReplyData, Request, Result as FsResult, XattrOperations,
 };
 use crate::fuse::{Opcode, Server as FuseServer};
+use crate::window::Window;
 
 /// READ of this node waits at the gate, on its queue's own thread.
 pub(super) const SLOW_NODE: NodeId = 9;
@@ -83,8 +84,8 @@ const STRIDE: u64 = 0x30_0000;
 /// Requests that a queue has room for.
 pub(super) const FULL: u32 = SIZE as u32 / 2;
 
-pub(super) struct Session {
-    pub(super) fs: Arc<Slow>,
+pub(super) struct Session<F = Slow> {
+    pub(super) fs: Arc<F>,
     pub(super) transport: MmioTransport,
     pub(super) counters: Arc<Counters>,
     pub(super) pool: Arc<Pool>,
@@ -117,17 +118,18 @@ pub(super) fn forget() -> Vec<u8> {
     request(Opcode::FORGET, 2, &[1, 0])
 }
 
-impl Session {
-    /// A device with so many request queues, and a driver that set them up and
-    /// has not sent INIT.
-    pub(super) fn without_init(requests: u16) -> Self {
-        let fs = Arc::new(Slow::default());
+impl<F: FileSystem + 'static> Session<F> {
+    /// A device for `fs` with so many request queues, and a driver that set them
+    /// up and has not sent INIT.
+    pub(super) fn of(fs: F, requests: u16, window: Option<Arc<Window>>) -> Self {
+        let fs = Arc::new(fs);
         let server = FuseServer::new(Arc::clone(&fs) as Arc<dyn FileSystem>);
         let queues = Queues {
             requests,
             ..Queues::default()
         };
         let device = Fs::new(Tag::new("tag").unwrap(), Arc::new(server), queues).unwrap();
+        let device = device.with_window(window);
         let (counters, pool) = (device.counters(), Arc::clone(&device.pool));
         let count = u64::from(requests) + 1;
         let end = usize::try_from(BASE + count * STRIDE).unwrap();
@@ -149,13 +151,6 @@ impl Session {
         }
     }
 
-    /// The same, in a session.
-    pub(super) fn new(requests: u16) -> Self {
-        let mut session = Self::without_init(requests);
-        assert_eq!(session.exchange(1, &init()).0, 0);
-        session
-    }
-
     pub(super) fn submit(&mut self, queue: usize, request: &[u8], room: u32) -> u16 {
         let head = self.queues[queue].submit(request, room);
         self.transport.kicks()[queue].write(1).unwrap();
@@ -172,6 +167,20 @@ impl Session {
         let word = |at: usize| u32::from_le_bytes(reply[at..at + 4].try_into().unwrap());
         assert_eq!((word(0), word(8)), (len, 77));
         (-word(4).cast_signed(), reply[16..].to_vec())
+    }
+}
+
+impl Session {
+    /// That of a file system which takes its time, before INIT.
+    pub(super) fn without_init(requests: u16) -> Self {
+        Self::of(Slow::default(), requests, None)
+    }
+
+    /// The same, in a session.
+    pub(super) fn new(requests: u16) -> Self {
+        let mut session = Self::without_init(requests);
+        assert_eq!(session.exchange(1, &init()).0, 0);
+        session
     }
 
     pub(super) fn wait_until(&self, what: &str, is: impl Fn(&Slow) -> bool) {
