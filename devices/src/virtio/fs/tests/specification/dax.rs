@@ -11,6 +11,8 @@ use crate::window::{PAGE, UNIT, Window};
 const BASE: u64 = 4 << 30;
 /// Of the window. It has room for as many mappings.
 const UNITS: u64 = 2;
+/// [`PAGE`], for arrays.
+const PAGE_SIZE: usize = 0x1000;
 const LEN: u64 = UNITS * UNIT;
 
 /// `FUSE_SETUPMAPPING_FLAG_READ`.
@@ -124,7 +126,7 @@ impl Mapped {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let content: Vec<u8> = (b'a'..=b'h')
-            .flat_map(|letter| [letter; PAGE as usize])
+            .flat_map(|letter| [letter; PAGE_SIZE])
             .collect();
         std::fs::write(directory.path().join("content"), content).unwrap();
         let window = Arc::new(Window::reserve(BASE, LEN).unwrap());
