@@ -141,8 +141,8 @@ impl FileLocks {
     /// host's file where there is none with locks.
     pub(super) fn find(&self, owner: LockOwner, lock: Lock, other: &File) -> Result<Option<Lock>> {
         let host = self.host();
-        if let Some(entry) = self.table().conflicts(owner, lock).next() {
-            return Ok(Some(entry.lock));
+        if let Some(found) = self.table().conflict(owner, lock) {
+            return Ok(Some(found));
         }
         match &*host {
             Some(file) => sys::find_lock(&**file, lock.kind, lock.range),

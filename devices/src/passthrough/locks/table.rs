@@ -108,6 +108,33 @@ impl Table {
         theirs.filter(move |entry| (lock.kind, entry.lock.kind) != (LockKind::Read, LockKind::Read))
     }
 
+    /// The first of them. Its owner's locks that touch are one for the host,
+    /// whoever took them and with what.
+    pub(super) fn conflict(&self, owner: LockOwner, lock: Lock) -> Option<Lock> {
+        let HeldLock { owner, lock, .. } = *self.conflicts(owner, lock).next()?;
+        let locks = self.owners.get(&owner)?;
+        let LockRange { mut start, mut end } = lock.range;
+        let same = |other: &&HeldLock| other.lock.kind == lock.kind;
+        let before = locks.range(..start).rev().map(|(_, other)| other);
+        for other in before.take_while(same) {
+            if other.lock.range.end.checked_add(1) != Some(start) {
+                break;
+            }
+            start = other.lock.range.start;
+        }
+        let behind = locks.range(start..).map(|(_, other)| other);
+        let own_end = end;
+        let behind = behind.skip_while(move |other| other.lock.range.start <= own_end);
+        for other in behind.take_while(same) {
+            if end.checked_add(1) != Some(other.lock.range.start) {
+                break;
+            }
+            end = other.lock.range.end;
+        }
+        let range = LockRange { start, end };
+        Some(Lock { range, ..lock })
+    }
+
     /// Those who keep `owner` from having `lock`, each once.
     pub(super) fn ahead(&self, owner: LockOwner, lock: Lock) -> Vec<LockOwner> {
         let mut ahead: Vec<_> = self

@@ -184,6 +184,11 @@ fn a_lock_that_is_asked_for_is_told_with_its_process() {
     assert_eq!(file.get(2, Read, range(0, LockRange::END)), Some(found));
     assert_eq!(file.get(1, Write, range(0, 9)), None);
     assert_eq!(file.get(2, Write, range(5, 9)), None);
+    // What touches it is the same lock, by whichever open file it came.
+    open(&share).set(1, Write, range(5, 6)).unwrap();
+    let both = file.get(2, Write, range(6, 9)).unwrap();
+    assert_eq!(both.range, range(3, 6));
+    file.set(1, Unlock, range(5, 6)).unwrap();
     // Of a process of the host the guest knows nothing.
     let host = host(&share);
     for end in [LockRange::END, 109, 100] {

@@ -112,6 +112,37 @@ fn locks_that_touch_are_one() {
 }
 
 #[test]
+fn what_is_told_of_a_lock_is_all_that_touches_of_its_owner() {
+    let mut table = Table::default();
+    let with_pid = |pid, handle, kind, start, end| {
+        let mut taken = entry(1, handle, kind, start, end);
+        taken.lock.pid = pid;
+        taken
+    };
+    for (number, (start, end)) in [(10, 19), (0, 9), (20, 29), (40, 49)]
+        .into_iter()
+        .enumerate()
+    {
+        let pid = u32::try_from(number).unwrap();
+        table.insert(with_pid(pid, u64::from(pid), LockKind::Read, start, end));
+    }
+    table.insert(with_pid(7, 1, LockKind::Write, 50, 59));
+    let told = |start, end| {
+        let asked = entry(2, 9, LockKind::Write, start, end).lock;
+        table.conflict(2, asked).map(|lock| lock.range)
+    };
+    for byte in [0, 9, 10, 25] {
+        assert_eq!(told(byte, byte), Some(LockRange { start: 0, end: 29 }));
+    }
+    assert_eq!(told(30, 39), None);
+    assert_eq!(told(45, 60), Some(LockRange { start: 40, end: 49 }));
+    assert_eq!(
+        told(50, LockRange::END),
+        Some(LockRange { start: 50, end: 59 })
+    );
+}
+
+#[test]
 fn what_was_taken_with_a_handle_goes_with_it() {
     let mut table = Table::default();
     table.insert(entry(1, 1, LockKind::Read, 0, 9));
