@@ -31,6 +31,13 @@ pub(crate) const KNOWN: &[Known] = &[
     },
     Known {
         server: "ours",
+        operation: "GETLK",
+        reason: "of several locks that are in the way fcntl(2) may tell any: Linux tells that \
+                 of the owner who was the first to have one",
+        is: both_in_the_way,
+    },
+    Known {
+        server: "ours",
         operation: "SETXATTR",
         reason: "ACLs are only with `acl`",
         is: |op, _, told| of_acl(op) && *told == failed(Errno::OPNOTSUPP),
@@ -55,11 +62,52 @@ pub(crate) const KNOWN: &[Known] = &[
     },
     Known {
         server: "virtiofsd",
+        operation: "SETATTR",
+        reason: "has another errno for the size of what is no file, or that there cannot be",
+        is: |op, host, told| {
+            let sized = matches!(op, Op::Setattr(_, _, change) if change.size.is_some());
+            sized && both_failed(host, told)
+        },
+    },
+    Known {
+        server: "virtiofsd",
+        operation: "ACCESS",
+        reason: "answers by the mode of a directory what root may do; and knows no bit beside three",
+        is: |op, host, told| {
+            let odd = matches!(op, Op::Access(_, mask) if *mask > 7);
+            odd || *host == Outcome::Done && *told == failed(Errno::ACCESS)
+        },
+    },
+    Known {
+        server: "virtiofsd",
+        operation: "CREATE",
+        reason: "tells the size that a file had before it was truncated",
+        is: |op, host, told| {
+            let truncates = matches!(op, Op::Create(.., flags) if flags & libc::O_TRUNC != 0);
+            truncates && host.without_size() == told.without_size()
+        },
+    },
+    Known {
+        server: "virtiofsd",
         operation: "OPEN",
         reason: "says EBADF of a link; Linux does not ask",
         is: |_, host, told| *host == failed(Errno::LOOP) && *told == failed(Errno::BADF),
     },
 ];
+
+/// Whether both tell a lock that has something of what was asked for.
+fn both_in_the_way(op: &Op, host: &Outcome, told: &Outcome) -> bool {
+    let Op::Getlk(_, _, _, first, last) = op else {
+        return false;
+    };
+    let is_there = |outcome: &Outcome| matches!(outcome, Outcome::Lock(_, start, end) if start <= last && end >= first);
+    is_there(host) && is_there(told)
+}
+
+fn both_failed(one: &Outcome, other: &Outcome) -> bool {
+    let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+    failed(one) && failed(other)
+}
 
 fn of_acl(op: &Op) -> bool {
     matches!(

@@ -80,6 +80,20 @@ impl Outcome {
             other => other,
         }
     }
+
+    /// The same without the size of a node that was made.
+    pub(crate) fn without_size(&self) -> Self {
+        match self {
+            Self::Node(attributes, known) => Self::Node(
+                Attributes {
+                    size: 0,
+                    ..*attributes
+                },
+                *known,
+            ),
+            other => other.clone(),
+        }
+    }
 }
 
 impl From<Errno> for Outcome {

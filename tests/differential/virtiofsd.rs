@@ -18,7 +18,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::poll::PollContext;
 
 use crate::client::Transport;
-use crate::operation::{Op, Step};
+use crate::operation::{Op, ROOT, Step};
 
 const QUEUE_SIZE: u16 = 16;
 /// The high-priority queue, and the first of requests.
@@ -58,16 +58,24 @@ pub(crate) fn is_asked(step: &Step) -> bool {
     let lacks = match &step.op {
         Op::Statx(_) | Op::Tmpfile(..) | Op::Getlk(..) | Op::Setlk(..) | Op::Flock(..) => true,
         Op::Copy(.., wide) => *wide,
+        // It leaves this out for whoever opens.
+        Op::Open(_, flags) | Op::Create(.., flags) => *flags & libc::O_NOATIME != 0,
+        // It panics where no file has bytes.
+        Op::Read(_, at, _) | Op::Write(_, at, _) => i64::try_from(*at).is_err(),
         // It leaves out what it does not know.
         Op::Rename(.., Some(flags)) => *flags > 7,
         // The others are the host's there, which it has not all the rights to set.
         Op::Setxattr(_, name, ..) | Op::Getxattr(_, name, _) | Op::Removexattr(_, name) => {
             !name.0.starts_with(b"user.")
         }
-        Op::Setattr(_, _, change) => change.is_manifold(),
+        // To it the owner -1 is none to change to.
+        Op::Setattr(_, _, change) => {
+            let nobody = Some(u32::MAX);
+            change.is_manifold() || change.uid == nobody || change.gid == nobody
+        }
         _ => false,
     };
-    step.caller.uid == 0 && !lacks && !step.op.names_nothing()
+    step.caller == ROOT && !lacks && !step.op.names_nothing()
 }
 
 impl Virtiofsd {
@@ -83,7 +91,7 @@ impl Virtiofsd {
                 "--xattr",
                 "--log-level=error",
             ])
-            .args(["--inode-file-handles=prefer", "--seccomp=none"])
+            .args(["--inode-file-handles=never", "--seccomp=none"])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -121,9 +121,7 @@ fn run(cli: Cli) -> Result<bool> {
         }
     }
     if cli.install {
-        if !cli.short {
-            suite::install_virtiofsd()?;
-        }
+        suite::install_virtiofsd()?;
         return Ok(true);
     }
     mount::go_private()?;
