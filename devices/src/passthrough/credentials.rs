@@ -4,7 +4,7 @@
 //! its credentials takes on the caller's user and group for the system call
 //! that creates, in the calling thread alone; one that may not, or is not to,
 //! creates as its own user, whoever asks ("squashing"), and so does one whose
-//! user namespace has no such user.
+//! user namespace has no such user, unless its owners are mapped.
 //!
 //! Permissions are the guest's kernel's business (virtiofs mounts with
 //! `default_permissions`): it knows the caller's groups and capabilities and
@@ -23,6 +23,7 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::owners::NOBODY;
 use super::sys;
 use crate::filesystem::{Caller, Result};
 
@@ -35,6 +36,8 @@ pub(super) struct Privileges {
     may_switch: bool,
     /// User namespaces made by unprivileged users forbid `setgroups(2)`.
     may_set_groups: bool,
+    /// Whom our user namespace does not know is nobody, and not ourselves.
+    strangers_refused: bool,
 }
 
 /// What of the process's power over the host's files stays with a caller.
@@ -51,12 +54,23 @@ impl Privileges {
     pub(super) fn of_process() -> Self {
         let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
         let groups = rustix::process::getgroups().unwrap_or_default();
+        // One that our user namespace does not know could not be had again.
+        let known = !groups.contains(&Gid::from_raw(NOBODY));
         Self {
             uid: rustix::process::geteuid(),
             gid: rustix::process::getegid(),
             may_switch: capabilities(None).is_ok_and(|sets| sets.effective.contains(needed)),
-            may_set_groups: set_thread_groups(&groups).is_ok(),
+            may_set_groups: known && set_thread_groups(&groups).is_ok(),
             groups,
+            strangers_refused: false,
+        }
+    }
+
+    /// Callers whom our user namespace does not know make nothing.
+    pub(super) fn without_strangers(self) -> Self {
+        Self {
+            strangers_refused: true,
+            ..self
         }
     }
 
@@ -100,7 +114,10 @@ impl Privileges {
             // No such user in our user namespace: as our own then.
             Err(Errno::INVAL) => {
                 assumed.restore();
-                Ok(assumed)
+                match self.strangers_refused {
+                    true => Err(Errno::OVERFLOW),
+                    false => Ok(assumed),
+                }
             }
             Err(error) => Err(error),
         }
@@ -136,6 +153,11 @@ impl Assumed<'_> {
         }
         set_thread_res_uid(None, uid, None)?;
         let keep = match power {
+            // A member of the directory's group, which cannot be said otherwise,
+            // may give a file there set-group-ID.
+            Power::Override if group.is_some() && !self.own.may_set_groups => {
+                CapabilitySet::DAC_OVERRIDE | CapabilitySet::FSETID
+            }
             Power::Override => CapabilitySet::DAC_OVERRIDE,
             Power::Plain => CapabilitySet::empty(),
         };

@@ -22,6 +22,7 @@
 //! | `grants` | set-ID bits that outlive a change of the owner |
 //! | `host_fs` | kinds of file systems that are served in another way |
 //! | `attribute_names` | which extended attributes the guest has, and what the host calls them |
+//! | `acls` | the users and groups that ACLs name |
 //! | `labels` | security labels of new nodes |
 //! | `owners`, `kept_owners`, `override_stat` | whose the files are, in the guest and on the host |
 //! | `credentials` | acting as the guest's caller |
@@ -77,6 +78,7 @@
 //! descriptors, shard of inodes, place of an inode; and by themselves those of
 //! `locks`: host, list of files or waits, table.
 
+mod acls;
 mod attribute_names;
 mod attributes;
 mod budget;
@@ -241,9 +243,10 @@ impl Passthrough {
         let privileges = Privileges::of_process();
         let may_switch = privileges.may_switch();
         let ownership = Ownership::new(config.owners, config.forget_owners, may_switch);
-        let privileges = match ownership.is_hosts() {
-            true => privileges,
-            false => privileges.squashed(),
+        let privileges = match ownership.policy() {
+            Owners::Automatic | Owners::Host => privileges,
+            Owners::Mapped => privileges.without_strangers(),
+            Owners::User | Owners::Xattr => privileges.squashed(),
         };
         let own = root.fd().try_clone_to_owned();
         let own = own.map_err(|source| Error::Examine {

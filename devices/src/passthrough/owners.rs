@@ -3,6 +3,7 @@
 //! | policy | in the guest | what it makes | a change of the owner |
 //! | --- | --- | --- | --- |
 //! | `Host` | the host's owners | belongs to whoever makes it | is one on the host |
+//! | `Mapped` | the host's, as a user namespace or a mount maps them | belongs to whoever makes it, if that is anybody | the same |
 //! | `User` | the user of this process is root | belongs to that user | fails but to root, or does nothing |
 //! | `Xattr` | what is kept in an attribute, else as `User` | belongs to whoever makes it, by an attribute | is one of the attribute |
 //!
@@ -33,6 +34,9 @@ pub enum Owners {
     Automatic,
     /// The host's owners are the guest's.
     Host,
+    /// As [`Host`](Self::Host), in a user namespace or on a mount with maps: who is
+    /// not in them makes nothing (`EOVERFLOW`).
+    Mapped,
     /// The user and the group of this process are root's in the guest, and
     /// whatever the guest makes is theirs.
     User,
@@ -59,7 +63,7 @@ impl Owners {
 }
 
 /// Who is nobody's user or group: `overflowuid` of user namespaces.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 /// The policy of one share, and the user it is about.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +83,16 @@ enum OnHost {
     Nobody,
 }
 
+impl OnHost {
+    /// -1 names nobody.
+    fn known(self) -> Option<u32> {
+        match self {
+            Self::Id(u32::MAX) | Self::Nobody => None,
+            Self::Id(id) => Some(id),
+        }
+    }
+}
+
 impl Ownership {
     /// For a process that `may_switch` to other users.
     pub(super) fn new(asked: Owners, forgets: bool, may_switch: bool) -> Self {
@@ -96,7 +110,33 @@ impl Ownership {
 
     /// Whether what the guest's users make is theirs on the host.
     pub(super) fn is_hosts(self) -> bool {
-        self.policy == Owners::Host
+        matches!(self.policy, Owners::Host | Owners::Mapped)
+    }
+
+    /// Who a user of the host is in the guest.
+    pub(super) fn user_in_guest(self, id: u32) -> u32 {
+        match self.is_hosts() {
+            true => id,
+            false => in_guest(id, self.uid),
+        }
+    }
+
+    /// The same for a group.
+    pub(super) fn group_in_guest(self, id: u32) -> u32 {
+        match self.is_hosts() {
+            true => id,
+            false => in_guest(id, self.gid),
+        }
+    }
+
+    /// Who a user of the guest is on the host, if anybody.
+    pub(super) fn user_on_host(self, id: u32) -> Option<u32> {
+        on_host(id, self.uid, u32::MAX, u32::MAX).known()
+    }
+
+    /// The same for a group.
+    pub(super) fn group_on_host(self, id: u32) -> Option<u32> {
+        on_host(id, self.gid, u32::MAX, u32::MAX).known()
     }
 
     fn uid_on_host(self, id: u32, before: &Stat) -> OnHost {
@@ -139,10 +179,8 @@ impl Passthrough {
 
     /// The status of the node open as `fd`, with what the guest sees of it.
     pub(super) fn seen(&self, mut status: Stat, fd: impl AsFd) -> Result<Stat> {
-        if !self.ownership.is_hosts() {
-            status.seen.uid = in_guest(status.raw.stx_uid, self.ownership.uid);
-            status.seen.gid = in_guest(status.raw.stx_gid, self.ownership.gid);
-        }
+        status.seen.uid = self.ownership.user_in_guest(status.raw.stx_uid);
+        status.seen.gid = self.ownership.group_in_guest(status.raw.stx_gid);
         if self.keeps_apart() {
             self.see_kept(&mut status, fd)?;
         }

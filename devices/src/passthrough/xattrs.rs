@@ -30,8 +30,9 @@ impl XattrOperations for Passthrough {
         let host_name = self.host_name(name)?;
         self.writable()?;
         let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
+        let value = self.acl_on_host(name, args.value)?;
         self.with_path_to_change(request.node, name, |path| {
-            rustix::fs::setxattr(path, &*host_name, args.value, flags)?;
+            rustix::fs::setxattr(path, &*host_name, &value, flags)?;
             if name == CAPABILITY {
                 self.grants.note(request);
             }
@@ -48,15 +49,16 @@ impl XattrOperations for Passthrough {
     }
 
     fn getxattr(&self, request: &Request<'_>, name: &CStr, size: u32) -> Result<Vec<u8>> {
-        let name = self.host_name(name)?;
-        let name = &*name;
+        let host_name = self.host_name(name)?;
+        let host_name = &*host_name;
         self.with_path(request.node, |path| {
             if size == 0 {
-                return rustix::fs::getxattr_query(path, name).map(blank);
+                return rustix::fs::getxattr_query(path, host_name).map(blank);
             }
             let mut value = blank(usize::try_from(size).unwrap_or(LONGEST));
-            let length = rustix::fs::getxattr(path, name, &mut value[..])?;
+            let length = rustix::fs::getxattr(path, host_name, &mut value[..])?;
             value.truncate(length);
+            self.acl_in_guest(name, &mut value);
             Ok(value)
         })
     }

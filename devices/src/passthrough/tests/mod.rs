@@ -24,6 +24,7 @@ mod leases;
 mod limits;
 mod listings;
 mod locks;
+mod mapped;
 mod mappings;
 mod model;
 mod mounts;
