@@ -206,6 +206,25 @@ fn a_directory_that_cannot_be_served_is_refused_before_it_is_tried() {
     let is_root = rustix::process::geteuid().is_root();
     assert_eq!(owners("share"), if is_root { "host" } else { "user" });
     assert_eq!(owners("share,owners=user"), "user");
+    // Maps are made as for a run, of mounts for root and of the process for others.
+    let id = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let maps = format!("uid-map=7:{id}:1,gid-map=8:{group}:1");
+    let json = bench.dry_run(&["--share", &format!("share,{maps}")]);
+    let share = &json["shares"][0];
+    assert_eq!(share["owners"], "map");
+    assert_eq!(share["uid_map"], serde_json::json!([format!("7:{id}:1")]));
+    assert_eq!(
+        share["gid_map"],
+        serde_json::json!([format!("8:{group}:1")])
+    );
+    let message = bench.mistake(&["--dry-run", "--share", "/proc,uid-map=0:0:1,gid-map=0:0:1"]);
+    let said = if is_root {
+        "cannot be mapped"
+    } else {
+        "leaves out"
+    };
+    assert!(message.contains(said), "{message}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
+use tests::native::apart::{self, Apart, ServerUser};
 use tests::native::connection::Connection;
 use tests::native::inject::Injection;
 use tests::native::mount;
@@ -50,8 +51,17 @@ struct Cli {
     #[arg(long, value_name = "RULES")]
     inject: Option<Injection>,
 
+    /// Serve in another process that is this user's, with these groups beside their own;
+    /// COMMAND stays root's
+    #[arg(long, value_name = "UID:GID[:GROUP]...", conflicts_with = "inject")]
+    server_user: Option<ServerUser>,
+
+    /// Be that process: standard input is the device
+    #[arg(long, hide = true, requires = "server_user")]
+    serve_standard_input: bool,
+
     /// What to run
-    #[arg(last = true, required = true)]
+    #[arg(last = true, required_unless_present = "serve_standard_input")]
     command: Vec<OsString>,
 }
 
@@ -78,11 +88,20 @@ fn run(cli: &Cli) -> Result<u8> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     raise_descriptor_limit();
     let share = NativeShare::parse(&cli.directory, &cli.place)?;
+    match &cli.server_user {
+        Some(user) if cli.serve_standard_input => {
+            apart::serve(user, &share)?;
+            return Ok(0);
+        }
+        Some(user) => return run_apart(cli, user, &share),
+        None => {}
+    }
     let device = Arc::new(mount::open_device()?);
     mount::go_private()?;
     // Before the mount, which may cover the directory.
-    let server = share.server()?;
+    let open = share.open()?;
     let mounted = mount::mount(&device, &share.at)?;
+    let server = Arc::clone(&open.server);
     let serve = || Connection::serve(Arc::clone(&device), server, share.queues);
     let (connection, failures) = match cli.inject.clone() {
         None => (serve()?, None),
@@ -91,9 +110,33 @@ fn run(cli: &Cli) -> Result<u8> {
             (connection, Some(failures))
         }
     };
+    let status = run_command(cli, &share)?;
+    mounted.unmount()?;
+    connection.finish()?;
+    if let Some(failures) = failures {
+        eprintln!("serve: {}", failures.finish()?);
+    }
+    Ok(status)
+}
+
+/// The same with a server that is another process.
+fn run_apart(cli: &Cli, user: &ServerUser, share: &NativeShare) -> Result<u8> {
+    let device = mount::open_device()?;
+    mount::go_private()?;
+    let mounted = mount::mount(&device, &share.at)?;
+    // Nobody but the server has the device any more, so nobody waits for one that ended.
+    let server = Apart::start(user, &cli.directory, &cli.place, device)?;
+    let status = run_command(cli, share)?;
+    mounted.unmount()?;
+    server.finish()?;
+    Ok(status)
+}
+
+/// Runs COMMAND to its end, and says its status.
+fn run_command(cli: &Cli, share: &NativeShare) -> Result<u8> {
     let mut command = Command::new(&cli.command[0]);
     command.args(&cli.command[1..]).env("MOUNTPOINT", &share.at);
-    let status = match command.spawn() {
+    Ok(match command.spawn() {
         Ok(child) => code(wait(child)?),
         Err(error) => {
             eprintln!("serve: error: {}: {error}", cli.command[0].display());
@@ -102,13 +145,7 @@ fn run(cli: &Cli) -> Result<u8> {
                 _ => 126,
             }
         }
-    };
-    mounted.unmount()?;
-    connection.finish()?;
-    if let Some(failures) = failures {
-        eprintln!("serve: {}", failures.finish()?);
-    }
-    Ok(status)
+    })
 }
 
 /// As `vmm run` does, for the descriptors that a share keeps.

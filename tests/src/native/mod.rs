@@ -13,6 +13,7 @@
 //! | [`connection`] | the threads that carry requests, as those of the queues do |
 //! | [`buffers`] | a request and the room for its answer, as a chain in guest memory |
 //! | [`driver`] | what virtiofs would do and `/dev/fuse` does not, and the reverse |
+//! | [`apart`] | the server in a process of its own, as another user |
 //! | [`inject`] | system calls of the server that fail |
 //!
 //! # What differs from virtiofs all the same
@@ -24,6 +25,7 @@
 //! * `queue-size=` limits nothing.
 //! * The kernel is this host's, and not patched.
 
+pub mod apart;
 pub mod buffers;
 pub mod connection;
 pub mod driver;

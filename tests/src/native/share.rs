@@ -8,13 +8,15 @@ use anyhow::{Context, Result, ensure};
 use devices::fuse::Server;
 use devices::passthrough::{Config, Passthrough};
 use devices::virtio::fs::Queues;
-use vmm_options::share;
+use vmm_options::share::{self, IdMaps};
+use vmm_owners::{Plan, Wish};
 
 /// A directory, where it is to be seen, and how.
 #[derive(Clone, Debug)]
 pub struct NativeShare {
     directory: PathBuf,
     config: Config,
+    maps: IdMaps,
     /// Where it is mounted.
     pub at: PathBuf,
     /// Threads that serve it.
@@ -41,6 +43,7 @@ impl NativeShare {
         Ok(Self {
             directory: directory.to_owned(),
             config: share.service.server,
+            maps: share.maps,
             at: at
                 .canonicalize()
                 .with_context(|| format!("cannot find the mount point {}", at.display()))?,
@@ -49,15 +52,37 @@ impl NativeShare {
     }
 
     /// The server that `vmm run` would have for it, for the calling thread's
-    /// user.
+    /// user. This process becomes what it takes, so there is one thread yet.
     ///
     /// # Errors
     ///
     /// When the directory cannot be shared.
-    pub fn server(&self) -> Result<Arc<Server>> {
-        let passthrough = Passthrough::new(&self.directory, self.config)?;
-        Ok(Arc::new(Server::new(Arc::new(passthrough))))
+    pub fn open(&self) -> Result<OpenShare> {
+        let plan = Plan::make(&[Wish {
+            directory: &self.directory,
+            owners: self.config.owners,
+            maps: &self.maps,
+        }])?;
+        plan.enter()?;
+        let planned = plan.shares.first().context("there is no share")?;
+        let config = Config {
+            owners: planned.owners,
+            ..self.config
+        };
+        let passthrough = Passthrough::new(&planned.path(&self.directory), config)?;
+        Ok(OpenShare {
+            server: Arc::new(Server::new(Arc::new(passthrough))),
+            _owners: plan,
+        })
     }
+}
+
+/// A share that can be served.
+#[derive(Debug)]
+pub struct OpenShare {
+    /// What answers requests.
+    pub server: Arc<Server>,
+    _owners: Plan,
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use initramfs::modules::Modules;
 use initramfs::{busybox, busybox::Busybox, foreign};
 use preflight::Needs;
 use shares::Share;
-use vmm_options::share::Service;
+use vmm_options::share::{IdMaps, Service};
 use vmm_options::size::Size;
 
 /// The time that COMMAND has after a signal.
@@ -59,6 +59,8 @@ pub(crate) struct Configuration {
     pub cmdline: String,
     /// The root first, if there is one.
     pub shares: Vec<Share>,
+    /// What their owners take.
+    pub owners: vmm_owners::Plan,
     pub cpus: u8,
     pub memory: Size,
     /// The time that the run has.
@@ -85,6 +87,8 @@ pub(crate) enum Error {
     Share(#[from] shares::Error),
     #[error(transparent)]
     Serving(#[from] serving::Error),
+    #[error(transparent)]
+    Owners(#[from] vmm_owners::Error),
     #[error(transparent)]
     Kernel(#[from] crate::kernel::Error),
     #[error(transparent)]
@@ -164,6 +168,7 @@ impl Configuration {
             }
             shares.push(modules);
         }
+        let owners = shares::plan_owners(&mut shares)?;
         let initramfs = match &arguments.initramfs {
             Some(path) => {
                 shares::leave_unmounted(&mut shares, &arguments.shares)?;
@@ -201,6 +206,7 @@ impl Configuration {
             initramfs,
             cmdline: command_line(boot, &arguments.cmdline),
             shares,
+            owners,
             cpus: arguments.cpus,
             memory: arguments.memory,
             timeout: arguments.timeout,
@@ -236,8 +242,9 @@ impl Configuration {
             (self.memory.bytes(), &shares::windows(&self.shares)),
         )?;
         let descriptors = serving::descriptors(self.cpus, &self.shares);
-        for share in &self.shares {
-            share.serve(self.memory.bytes(), &descriptors)?;
+        self.owners.enter()?;
+        for (share, owners) in self.shares.iter().zip(&self.owners.shares) {
+            share.serve(owners, self.memory.bytes(), &descriptors)?;
         }
         Ok(())
     }
@@ -335,6 +342,7 @@ fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> 
         directory: directory.to_owned(),
         at: Some(Path::new("/lib/modules").join(release.unwrap_or_default())),
         service,
+        maps: IdMaps::default(),
     }
 }
 

@@ -116,7 +116,7 @@ fn check_in_initramfs(at: &Path, initramfs: &[String]) -> Result<(), Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use vmm_options::share::Service;
+    use vmm_options::share::{IdMaps, Service};
 
     fn share(directory: &Path, at: &str, read_only: bool) -> Share {
         let mut service = Service::default();
@@ -126,6 +126,7 @@ mod tests {
             directory: directory.to_owned(),
             at: Some(at.into()),
             service,
+            maps: IdMaps::default(),
         }
     }
 

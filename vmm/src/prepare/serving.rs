@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use devices::passthrough::{self, Config, DescriptorPool, Passthrough};
 
+use vmm_owners::Planned;
+
 use super::shares::Share;
 
 /// Why a directory cannot be served.
@@ -19,8 +21,8 @@ pub(crate) struct Error {
 /// its pool and those of its two queues.
 const RESERVE: usize = 112;
 /// Descriptors of a share but for the files in it: the doorbell of its hiprio
-/// queue, its interrupt, its root and `/proc`.
-const RESERVE_PER_SHARE: usize = 4;
+/// queue, its interrupt, its root, its mount and `/proc`.
+const RESERVE_PER_SHARE: usize = 5;
 
 /// The descriptors for `shares` of a machine with `cpus` processors.
 pub(crate) fn descriptors(cpus: u8, shares: &[Share]) -> Arc<DescriptorPool> {
@@ -31,9 +33,11 @@ pub(crate) fn descriptors(cpus: u8, shares: &[Share]) -> Arc<DescriptorPool> {
 }
 
 impl Share {
-    /// The file system that serves it to a guest with `memory` bytes.
+    /// The file system that serves it, with the owners that were planned, to a guest
+    /// with `memory` bytes.
     pub(crate) fn serve(
         &self,
+        owners: &Planned,
         memory: u64,
         descriptors: &Arc<DescriptorPool>,
     ) -> Result<Passthrough, Error> {
@@ -41,9 +45,11 @@ impl Share {
             max_inodes: Config::inodes_for(memory),
             ..self.service.server
         };
-        Passthrough::in_pool(&self.directory, config, descriptors).map_err(|source| Error {
-            directory: self.directory.display().to_string(),
-            source,
+        Passthrough::in_pool(&owners.path(&self.directory), config, descriptors).map_err(|source| {
+            Error {
+                directory: self.directory.display().to_string(),
+                source,
+            }
         })
     }
 }

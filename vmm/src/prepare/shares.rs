@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use guest_init::protocol::{SESSION_TAG, Text};
 use serde_json::{Value, json};
 
-use vmm_options::share::{MAX_TAG, Service, ShareArgument, is_refused_in_tag, share, shown};
+use vmm_options::share::{
+    IdMap, IdMaps, IdRange, MAX_TAG, Service, ShareArgument, is_refused_in_tag, share, shown,
+};
 use vmm_options::size::Size;
+use vmm_owners::{Plan, Wish};
 
 /// A share as the machine needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(crate) struct Share {
     /// Where the built-in init mounts it; `None` where it has no place.
     pub at: Option<PathBuf>,
     pub service: Service,
+    /// With `owners=map`: as given, and in full once they are planned.
+    pub maps: IdMaps,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +66,32 @@ impl Share {
         ] {
             json.insert(name.into(), json!(path.map(Text::from)));
         }
+        for (name, map) in [("uid_map", &self.maps.uids), ("gid_map", &self.maps.gids)] {
+            json.insert(name.into(), ranges(map));
+        }
         json.into()
     }
+}
+
+/// As they are written.
+fn ranges(map: &IdMap) -> Value {
+    let ranges = map.ranges().iter().map(IdRange::to_string);
+    ranges.collect::<Vec<_>>().into()
+}
+
+/// Plans what the owners of `shares` take, and completes what was left open.
+pub(super) fn plan_owners(shares: &mut [Share]) -> Result<Plan, vmm_owners::Error> {
+    let wishes = shares.iter().map(|share| Wish {
+        directory: &share.directory,
+        owners: share.service.server.owners,
+        maps: &share.maps,
+    });
+    let plan = Plan::make(&wishes.collect::<Vec<_>>())?;
+    for (share, planned) in shares.iter_mut().zip(&plan.shares) {
+        share.service.server.owners = planned.owners;
+        share.maps = planned.maps.clone().unwrap_or_default();
+    }
+    Ok(plan)
 }
 
 /// Gives every share its tag and its place, and checks that the directories
@@ -92,7 +121,8 @@ pub(crate) fn resolve(
             tag: tag.unwrap_or_else(|| unique("root", &mut tags)),
             directory: directory(&root.directory)?,
             at: Some("/".into()),
-            service: resolved_service(root.service),
+            service: root.service,
+            maps: root.maps.clone(),
         });
     }
     for argument in shares {
@@ -105,17 +135,12 @@ pub(crate) fn resolve(
             at: argument.at.clone().or_else(|| default_place(&tag)),
             tag,
             directory,
-            service: resolved_service(argument.service),
+            service: argument.service,
+            maps: argument.maps.clone(),
         });
     }
     refuse_two_writers(&resolved)?;
     Ok(resolved)
-}
-
-/// With what is to be done about owners said.
-fn resolved_service(mut service: Service) -> Service {
-    service.server.owners = service.server.owners.resolved();
-    service
 }
 
 /// Nobody but the guest may write below a share with write-back, and the guest

@@ -21,6 +21,7 @@ use crate::prepare::shares::{self, Share};
 use crate::session::{Session, Streams};
 use vmm_options::share::Service;
 use vmm_options::size::Size;
+use vmm_owners::Planned;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -88,8 +89,13 @@ impl Exports {
     }
 
     /// Exports a directory of the host to a guest with `memory` bytes.
-    pub(super) fn add_share(&mut self, share: &Share, memory: u64) -> Result<(), Error> {
-        let mut passthrough = share.serve(memory, &self.descriptors)?;
+    pub(super) fn add_share(
+        &mut self,
+        share: &Share,
+        owners: &Planned,
+        memory: u64,
+    ) -> Result<(), Error> {
+        let mut passthrough = share.serve(owners, memory, &self.descriptors)?;
         let window = self.window(share)?;
         if let Some(window) = &window {
             passthrough = passthrough.with_window(Arc::clone(window));

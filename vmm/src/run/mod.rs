@@ -32,6 +32,8 @@ use watch::Watch;
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
+    Owners(#[from] vmm_owners::Error),
+    #[error(transparent)]
     Devices(#[from] exports::Error),
     #[error(transparent)]
     Machine(#[from] machine::Error),
@@ -104,6 +106,8 @@ fn execute(
     records: Records,
     observed: &mut Observed,
 ) -> Result<Outcome, Error> {
+    // Before any thread starts, and before the shares are opened.
+    configuration.owners.enter()?;
     let boot = configuration.boot;
     let log = configuration
         .console_log
@@ -144,8 +148,12 @@ fn execute(
         };
         observed.session = Some(exports.add_session(plan, &keys, reported)?);
     }
-    for share in &configuration.shares {
-        exports.add_share(share, memory)?;
+    for (share, owners) in configuration
+        .shares
+        .iter()
+        .zip(&configuration.owners.shares)
+    {
+        exports.add_share(share, owners, memory)?;
     }
     let windows = exports.windows();
     observed.devices = exports.metered;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use devices::passthrough::Config;
 use devices::virtio::fs::Queues;
 
+use super::ids::IdMaps;
 use crate::size::Size;
 
 /// A `--share` or `--root` as the user wrote it.
@@ -18,6 +19,8 @@ pub struct ShareArgument {
     pub at: Option<PathBuf>,
     /// How it is to be served.
     pub service: Service,
+    /// With `owners=map`: who the guest's users are, as far as that was said.
+    pub maps: IdMaps,
     /// The most that the overlay of a read-only root takes of the guest's
     /// memory.
     pub overlay_size: Option<Size>,

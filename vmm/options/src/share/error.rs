@@ -2,6 +2,8 @@
 
 use guest_init::protocol::SESSION_TAG;
 
+use super::ids::IdRange;
+
 /// A mistake in a share.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // Each says itself what it is.
@@ -30,6 +32,14 @@ pub enum Error {
     Repeated { first: String, second: String },
     #[error("{0} is given twice: leave one of them out")]
     Twice(String),
+    #[error("{name}={range} and {name}={other} have somebody in common: nobody can be two")]
+    Overlap {
+        name: &'static str,
+        range: IdRange,
+        other: IdRange,
+    },
+    #[error("{name}= is given more than {limit} times, and Linux takes no more")]
+    TooMany { name: &'static str, limit: usize },
     #[error("{0} is for --root only: leave it out")]
     RootOnly(&'static str),
     #[error("{one} and {other} exclude each other: {mend}")]

@@ -34,6 +34,12 @@ pub(crate) enum Takes {
         example: &'static str,
         set: fn(&mut ShareArgument, &[u8]) -> Result<(), Error>,
     },
+    /// As `Value`, and may be given more than once.
+    Several {
+        placeholder: &'static str,
+        example: &'static str,
+        add: fn(&mut ShareArgument, &[u8]) -> Result<(), Error>,
+    },
     /// All that is left, commas too: the directory.
     Directory,
 }

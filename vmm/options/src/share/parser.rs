@@ -66,7 +66,7 @@ fn parse(text: &[u8], of: Use) -> Result<ShareArgument, Error> {
         return Err(Error::NoDirectory);
     }
     if of == Use::Root && !given.has("rw") && !given.has("ro") {
-        given.add("ro", "ro".to_owned())?;
+        given.0.insert("ro", "ro".to_owned());
     }
     given.check(of)?;
     Ok(share)
@@ -79,7 +79,7 @@ fn set(share: &mut ShareArgument, given: &mut Given, word: &[u8]) -> Result<(), 
     let Some(option) = option else {
         return Err(unknown(word));
     };
-    given.add(option.name, lossy(word))?;
+    given.add(option, lossy(word))?;
     match (&option.takes, value) {
         (Takes::Nothing(set), None) => set(share),
         (Takes::Nothing(_), Some(_)) => return Err(Error::SurplusValue(option.name)),
@@ -105,6 +105,13 @@ fn set(share: &mut ShareArgument, given: &mut Given, word: &[u8]) -> Result<(), 
         }
         (Takes::Value { set, .. }, Some(value)) => set(share, value)?,
         (Takes::Value { example, .. }, None) => {
+            return Err(Error::NoValue {
+                name: option.name,
+                example,
+            });
+        }
+        (Takes::Several { add, .. }, Some(value)) => add(share, value)?,
+        (Takes::Several { example, .. }, None) => {
             return Err(Error::NoValue {
                 name: option.name,
                 example,
@@ -136,15 +143,16 @@ fn is_option(word: &[u8]) -> bool {
 struct Given(HashMap<&'static str, String>);
 
 impl Given {
-    fn add(&mut self, name: &'static str, written: String) -> Result<(), Error> {
-        match self.0.get(name) {
+    fn add(&mut self, option: &ShareOption, written: String) -> Result<(), Error> {
+        let repeatable = matches!(option.takes, Takes::Several { .. });
+        match self.0.get(option.name) {
             Some(first) if *first == written => Err(Error::Twice(written)),
-            Some(first) => Err(Error::Repeated {
+            Some(first) if !repeatable => Err(Error::Repeated {
                 first: first.clone(),
                 second: written,
             }),
-            None => {
-                self.0.insert(name, written);
+            _ => {
+                self.0.insert(option.name, written);
                 Ok(())
             }
         }

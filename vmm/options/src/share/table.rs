@@ -205,6 +205,8 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         shown: Some(("export", |service| (service.server.remembered > 0).into())),
     },
     owners::OWNERS,
+    owners::UID_MAP,
+    owners::GID_MAP,
     owners::FORGET_OWNERS,
     ShareOption {
         name: "locks",

@@ -57,6 +57,7 @@ fn every_option_is_read() {
             tag: Some("t".into()),
             at: Some("/x".into()),
             service,
+            maps: IdMaps::default(),
             overlay_size: None,
         }
     );
@@ -74,7 +75,9 @@ fn every_option_that_is_explained_is_read_and_shown() {
             Takes::Choice(choices) => (choices.iter())
                 .map(|choice| format!("{}={}", option.name, choice.value))
                 .collect(),
-            Takes::Value { example, .. } => vec![format!("{}={example}", option.name)],
+            Takes::Value { example, .. } | Takes::Several { example, .. } => {
+                vec![format!("{}={example}", option.name)]
+            }
             Takes::Directory => continue,
         };
         for word in words {
@@ -100,7 +103,7 @@ fn the_defaults_that_are_explained_are_those_that_hold() {
             continue;
         };
         match &option.takes {
-            Takes::Choice(_) | Takes::Value { .. } => {
+            Takes::Choice(_) | Takes::Value { .. } | Takes::Several { .. } => {
                 let given = parse(&format!("d,{}={}", option.name, option.default)).unwrap();
                 assert_eq!(shown(&given.service)[name], plain[name], "{}", option.name);
             }
@@ -132,7 +135,9 @@ fn every_exclusion_names_options_that_there_are_and_is_found() {
             let read = |text: &str| read(OsStr::new(text));
             assert!(read(&format!("d,{other}")).is_ok(), "{other}");
             let written = match &option.takes {
-                Takes::Value { example, .. } => format!("{}={example}", option.name),
+                Takes::Value { example, .. } | Takes::Several { example, .. } => {
+                    format!("{}={example}", option.name)
+                }
                 _ => option.name.to_owned(),
             };
             for text in [
@@ -182,6 +187,65 @@ fn an_option_is_given_once() {
     let message = message("d,cache=auto,cache=always");
     assert!(message.contains("cache=auto and cache=always"), "{message}");
     assert!(parse("d,tag=a,tag=b").is_err());
+}
+
+#[test]
+fn maps_are_ranges_that_have_nobody_in_common() {
+    let share = parse("d,uid-map=0:1000:1,uid-map=1:100000:65536,gid-map=0:1000:1").unwrap();
+    assert_eq!(share.service.server.owners, Owners::Mapped);
+    let shown = |map: &IdMap| {
+        map.ranges()
+            .iter()
+            .map(IdRange::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&share.maps.uids), ["0:1000:1", "1:100000:65536"]);
+    assert_eq!(shown(&share.maps.gids), ["0:1000:1"]);
+    let last = parse("d,owners=map,uid-map=4294967294:4294967294:1").unwrap();
+    assert!(last.maps.uids.ranges()[0].has_guest(u32::MAX - 1));
+    assert!(message("d,gid-map=0:5:1,gid-map=0:5:1").contains("given twice"));
+    let again = message("d,gid-map=0:5:1,gid-map=1:6:1,gid-map=0:5:1");
+    assert!(again.contains("somebody in common"), "{again}");
+    for wrong in [
+        "",
+        "0",
+        "0:0",
+        "0:0:0",
+        "0:0:1:1",
+        "0:0:x",
+        "-1:0:1",
+        "+1:0:1",
+        "4294967295:0:1",
+        "0:4294967295:1",
+        "1:0:4294967295",
+        "0:1:4294967295",
+        "0:4294967296:1",
+        " 0:0:1",
+    ] {
+        let message = message(&format!("d,uid-map={wrong}"));
+        assert!(message.contains("three numbers such as"), "{message}");
+    }
+    assert!(parse("d,uid-map=0:0:4294967295").is_ok());
+    for clash in [
+        // In the guest, and on the host; at the ends.
+        ("0:100:10", "9:500:1"),
+        ("9:500:1", "0:100:10"),
+        ("0:100:10", "50:109:5"),
+        ("50:100:1", "0:95:10"),
+    ] {
+        let (one, other) = clash;
+        let message = message(&format!("d,uid-map={one},uid-map={other}"));
+        assert!(
+            message.contains(&format!("uid-map={other} and uid-map={one}")),
+            "{message}"
+        );
+    }
+    assert!(parse("d,uid-map=0:100:10,uid-map=10:110:10").is_ok());
+    let many: String = (0..341)
+        .map(|n| format!(",uid-map={n}:{}:1", 2 * n))
+        .collect();
+    assert!(message(&format!("d{many}")).contains("more than 340 times"));
+    assert!(parse(&format!("d{}", &many[..many.rfind(',').unwrap()])).is_ok());
 }
 
 #[test]
@@ -239,7 +303,7 @@ fn mistakes_are_explained() {
     assert!(message("d,fax=1G").contains("unknown option 'fax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
     assert!(message("d,foo").contains(
-        "xattr, no-xattr, acl, submounts, idmap, export, owners=, forget-owners, locks, dax=, queues=, queue-size=, access-platform"
+        "xattr, no-xattr, acl, submounts, idmap, export, owners=, uid-map=, gid-map=, forget-owners, locks, dax=, queues=, queue-size=, access-platform"
     ));
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));

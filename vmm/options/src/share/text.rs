@@ -23,7 +23,7 @@ fn lines() -> impl Iterator<Item = Line> {
         };
         match option.takes {
             Takes::Nothing(_) => vec![line(option.name.to_owned())],
-            Takes::Value { placeholder, .. } => {
+            Takes::Value { placeholder, .. } | Takes::Several { placeholder, .. } => {
                 vec![line(format!("{}={placeholder}", option.name))]
             }
             Takes::Directory => vec![line(format!("{}=DIR", option.name))],
@@ -105,7 +105,9 @@ pub(super) fn known() -> String {
         .iter()
         .filter_map(|ShareOption { name, takes, .. }| match takes {
             Takes::Nothing(_) => Some((*name).to_owned()),
-            Takes::Choice(_) | Takes::Value { .. } => Some(format!("{name}=")),
+            Takes::Choice(_) | Takes::Value { .. } | Takes::Several { .. } => {
+                Some(format!("{name}="))
+            }
             Takes::Directory => None,
         })
         .collect();

@@ -1,0 +1,148 @@
+//! What all shares of a process take together.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use devices::passthrough::Owners;
+use vmm_options::share::IdMaps;
+
+use crate::error::Error;
+use crate::map;
+use crate::mount;
+use crate::namespace::Namespace;
+use crate::process::Process;
+
+/// What the user wants for one share.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// What is shared.
+    pub directory: &'a Path,
+    /// Whose the files are to be.
+    pub owners: Owners,
+    /// The maps, as far as they were given.
+    pub maps: &'a IdMaps,
+}
+
+/// What it takes.
+#[derive(Debug)]
+pub struct Plan {
+    /// For the process to be in.
+    namespace: Option<Namespace>,
+    /// In the order of the wishes.
+    pub shares: Vec<Planned>,
+}
+
+/// One share.
+#[derive(Debug)]
+pub struct Planned {
+    /// Never `Automatic`.
+    pub owners: Owners,
+    /// In full, with `owners=map`.
+    pub maps: Option<IdMaps>,
+    mount: Option<OwnedFd>,
+}
+
+impl Planned {
+    /// The path by which `directory` has the owners that it is to have. It is good
+    /// as long as this is there.
+    #[must_use]
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        match &self.mount {
+            Some(mount) => format!("/proc/self/fd/{}", mount.as_raw_fd()).into(),
+            None => directory.to_owned(),
+        }
+    }
+}
+
+impl Plan {
+    /// Makes what the shares need; this process stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be had, or not together.
+    pub fn make(wishes: &[Wish<'_>]) -> Result<Self, Error> {
+        Self::make_for(&Process::current(), wishes)
+    }
+
+    /// Makes this process what the shares need, for good: where that is a user
+    /// namespace it has every capability there, over what belongs to its users. To
+    /// be called before the shares are opened, and while there is one thread.
+    ///
+    /// # Errors
+    ///
+    /// When the host refuses it, and then nothing has changed.
+    pub fn enter(&self) -> Result<(), Error> {
+        let Some(namespace) = &self.namespace else {
+            return Ok(());
+        };
+        match namespace.enter() {
+            Err(error) if self.shares.iter().all(|share| share.maps.is_none()) => {
+                note(&error);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn make_for(process: &Process, wishes: &[Wish<'_>]) -> Result<Self, Error> {
+        let mut shares = Vec::new();
+        for wish in wishes {
+            let owners = wish.owners.resolved();
+            let mapped = owners == Owners::Mapped;
+            let maps = mapped
+                .then(|| map::complete(wish.maps, process))
+                .transpose()?;
+            let mount = match &maps {
+                Some(maps) if process.maps_mounts() => Some(mount::mapped(wish.directory, maps)?),
+                _ => None,
+            };
+            shares.push(Planned {
+                owners,
+                maps,
+                mount,
+            });
+        }
+        let namespace = match process.maps_mounts() {
+            true => None,
+            false => namespace(process, wishes, &shares)?,
+        };
+        Ok(Self { namespace, shares })
+    }
+}
+
+/// The user namespace for a process that has to be in one.
+fn namespace(
+    process: &Process,
+    wishes: &[Wish<'_>],
+    shares: &[Planned],
+) -> Result<Option<Namespace>, Error> {
+    let all = || wishes.iter().zip(shares);
+    let mapped = all().find_map(|(wish, share)| Some((wish, share.maps.as_ref()?)));
+    let host = all().find(|(_, share)| share.owners == Owners::Host);
+    let Some((first, maps)) = mapped else {
+        // Without one root of the guest may do what the user may, and no more.
+        if process.may_switch || host.is_some() || shares.is_empty() {
+            return Ok(None);
+        }
+        return Ok(Namespace::of_oneself(process).inspect_err(note).ok());
+    };
+    if let Some((host, _)) = host {
+        return Err(Error::HostBesideMap {
+            host: host.directory.to_owned(),
+            mapped: first.directory.to_owned(),
+        });
+    }
+    let other = all().find(|(_, share)| share.maps.as_ref().is_some_and(|other| other != maps));
+    if let Some((other, _)) = other {
+        return Err(Error::TwoMaps {
+            one: first.directory.to_owned(),
+            other: other.directory.to_owned(),
+        });
+    }
+    Namespace::of_guest(maps, process).map(Some)
+}
+
+/// What it comes to where there is no user namespace to be had.
+fn note(error: &Error) {
+    log::info!("root of the guest has the user's own rights, and no more: {error}");
+}
