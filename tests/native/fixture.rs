@@ -59,7 +59,19 @@ pub(crate) struct Place {
     prepared: Option<&'static str>,
     /// Whether a user namespace is not enough.
     by_root: bool,
+    /// Who serves, where that is somebody else.
+    server_user: Option<&'static str>,
 }
+
+/// [`Place::of_user`]'s directory is theirs, and whom they may be is what the last
+/// lines say.
+const OF_USER: &str = "chmod 755 \"$1/..\"; chown 5:60 \"$1\"
+    echo games:100000:65536 >\"$1/../delegated\"
+    for file in /etc/subuid /etc/subgid; do mount --bind \"$1/../delegated\" $file; done";
+
+/// The same for a user to whom nobody is delegated.
+const OF_USER_ALONE: &str = "chmod 755 \"$1/..\"; chown 5:60 \"$1\"
+    for file in /etc/subuid /etc/subgid; do mount --bind /dev/null $file; done";
 
 impl Place {
     pub(crate) fn new() -> Self {
@@ -72,6 +84,26 @@ impl Place {
             other: None,
             prepared: None,
             by_root: false,
+            server_user: None,
+        }
+    }
+
+    /// A place that an ordinary user serves to root, user 5 with the groups 60 and
+    /// 100, who has 65536 subordinate users from 100000 on.
+    pub(crate) fn of_user() -> Self {
+        Self {
+            by_root: true,
+            prepared: Some(OF_USER),
+            server_user: Some("5:60:100"),
+            ..Self::new()
+        }
+    }
+
+    /// The same without subordinate users.
+    pub(crate) fn of_user_alone() -> Self {
+        Self {
+            prepared: Some(OF_USER_ALONE),
+            ..Self::of_user()
         }
     }
 
@@ -108,10 +140,15 @@ impl Place {
 
     /// `serve` for this place, ready for COMMAND.
     pub(crate) fn serve(&self, options: &str) -> Command {
-        self.serve_with(options, &[])
+        self.serve_with(options, &[], None)
     }
 
-    fn serve_with(&self, options: &str, before: &[&str]) -> Command {
+    /// The same with one more variable in the environment.
+    pub(crate) fn serve_after(&self, variable: &str, options: &str) -> Command {
+        self.serve_with(options, &[], Some(variable))
+    }
+
+    fn serve_with(&self, options: &str, before: &[&str], variable: Option<&str>) -> Command {
         let serve = env!("CARGO_BIN_EXE_serve");
         let (program, arguments): (_, &[&str]) = if rustix::process::geteuid().is_root() {
             ("env", &[])
@@ -127,7 +164,13 @@ impl Place {
             let shell = ["unshare", "--mount", "sh", "-euc", &script, "sh"];
             command.args(shell).arg(self.directory());
         }
+        if let Some(variable) = variable {
+            command.args(["env", variable]);
+        }
         command.arg(serve);
+        if let Some(user) = self.server_user {
+            command.args(["--server-user", user]);
+        }
         let mut mount = self.top.path().join("mount").into_os_string();
         if !options.is_empty() {
             mount.push(",");
@@ -148,7 +191,7 @@ impl Place {
 
     /// The same where the server's system calls fail by `rules`.
     pub(crate) fn failing_shell(&self, options: &str, rules: &str, script: &str) -> Output {
-        run_shell(self.serve_with(options, &["--inject", rules]), script)
+        run_shell(self.serve_with(options, &["--inject", rules], None), script)
     }
 }
 

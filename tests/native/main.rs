@@ -19,5 +19,6 @@ mod limits;
 mod locks;
 mod mapping;
 mod overlay;
+mod owners;
 mod serve;
 mod xattrs;
