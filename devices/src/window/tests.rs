@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -266,26 +265,6 @@ fn a_torn_mapping_is_whole_when_it_is_mapped_again_and_gone_with_all_others() {
     window.clear();
     assert!(!window.is_torn());
     assert_eq!(window.wants_mending(7, 2 * PAGE), None);
-}
-
-#[test]
-fn windows_are_found_by_the_guest_s_addresses() {
-    let windows: Windows = [BASE, BASE + (1 << 30)]
-        .map(|base| Arc::new(Window::reserve(base, UNIT).unwrap()))
-        .into_iter()
-        .collect();
-    let found = |address, len| {
-        let found = windows.find(address, len);
-        found.map(|(window, at)| (window.base() - BASE, at))
-    };
-    assert_eq!(found(BASE, 1), Some((0, 0)));
-    assert_eq!(found(BASE + UNIT - 1, 1), Some((0, UNIT - 1)));
-    assert_eq!(found(BASE + UNIT - 1, 2), None);
-    assert_eq!(found(BASE - 1, 2), None);
-    assert_eq!(found(BASE + (1 << 30) + 5, 7), Some((1 << 30, 5)));
-    assert_eq!(found(u64::MAX, 1), None);
-    assert_eq!(found(BASE, usize::MAX), None);
-    assert!(!windows.is_empty() && Windows::default().is_empty());
 }
 
 /// Pages of the window that the random test uses.

@@ -44,3 +44,32 @@ impl FromIterator<Arc<Window>> for Windows {
         Self(windows.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::UNIT;
+    use super::*;
+
+    const BASE: u64 = 4 << 30;
+
+    #[test]
+    fn windows_are_found_by_the_guest_s_addresses() {
+        let windows: Windows = [BASE, BASE + (1 << 30)]
+            .map(|base| Arc::new(Window::reserve(base, UNIT).unwrap()))
+            .into_iter()
+            .collect();
+        let found = |address, len| {
+            let found = windows.find(address, len);
+            found.map(|(window, at)| (window.base() - BASE, at))
+        };
+        assert_eq!(found(BASE, 1), Some((0, 0)));
+        assert_eq!(found(BASE + UNIT - 1, 1), Some((0, UNIT - 1)));
+        assert_eq!(found(BASE + UNIT - 1, 2), None);
+        assert_eq!(found(BASE - 1, 2), None);
+        assert_eq!(found(BASE + (1 << 30) + 5, 7), Some((1 << 30, 5)));
+        assert_eq!(found(u64::MAX, 1), None);
+        assert_eq!(found(BASE, usize::MAX), None);
+        assert!(!windows.is_empty() && Windows::default().is_empty());
+    }
+}
