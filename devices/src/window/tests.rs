@@ -70,6 +70,18 @@ fn a_window_shows_the_file_and_what_is_stored_there_is_in_it() {
 }
 
 #[test]
+fn the_hypervisor_is_told_where_the_window_is() {
+    let window = window(1);
+    let mapped = window.map(place(PAGE, PAGE), file(2, 1), part(7, PAGE, false));
+    assert_eq!(mapped, Ok(()));
+    let memory = File::open("/proc/self/mem").unwrap();
+    let mut byte = [0];
+    let at = window.host_address() + PAGE;
+    memory.read_exact_at(&mut byte, at).unwrap();
+    assert_eq!(byte, [2]);
+}
+
+#[test]
 fn what_is_only_read_cannot_be_stored_to() {
     let window = window(1);
     let file = file(2, 1);
