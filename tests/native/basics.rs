@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::thread;
 
 use rustix::io::Errno;
@@ -72,6 +72,22 @@ fn a_rename_replaces_and_a_removal_removes() {
                 assert_eq!(fs::read(directory.join("old")).unwrap(), b"new");
                 assert_eq!(fs::read(directory.join("c/link")).unwrap(), b"old");
             },
+        );
+    }
+}
+
+#[test]
+fn a_file_gets_more_names_than_the_server_remembers() {
+    for mode in MODES {
+        on_share(
+            mode,
+            |mount| {
+                fs::write(mount.join("0"), "").unwrap();
+                for n in 1..40 {
+                    fs::hard_link(mount.join("0"), mount.join(n.to_string())).unwrap();
+                }
+            },
+            |directory| assert_eq!(fs::metadata(directory.join("0")).unwrap().nlink(), 40),
         );
     }
 }

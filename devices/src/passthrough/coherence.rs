@@ -69,6 +69,24 @@ impl Passthrough {
     /// now. Gives its status when that was seen by the way, which also shows
     /// that the node is under the share.
     pub(super) fn coherent(&self, inode: &Arc<Inode>, caller: &Caller) -> Result<Option<Stat>> {
+        self.coherent_for(inode, caller, Asked::Use)
+    }
+
+    /// As [`coherent`](Self::coherent), for a file that is to have another name.
+    pub(super) fn coherent_to_link(
+        &self,
+        inode: &Arc<Inode>,
+        caller: &Caller,
+    ) -> Result<Option<Stat>> {
+        self.coherent_for(inode, caller, Asked::Link)
+    }
+
+    fn coherent_for(
+        &self,
+        inode: &Arc<Inode>,
+        caller: &Caller,
+        what: Asked,
+    ) -> Result<Option<Stat>> {
         let Some(trust) = self.trust().filter(|_| inode.number != ROOT) else {
             return Ok(None);
         };
@@ -81,12 +99,12 @@ impl Passthrough {
         for name in &names {
             match self.leads(name, inode, now, trust)? {
                 Leads::Here(status) => seen = Some(status),
-                Leads::Elsewhere => self.blame(name, inode, caller, Asked::Use, now, trust)?,
+                Leads::Elsewhere => self.blame(name, inode, caller, what, now, trust)?,
                 Leads::Nowhere => {}
             }
         }
         if dropped.is_some_and(|told| told.age(now) <= trust) {
-            self.refuse_once(inode, caller, Asked::Use, now)?;
+            self.refuse_once(inode, caller, what, now)?;
         }
         Ok(seen)
     }

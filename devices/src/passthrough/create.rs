@@ -76,7 +76,7 @@ impl CreateOperations for Passthrough {
         if inode.kind == Kind::Directory {
             return Err(Errno::PERM);
         }
-        let known = self.coherent(&inode, &request.caller);
+        let known = self.coherent_to_link(&inode, &request.caller);
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
         // What was made without a name may have its first.
         let unnamed = inode.unnamed.load(Ordering::Relaxed);
@@ -102,6 +102,7 @@ impl CreateOperations for Passthrough {
         )?;
         drop(spare);
         inode.unnamed.store(false, Ordering::Relaxed);
+        self.refusals.arrived(request.caller.pid);
         let (inode, status) = self.child_permitted(&parent, &*directory, name, leave)?;
         Ok(self.entry(&inode, &status))
     }

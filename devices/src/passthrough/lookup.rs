@@ -35,7 +35,7 @@ impl LookupOperations for Passthrough {
             Ok((inode, status)) => Ok(self.entry(&inode, &status)),
             Err(Errno::NOENT) => {
                 self.coherently_missing(&parent, name, &request.caller)?;
-                self.refusals.arrived(request.caller.pid);
+                self.refusals.found_nothing(request.caller.pid);
                 match self.config.cache.negative_timeout() {
                     Some(timeout) => Ok(nothing(timeout)),
                     None => Err(Errno::NOENT),

@@ -27,6 +27,16 @@ pub(super) enum Asked {
     /// To do something with the node. Whoever was refused that knows more than
     /// after a LOOKUP.
     Use,
+    /// The same, to give the node one more name, for which Linux looks on its way
+    /// back here, and which had better not be there.
+    Link,
+}
+
+impl Asked {
+    /// Whether who was refused this knows as much as who was refused `other`.
+    fn covers(self, other: Self) -> bool {
+        self >= other.min(Self::Use)
+    }
 }
 
 #[derive(Debug)]
@@ -50,7 +60,15 @@ impl Refusals {
     /// Remembers that `task` was told that `node` is not what it takes it for.
     pub(super) fn refuse(&self, task: u32, node: NodeId, directory: bool, what: Asked, at: Moment) {
         let mut list = self.lock();
-        list.retain(|r| r.at.age(at) < PATIENCE && (r.task, r.node) != (task, node));
+        let mut what = what;
+        list.retain(|r| {
+            let late = r.at.age(at) >= PATIENCE;
+            let same = (r.task, r.node) == (task, node);
+            if same && !late {
+                what = what.max(r.what);
+            }
+            !late && !same
+        });
         if list.len() >= MOST {
             list.pop_front();
         }
@@ -67,7 +85,7 @@ impl Refusals {
     /// Whether `task` was refused as much a moment ago.
     pub(super) fn excuse(&self, task: u32, node: NodeId, what: Asked, now: Moment) -> bool {
         let same = |r: &Refusal| {
-            (r.task, r.node) == (task, node) && r.what >= what && r.at.age(now) < PATIENCE
+            (r.task, r.node) == (task, node) && r.what.covers(what) && r.at.age(now) < PATIENCE
         };
         !self.is_empty() && self.lock().iter().any(same)
     }
@@ -76,6 +94,12 @@ impl Refusals {
     /// stays: it may go on in one that it has open.
     pub(super) fn arrived(&self, task: u32) {
         self.forget(|r| r.task == task && !r.directory);
+    }
+
+    /// `task` has come to where nothing is, which is the end of its way unless it
+    /// wants a name made there.
+    pub(super) fn found_nothing(&self, task: u32) {
+        self.forget(|r| r.task == task && !r.directory && r.what != Asked::Link);
     }
 
     /// The guest is told anew where a directory is.

@@ -415,6 +415,25 @@ fn links_and_truncation_by_path_are_checked_too() {
 }
 
 #[test]
+fn a_link_is_made_at_the_second_attempt_although_its_name_was_looked_for() {
+    let share = Share::new();
+    std::fs::write(share.path("a"), b"").unwrap();
+    std::fs::hard_link(share.path("a"), share.path("b")).unwrap();
+    let inode = share.walk("a").unwrap();
+    share.walk("b").unwrap();
+    std::fs::remove_file(share.path("b")).unwrap();
+    let link = |name| share.fs.link(&by(&task(7), ROOT), name, inode).map(drop);
+
+    assert_eq!(link(c"new"), Err(Errno::STALE));
+    // As Linux comes back, by both paths.
+    assert_eq!(look(&share, 7, ROOT, "a"), Ok(inode));
+    assert_eq!(look(&share, 7, ROOT, "new"), Err(Errno::NOENT));
+    assert_eq!(link(c"new"), Ok(()));
+    // That was it: whoever uses the file now is told.
+    assert_eq!(open(&share, 7, inode, 0), Err(Errno::STALE));
+}
+
+#[test]
 fn what_the_guest_opens_by_itself_it_asks_for_every_time() {
     let share = Share::new();
     let fifo = rustix::fs::FileType::Fifo;
