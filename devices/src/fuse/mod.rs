@@ -40,7 +40,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fuse_backend_rs::abi::fuse_abi::InitOut;
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use rustix::io::Errno;
 
 use self::extensions::Extensions;
@@ -56,6 +55,7 @@ use self::request::{Body, Call, Header, RawRequest};
 use crate::filesystem::{
     Admission, Caller, Change, Deferral, FileSystem, Request, Result, WOULD_WAIT, Waiters,
 };
+use crate::virtio::buffers::{Readable, Writable};
 use crate::virtio::fs::RequestServer;
 
 /// Serves one file system to one guest.
@@ -173,8 +173,8 @@ impl Server {
     /// deferred.
     fn serve(
         &self,
-        request: Reader<'_>,
-        reply: VirtioFsWriter<'_>,
+        request: Readable<'_>,
+        reply: Writable<'_>,
         patience: Patience<'_>,
     ) -> Option<u32> {
         let begun = match patience {
@@ -271,7 +271,7 @@ impl RequestServer for Server {
 
     /// The guest can change a request after it was looked at here. Only its own
     /// queue then waits for it.
-    fn may_block(&self, request: &Reader<'_>) -> bool {
+    fn may_block(&self, request: &Readable<'_>) -> bool {
         let Some(header) = request::peek_header(request) else {
             return false;
         };
@@ -287,24 +287,24 @@ impl RequestServer for Server {
         }
     }
 
-    fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
+    fn answer(&self, request: Readable<'_>, reply: Writable<'_>) -> u32 {
         self.serve(request, reply, Patience::Here).unwrap_or(0)
     }
 
-    fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
+    fn answer_at_once(&self, request: Readable<'_>, reply: Writable<'_>) -> Option<u32> {
         self.serve(request, reply, Patience::None)
     }
 
     fn answer_or_defer(
         &self,
-        request: Reader<'_>,
-        reply: VirtioFsWriter<'_>,
+        request: Readable<'_>,
+        reply: Writable<'_>,
         deferral: &Deferral,
     ) -> Option<u32> {
         self.serve(request, reply, Patience::Deferred(deferral))
     }
 
-    fn answer_fault(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
+    fn answer_fault(&self, request: Readable<'_>, reply: Writable<'_>) -> u32 {
         match request::peek_header(&request) {
             Some(header) if !Opcode(header.opcode).is_silent() => {
                 Reply::new(reply).finish(header.unique, Err(Errno::FAULT))

@@ -6,22 +6,21 @@
 //! not leave a reference or an open file behind that the guest never heard
 //! of.
 
-use std::io::Write;
 use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::OutHeader;
-use fuse_backend_rs::transport::VirtioFsWriter;
 use rustix::io::Errno;
 use vm_memory::ByteValued;
 
 use super::data::ReplyPages;
 use crate::filesystem::Result;
+use crate::virtio::buffers::Writable;
 
 /// The writable part of a chain.
 pub(super) struct Reply<'a> {
     /// Room for the header; `None` when the driver left too little.
-    header: Option<VirtioFsWriter<'a>>,
-    body: VirtioFsWriter<'a>,
+    header: Option<Writable<'a>>,
+    body: Writable<'a>,
     /// Bytes of the body that count.
     len: usize,
     /// Bytes of data the request brought and the file system took.
@@ -29,8 +28,8 @@ pub(super) struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    pub(super) fn new(mut writer: VirtioFsWriter<'a>) -> Self {
-        match writer.split_at(size_of::<OutHeader>()) {
+    pub(super) fn new(mut writer: Writable<'a>) -> Self {
+        match writer.split_off(size_of::<OutHeader>()) {
             Ok(body) => Self {
                 header: Some(writer),
                 body,
@@ -53,7 +52,7 @@ impl<'a> Reply<'a> {
 
     /// Bytes of the body that are not yet written.
     pub(super) fn space(&self) -> usize {
-        self.body.available_bytes()
+        self.body.remaining()
     }
 
     /// `EIO` unless `length` more bytes fit.
@@ -71,7 +70,7 @@ impl<'a> Reply<'a> {
 
     /// Appends bytes; `EIO` when they do not fit.
     pub(super) fn put_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.body.write_all(bytes).map_err(|_| Errno::IO)?;
+        self.body.write(bytes).map_err(|_| Errno::IO)?;
         self.len += bytes.len();
         Ok(())
     }
@@ -126,7 +125,7 @@ impl<'a> Reply<'a> {
             unique,
         };
         // Cannot fail: the header's part of the chain is as long as it.
-        header.write_obj(header_out).map_or(0, |()| len)
+        header.write(header_out.as_slice()).map_or(0, |()| len)
     }
 }
 

@@ -5,11 +5,9 @@
 //! found here: a header cut short, a length that is not the chain's, a
 //! structure that is not all there, extensions that do not fit.
 
-use std::io::Read;
 use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{EntryOut, InHeader};
-use fuse_backend_rs::transport::Reader;
 use rustix::io::Errno;
 use vm_memory::ByteValued;
 
@@ -19,6 +17,7 @@ use super::flags::InitFlags;
 use super::limits::MAX_REQUEST;
 use super::reply::Reply;
 use crate::filesystem::{Entry, FileSystem, NodeId, Request, Result};
+use crate::virtio::buffers::Readable;
 
 /// `struct fuse_in_header`, 40 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +72,8 @@ pub(super) struct RawRequest<'a> {
 
 impl<'a> RawRequest<'a> {
     /// Reads the header and checks every length in it against the chain.
-    pub(super) fn decode(mut reader: Reader<'a>) -> std::result::Result<Self, Malformed> {
-        let length = reader.available_bytes();
+    pub(super) fn decode(mut reader: Readable<'a>) -> std::result::Result<Self, Malformed> {
+        let length = reader.remaining();
         let (header, known) = read_header(&mut reader, length);
         let malformed = |_| Malformed {
             opcode: header.opcode,
@@ -83,10 +82,7 @@ impl<'a> RawRequest<'a> {
         if known < size_of::<InHeader>() || header.len as usize != length || length > MAX_REQUEST {
             return Err(malformed(Errno::INVAL));
         }
-        let mut body = Body {
-            remaining: length - known,
-            reader,
-        };
+        let mut body = Body { reader };
         let extensions = body
             .split_off_end(header.extensions_len)
             .map_err(malformed)?;
@@ -100,30 +96,30 @@ impl<'a> RawRequest<'a> {
 
 /// The header of the request in `reader`, which stays as it is; `None` when
 /// there is not a whole one.
-pub(super) fn peek_header(reader: &Reader<'_>) -> Option<Header> {
-    let mut reader = reader.clone();
-    let length = reader.available_bytes();
+pub(super) fn peek_header(reader: &Readable<'_>) -> Option<Header> {
+    let mut reader = *reader;
+    let length = reader.remaining();
     let (header, known) = read_header(&mut reader, length);
     (known == size_of::<InHeader>()).then_some(header)
 }
 
 /// The node that the body of the request in `reader` begins with; `None` when
 /// it is too short.
-pub(super) fn peek_other_node(reader: &Reader<'_>) -> Option<NodeId> {
-    let mut reader = reader.clone();
+pub(super) fn peek_other_node(reader: &Readable<'_>) -> Option<NodeId> {
+    let mut reader = *reader;
     let mut start = [0; size_of::<InHeader>() + size_of::<NodeId>()];
-    reader.read_exact(&mut start).ok()?;
+    reader.read(&mut start).ok()?;
     let node = start.get(size_of::<InHeader>()..)?;
     Some(NodeId::from_ne_bytes(node.try_into().ok()?))
 }
 
 /// Reads as much of the header as there is, and says how much that was. A
 /// field that is not all there is 0.
-fn read_header(reader: &mut Reader<'_>, length: usize) -> (Header, usize) {
+fn read_header(reader: &mut Readable<'_>, length: usize) -> (Header, usize) {
     let mut header = InHeader::default();
     let known = length.min(size_of::<InHeader>());
     let bytes = header.as_mut_slice().get_mut(..known).unwrap_or_default();
-    let known = reader.read_exact(bytes).map_or(0, |()| known);
+    let known = reader.read(bytes).map_or(0, |()| known);
     // `opcode` ends at byte 8 and `unique` at byte 16.
     if known < 8 {
         header.opcode = 0;
@@ -136,14 +132,13 @@ fn read_header(reader: &mut Reader<'_>, length: usize) -> (Header, usize) {
 
 /// The bytes of a request that are not yet read.
 pub(super) struct Body<'a> {
-    reader: Reader<'a>,
-    remaining: usize,
+    reader: Readable<'a>,
 }
 
 impl<'a> Body<'a> {
     /// Bytes that are not yet read.
     pub(super) fn remaining(&self) -> usize {
-        self.remaining
+        self.reader.remaining()
     }
 
     /// Reads one structure; `EINVAL` when the request ends before it does.
@@ -155,40 +150,25 @@ impl<'a> Body<'a> {
 
     /// Reads exactly `bytes.len()` bytes; `EINVAL` when there are fewer.
     pub(super) fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
-        self.remaining = self
-            .remaining
-            .checked_sub(bytes.len())
-            .ok_or(Errno::INVAL)?;
-        self.reader.read_exact(bytes).map_err(|_| Errno::INVAL)
+        self.reader.read(bytes).map_err(|_| Errno::INVAL)
     }
 
     /// Reads all that is left into `space`; `None` when it does not fit.
     pub(super) fn rest<'s>(&mut self, space: &'s mut [u8]) -> Option<Result<&'s [u8]>> {
-        let bytes = space.get_mut(..self.remaining)?;
+        let bytes = space.get_mut(..self.remaining())?;
         Some(self.fill(bytes).map(|()| &*bytes))
     }
 
     /// Cuts `length` bytes off the end; `EINVAL` when there are fewer.
     fn split_off_end(&mut self, length: usize) -> Result<Body<'a>> {
-        if length == 0 {
-            // The usual case, spared an allocation.
-            return Ok(Body {
-                reader: Reader::default(),
-                remaining: 0,
-            });
-        }
-        let kept = self.remaining.checked_sub(length).ok_or(Errno::INVAL)?;
-        let reader = self.reader.split_at(kept).map_err(|_| Errno::INVAL)?;
-        self.remaining = kept;
-        Ok(Body {
-            reader,
-            remaining: length,
-        })
+        let kept = self.remaining().checked_sub(length).ok_or(Errno::INVAL)?;
+        let reader = self.reader.split_off(kept).map_err(|_| Errno::INVAL)?;
+        Ok(Body { reader })
     }
 
     /// All that is left, for I/O straight from the guest's pages.
     pub(super) fn data(&mut self) -> RequestPages<'_, 'a> {
-        RequestPages::new(&mut self.reader, self.remaining)
+        RequestPages::new(&mut self.reader)
     }
 }
 

@@ -16,6 +16,7 @@
 //! A chain that is bad only in itself ([`ChainError`]) costs that chain alone.
 //!
 //! [`QueueConfig::build`]: super::queue::QueueConfig::build
+//! [`ChainError`]: super::chain::ChainError
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,13 +27,10 @@ use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::Interrupt;
+use super::chain::DescriptorTable;
 
 /// A request: a chain of descriptors that keeps the memory it is in.
 pub(crate) type Chain = DescriptorChain<Arc<GuestMemoryMmap>>;
-
-/// Longest chain served, in descriptors: what one vectored read or write of
-/// the host takes (`IOV_MAX`), so that each chain is one system call.
-pub(crate) const MAX_DESCRIPTORS: usize = 1024;
 
 /// Why a queue can no longer be served.
 #[derive(Debug, Error)]
@@ -46,26 +44,6 @@ pub(crate) enum DrainError {
     /// More requests are in flight than the queue has elements.
     #[error("an element was made available before it was used")]
     Overcommitted,
-}
-
-/// Why a chain is not served.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(crate) enum ChainError {
-    /// The first descriptor is not in the table, or an indirect table is bad:
-    /// empty, not whole descriptors, nested.
-    #[error("it has no descriptor")]
-    Empty,
-    /// More descriptors than [`MAX_DESCRIPTORS`].
-    #[error("it has over {MAX_DESCRIPTORS} descriptors")]
-    TooLong,
-    /// It does not end: a loop, a descriptor outside the table, or over 4 GiB
-    /// in sum.
-    #[error("it breaks off")]
-    Unfinished,
-    /// A descriptor the device reads behind one it writes (virtio 1.2,
-    /// 2.7.4.2).
-    #[error("a readable descriptor follows a writable one")]
-    Order,
 }
 
 /// A queue while it is served.
@@ -96,8 +74,17 @@ impl Drain {
 
     /// The memory that chains are in.
     #[must_use]
-    pub(crate) fn memory(&self) -> &GuestMemoryMmap {
-        &self.memory
+    pub(crate) fn memory(&self) -> Arc<GuestMemoryMmap> {
+        Arc::clone(&self.memory)
+    }
+
+    /// Where their descriptors are.
+    #[must_use]
+    pub(crate) fn table(&self) -> DescriptorTable {
+        DescriptorTable {
+            address: GuestAddress(self.queue.desc_table()),
+            size: self.queue.size(),
+        }
     }
 
     /// The next request, which the caller has to [`complete`](Self::complete).
@@ -201,39 +188,6 @@ impl Drain {
         !self.queue.event_idx_enabled()
             && (self.memory.load::<u16>(flags, Ordering::Relaxed))
                 .is_ok_and(|flags| u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT != 0)
-    }
-}
-
-/// Walks `chain` once to see whether it is one that can be served.
-///
-/// The driver may change it afterwards, so this is no licence to trust it:
-/// each later walk checks every address again, and is bounded by the library
-/// (at most 65535 descriptors of one table, no table in a table). What this
-/// adds is that a chain of an honest but mistaken driver is refused as a whole
-/// and not served in part.
-///
-/// # Errors
-///
-/// What is wrong with it.
-pub(crate) fn check(chain: &Chain) -> Result<(), ChainError> {
-    let mut count = 0;
-    let mut writable = false;
-    let mut unfinished = false;
-    for descriptor in chain.clone() {
-        count += 1;
-        if count > MAX_DESCRIPTORS {
-            return Err(ChainError::TooLong);
-        }
-        if writable && !descriptor.is_write_only() {
-            return Err(ChainError::Order);
-        }
-        writable = descriptor.is_write_only();
-        unfinished = descriptor.has_next();
-    }
-    match (count, unfinished) {
-        (0, _) => Err(ChainError::Empty),
-        (_, true) => Err(ChainError::Unfinished),
-        (_, false) => Ok(()),
     }
 }
 

@@ -1,28 +1,18 @@
-//! A request and the room for its answer, in memory as a guest's would be: the
-//! server takes chains, and chains come out of queues.
+//! A request and the room for its answer.
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use devices::filesystem::Deferral;
 use devices::fuse::Server;
+use devices::virtio::buffers::{Readable, Writable};
 use devices::virtio::fs::RequestServer;
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
-use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
-use virtio_queue::desc::split::Descriptor;
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, ReadVolatile, WriteVolatile};
+use vm_memory::{Bytes, MmapRegion, ReadVolatile, VolatileMemory, WriteVolatile};
 
 use super::driver::{self, Request};
 
-type Chain = DescriptorChain<Arc<GuestMemoryMmap>>;
-
-const DESCRIPTORS: usize = 0x0;
-const AVAILABLE: usize = 0x100;
-const USED: usize = 0x200;
-const REQUEST: usize = 0x1000;
+const REQUEST: usize = 0;
 /// More than the longest request: a WRITE of 1 MiB with its headers.
 const REQUEST_SPACE: usize = 2 << 20;
 const REPLY: usize = REQUEST + REQUEST_SPACE;
@@ -36,7 +26,7 @@ const HEAD: usize = 128;
 /// The buffers of one request at a time.
 #[derive(Debug)]
 pub struct Buffers {
-    memory: Arc<GuestMemoryMmap>,
+    memory: MmapRegion,
 }
 
 impl Buffers {
@@ -46,11 +36,9 @@ impl Buffers {
     ///
     /// When there is no memory.
     pub fn new() -> Result<Self> {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), REPLY + REPLY_SPACE)])
-            .context("cannot map memory for requests")?;
-        Ok(Self {
-            memory: Arc::new(memory),
-        })
+        let memory =
+            MmapRegion::new(REPLY + REPLY_SPACE).context("cannot map memory for requests")?;
+        Ok(Self { memory })
     }
 
     /// Reads one request from `device`, and adapts it to what virtiofs would
@@ -61,7 +49,7 @@ impl Buffers {
     /// What `read(2)` says, or that it was no request.
     pub fn receive(&self, device: &File) -> Result<Request, Receive> {
         let mut space = (self.memory)
-            .get_slice(address(REQUEST), REQUEST_SPACE)
+            .get_slice(REQUEST, REQUEST_SPACE)
             .map_err(anyhow::Error::from)?;
         let len = { device }
             .read_volatile(&mut space)
@@ -71,9 +59,7 @@ impl Buffers {
             })?;
         let mut head = [0; HEAD];
         let head = &mut head[..len.min(HEAD)];
-        self.memory
-            .read_slice(head, address(REQUEST))
-            .map_err(anyhow::Error::from)?;
+        (self.memory.as_volatile_slice().read_slice(head, REQUEST)).map_err(anyhow::Error::from)?;
         let request = Request::read(head, len)?;
         if request.is_init() {
             driver::offer_as_virtiofs(head);
@@ -89,7 +75,7 @@ impl Buffers {
     /// When it is too long.
     pub fn put(&self, request: &[u8]) -> Result<()> {
         ensure!(request.len() <= REQUEST_SPACE, "the request is too long");
-        self.memory.write_slice(request, address(REQUEST))?;
+        (self.memory.as_volatile_slice()).write_slice(request, REQUEST)?;
         Ok(())
     }
 
@@ -99,9 +85,8 @@ impl Buffers {
     ///
     /// When it cannot be described.
     pub fn may_block(&self, server: &Server, request: &Request) -> Result<bool> {
-        let chain = self.chain(request)?;
-        let reader = Reader::from_descriptor_chain(self.memory.as_ref(), chain)?;
-        Ok(server.may_block(&reader))
+        let request = [self.memory.get_slice(REQUEST, request.len)?];
+        Ok(server.may_block(&Readable::new(&request)))
     }
 
     /// Has `server` answer the request, and says how long the answer is.
@@ -149,12 +134,17 @@ impl Buffers {
     fn serve<T>(
         &self,
         request: &Request,
-        answer: impl FnOnce(Reader<'_>, VirtioFsWriter<'_>) -> T,
+        answer: impl FnOnce(Readable<'_>, Writable<'_>) -> T,
     ) -> Result<T> {
-        let chain = self.chain(request)?;
-        let reader = Reader::from_descriptor_chain(self.memory.as_ref(), chain.clone())?;
-        let writer = VirtioFsWriter::new(self.memory.as_ref(), chain)?;
-        Ok(answer(reader, writer))
+        let room = request.room();
+        ensure!(
+            room <= REPLY_SPACE,
+            "request {} wants {room} bytes",
+            request.unique
+        );
+        let reply = [self.memory.get_slice(REPLY, room)?];
+        let request = [self.memory.get_slice(REQUEST, request.len)?];
+        Ok(answer(Readable::new(&request), Writable::new(&reply)))
     }
 
     /// Writes the answer, `len` bytes, to `device`.
@@ -165,7 +155,7 @@ impl Buffers {
     pub fn deliver(&self, device: &File, len: usize) -> io::Result<()> {
         let answer = self
             .memory
-            .get_slice(address(REPLY), len)
+            .get_slice(REPLY, len)
             .map_err(io::Error::other)?;
         match { device }.write_volatile(&answer) {
             Ok(written) if written == len => Ok(()),
@@ -185,42 +175,8 @@ impl Buffers {
     pub fn reply(&self, len: usize) -> Result<Vec<u8>> {
         ensure!(len <= REPLY_SPACE, "the answer is too long");
         let mut reply = vec![0; len];
-        self.memory.read_slice(&mut reply, address(REPLY))?;
+        (self.memory.as_volatile_slice()).read_slice(&mut reply, REPLY)?;
         Ok(reply)
-    }
-
-    fn chain(&self, request: &Request) -> Result<Chain> {
-        let room = request.room();
-        ensure!(
-            room <= REPLY_SPACE,
-            "request {} wants {room} bytes",
-            request.unique
-        );
-        self.describe(request.len, room)?;
-        let mut queue = Queue::new(2)?;
-        queue.try_set_desc_table_address(address(DESCRIPTORS))?;
-        queue.try_set_avail_ring_address(address(AVAILABLE))?;
-        queue.try_set_used_ring_address(address(USED))?;
-        queue.set_ready(true);
-        let chain = queue.iter(Arc::clone(&self.memory))?.next();
-        chain.context("the request is no chain")
-    }
-
-    #[allow(clippy::cast_possible_truncation)] // Lengths up to the spaces, 16-bit flags.
-    fn describe(&self, request: usize, room: usize) -> Result<()> {
-        let (next, write) = (VRING_DESC_F_NEXT as u16, VRING_DESC_F_WRITE as u16);
-        let descriptors = [
-            Descriptor::new(REQUEST as u64, request as u32, next, 1),
-            Descriptor::new(REPLY as u64, room as u32, write, 0),
-        ];
-        for (index, descriptor) in descriptors.into_iter().enumerate() {
-            let at = address(DESCRIPTORS + index * size_of::<Descriptor>());
-            self.memory.write_obj(descriptor, at)?;
-        }
-        // Flags, index, first element.
-        self.memory
-            .write_obj([0, 1_u16.to_le(), 0], address(AVAILABLE))?;
-        Ok(())
     }
 }
 
@@ -237,8 +193,4 @@ impl From<anyhow::Error> for Receive {
     fn from(error: anyhow::Error) -> Self {
         Self::Wrong(error)
     }
-}
-
-fn address(offset: usize) -> GuestAddress {
-    GuestAddress(offset as u64)
 }

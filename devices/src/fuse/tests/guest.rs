@@ -1,14 +1,11 @@
-//! A guest: memory, a queue, and messages laid out byte by byte, so that the
+//! A guest: memory, and messages laid out byte by byte, so that the
 //! server's view of the protocol is held against another one.
 
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
-use virtio_queue::desc::RawDescriptor;
-use virtio_queue::desc::split::Descriptor;
-use virtio_queue::mock::MockSplitQueue;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, VolatileSlice};
 
 use crate::filesystem::Deferral;
 use crate::fuse::{Opcode, Server};
+use crate::virtio::buffers::{Readable, Writable};
 use crate::virtio::fs::RequestServer;
 
 /// `unique` of every message here.
@@ -17,7 +14,6 @@ pub(super) const UNIQUE: u64 = 0x1122_3344_5566_7788;
 /// What reply memory holds before the server writes to it.
 pub(super) const UNTOUCHED: u8 = 0xa5;
 
-const WRITABLE: u16 = 2;
 const MEMORY: usize = 16 << 20;
 const REQUEST: u64 = 1 << 20;
 const REPLY: u64 = 6 << 20;
@@ -146,40 +142,32 @@ pub(super) fn exchange(server: &Server, request: &[u8], room: usize) -> Answer {
     exchange_scattered(server, &[request], &[room])
 }
 
-/// Sends a request in pieces, with room for the reply in pieces: a
-/// descriptor each. The pieces do not touch, and what lies between must stay
+/// Sends a request in pieces, with room for the reply in pieces. The pieces do not touch, and what lies between must stay
 /// as it is.
 pub(super) fn exchange_scattered(server: &Server, request: &[&[u8]], rooms: &[usize]) -> Answer {
     const GAP: usize = 32;
     let memory: GuestMemoryMmap =
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-    let queue = MockSplitQueue::create(&memory, GuestAddress(0), 1024);
-    let mut descriptors: Vec<RawDescriptor> = Vec::new();
-    let mut describe = |address: u64, len: usize, flags| {
-        let len = u32::try_from(len).unwrap();
-        descriptors.push(Descriptor::new(address, len, flags, 0).into());
-    };
+    let mut readable = Vec::new();
+    let mut writable = Vec::new();
 
     let mut at = REQUEST;
     for piece in request {
         memory.write_slice(piece, GuestAddress(at)).unwrap();
-        describe(at, piece.len(), 0);
+        readable.push(slice(&memory, at, piece.len()));
         at += (piece.len() + GAP) as u64;
     }
     assert!(at < REPLY, "request too long for this guest");
     let mut at = REPLY;
     for room in rooms {
-        describe(at, *room, WRITABLE);
+        writable.push(slice(&memory, at, *room));
         at += (room + GAP) as u64;
     }
     let extent = usize::try_from(at - REPLY).unwrap();
     let pattern = vec![UNTOUCHED; extent];
     memory.write_slice(&pattern, GuestAddress(REPLY)).unwrap();
 
-    let chain = queue.build_desc_chain(&descriptors).unwrap();
-    let reader = Reader::from_descriptor_chain(&memory, chain.clone()).unwrap();
-    let writer = VirtioFsWriter::new(&memory, chain).unwrap();
-    let used = server.answer(reader, writer) as usize;
+    let used = server.answer(Readable::new(&readable), Writable::new(&writable)) as usize;
 
     let mut all = vec![0; extent];
     memory.read_slice(&mut all, GuestAddress(REPLY)).unwrap();
@@ -201,15 +189,9 @@ pub(super) fn exchange_scattered(server: &Server, request: &[&[u8]], rooms: &[us
 pub(super) fn may_block(server: &Server, request: &[u8]) -> bool {
     let memory: GuestMemoryMmap =
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-    let queue = MockSplitQueue::create(&memory, GuestAddress(0), 16);
     memory.write_slice(request, GuestAddress(REQUEST)).unwrap();
-    let len = u32::try_from(request.len()).unwrap();
-    let descriptor = Descriptor::new(REQUEST, len, 0, 0).into();
-    let chain = queue.build_desc_chain(&[descriptor]).unwrap();
-    let reader = Reader::from_descriptor_chain(&memory, chain).unwrap();
-    let answer = server.may_block(&reader);
-    assert_eq!(reader.available_bytes(), request.len(), "consumed");
-    answer
+    let parts = [slice(&memory, REQUEST, request.len())];
+    server.may_block(&Readable::new(&parts))
 }
 
 /// The errno that `request` is answered with, which has room for a header;
@@ -221,18 +203,16 @@ pub(super) fn answered_or_deferred(
 ) -> Option<i32> {
     let memory: GuestMemoryMmap =
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-    let queue = MockSplitQueue::create(&memory, GuestAddress(0), 16);
     memory.write_slice(request, GuestAddress(REQUEST)).unwrap();
-    let len = u32::try_from(request.len()).unwrap();
-    let descriptors = [
-        Descriptor::new(REQUEST, len, 0, 0).into(),
-        Descriptor::new(REPLY, 16, WRITABLE, 0).into(),
-    ];
-    let chain = queue.build_desc_chain(&descriptors).unwrap();
-    let reader = Reader::from_descriptor_chain(&memory, chain.clone()).unwrap();
-    let writer = VirtioFsWriter::new(&memory, chain).unwrap();
-    let used = server.answer_or_defer(reader, writer, deferral)?;
+    let readable = [slice(&memory, REQUEST, request.len())];
+    let writable = [slice(&memory, REPLY, 16)];
+    let (request, reply) = (Readable::new(&readable), Writable::new(&writable));
+    let used = server.answer_or_defer(request, reply, deferral)?;
     assert_eq!(used, 16);
     let error: i32 = memory.read_obj(GuestAddress(REPLY + 4)).unwrap();
     Some(-error)
+}
+
+fn slice(memory: &GuestMemoryMmap, at: u64, len: usize) -> VolatileSlice<'_> {
+    memory.get_slice(GuestAddress(at), len).unwrap()
 }

@@ -197,8 +197,8 @@ impl Detached {
         let Some(begun) = &self.begun else {
             return false;
         };
-        let request = begun.bounce.request();
-        request.is_ok_and(|request| self.server.may_block(&request))
+        let stalls = (begun.bounce).with_request(|request| self.server.may_block(request));
+        stalls.unwrap_or(false)
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
-
 use crate::filesystem::{Change, Deferral};
+use crate::virtio::buffers::{Readable, Writable};
 
 /// What answers the requests of a device.
 ///
@@ -22,17 +21,17 @@ pub trait RequestServer: Send + Sync {
     /// must therefore not keep the queue from going on. A request is copied
     /// out of guest memory and back for it, so bulk data is better served in
     /// place.
-    fn may_block(&self, request: &Reader<'_>) -> bool;
+    fn may_block(&self, request: &Readable<'_>) -> bool;
 
     /// Answers `request` in `reply`, whatever it is, and says how many bytes
     /// were written: the used length. `reply` has no space when the driver
     /// wants no answer.
-    fn answer(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32;
+    fn answer(&self, request: Readable<'_>, reply: Writable<'_>) -> u32;
 
     /// The same, unless only serving the request shows that it may block: then
     /// nothing is done and nothing answered, and the request is to be answered
     /// where it keeps nobody waiting.
-    fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
+    fn answer_at_once(&self, request: Readable<'_>, reply: Writable<'_>) -> Option<u32> {
         Some(self.answer(request, reply))
     }
 
@@ -42,8 +41,8 @@ pub trait RequestServer: Send + Sync {
     /// [change](Self::wait_for_change) and from time to time.
     fn answer_or_defer(
         &self,
-        request: Reader<'_>,
-        reply: VirtioFsWriter<'_>,
+        request: Readable<'_>,
+        reply: Writable<'_>,
         _deferral: &Deferral,
     ) -> Option<u32> {
         Some(self.answer(request, reply))
@@ -51,7 +50,7 @@ pub trait RequestServer: Send + Sync {
 
     /// Answers `request` with `EFAULT` and does not execute it: some of the
     /// memory that it names is not there.
-    fn answer_fault(&self, _request: Reader<'_>, _reply: VirtioFsWriter<'_>) -> u32 {
+    fn answer_fault(&self, _request: Readable<'_>, _reply: Writable<'_>) -> u32 {
         0
     }
 

@@ -1,16 +1,15 @@
 //! The device with its threads, from the driver's side of the registers.
 
-use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use virtio_bindings::virtio_mmio as reg;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::*;
 use crate::bus::BusDevice;
+use crate::virtio::buffers::{Readable, Writable};
 use crate::virtio::driver::{
     DriverQueue, INDIRECT, NEXT, PATIENCE, WRITE, go_live, negotiate, read32, wait_for, write32,
 };
@@ -78,37 +77,37 @@ impl RequestServer for Server {
         0x40_0000 + 0x1000
     }
 
-    fn may_block(&self, request: &Reader<'_>) -> bool {
+    fn may_block(&self, request: &Readable<'_>) -> bool {
         let mut head = [0; 2];
-        request.clone().read_exact(&mut head).is_ok() && head == DETACHED
+        { *request }.read(&mut head).is_ok() && head == DETACHED
     }
 
-    fn answer_at_once(&self, request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
+    fn answer_at_once(&self, request: Readable<'_>, reply: Writable<'_>) -> Option<u32> {
         let mut head = [0; 2];
-        let late = request.clone().read_exact(&mut head).is_ok() && head == LATE;
+        let late = { request }.read(&mut head).is_ok() && head == LATE;
         (!late).then(|| self.answer(request, reply))
     }
 
-    fn answer(&self, request: Reader<'_>, mut reply: VirtioFsWriter<'_>) -> u32 {
-        self.room.store(reply.available_bytes(), Ordering::SeqCst);
-        let mut bytes = Vec::new();
-        request.take(0x1000).read_to_end(&mut bytes).unwrap();
+    fn answer(&self, request: Readable<'_>, mut reply: Writable<'_>) -> u32 {
+        self.room.store(reply.remaining(), Ordering::SeqCst);
+        let mut bytes = vec![0; request.remaining().min(0x1000)];
+        { request }.read(&mut bytes).unwrap();
         if bytes.first() == Some(&b'w') {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             self.gate.pass();
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         bytes.make_ascii_uppercase();
-        bytes.truncate(reply.available_bytes());
+        bytes.truncate(reply.remaining());
         if !bytes.is_empty() {
-            reply.write_all(&bytes).unwrap();
+            reply.write(&bytes).unwrap();
         }
         self.answered.fetch_add(1, Ordering::SeqCst);
         u32::try_from(bytes.len()).unwrap()
     }
 
-    fn answer_fault(&self, _: Reader<'_>, mut reply: VirtioFsWriter<'_>) -> u32 {
-        reply.write_all(b"fault").map_or(0, |()| 5)
+    fn answer_fault(&self, _: Readable<'_>, mut reply: Writable<'_>) -> u32 {
+        reply.write(b"fault").map_or(0, |()| 5)
     }
 
     fn reset(&self) {

@@ -24,8 +24,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
-use thiserror::Error;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -34,7 +32,8 @@ use super::detached::{Detached, Finished, Lease, WAKE};
 use super::pool::Pool;
 use super::server::RequestServer;
 use super::tag::Tag;
-use crate::virtio::drain::{self, Chain, ChainError, Drain, DrainError};
+use crate::virtio::chain::{ChainError, Walk};
+use crate::virtio::drain::{Chain, Drain, DrainError};
 use crate::virtio::{Complaints, Interrupt, LiveQueue};
 use crate::window::Windows;
 
@@ -195,9 +194,11 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) -> Result<(), DrainError> {
+        let memory = self.drain.memory();
+        let mut walk = Walk::new(&memory);
         // The first pass also arms the queue's notifications.
         loop {
-            self.pass()?;
+            self.pass(&mut walk)?;
             match self.kick.read() {
                 Ok(count) => self.woken(count),
                 Err(error) => {
@@ -229,13 +230,13 @@ impl Loop {
     }
 
     /// Serves everything there is.
-    fn pass(&mut self) -> Result<(), DrainError> {
+    fn pass(&mut self, walk: &mut Walk<'_>) -> Result<(), DrainError> {
         self.take_back()?;
         while !self.stopped() {
             let Some(chain) = self.drain.next_request()? else {
                 break;
             };
-            self.serve(chain)?;
+            self.serve(walk, chain)?;
             if self.detached_now > 0 {
                 self.take_back()?;
             }
@@ -265,10 +266,10 @@ impl Loop {
     }
 
     /// Serves one request, or sends it to the pool.
-    fn serve(&mut self, chain: Chain) -> Result<(), DrainError> {
+    fn serve(&mut self, walk: &mut Walk<'_>, chain: Chain) -> Result<(), DrainError> {
         let head = chain.head_index();
         self.count(|counters| counters.requests.add(1));
-        match self.answer(chain) {
+        match self.answer(walk, chain) {
             Ok(Some(len)) => self.drain.complete(head, len),
             Ok(None) => {
                 self.detached_now += 1;
@@ -276,7 +277,10 @@ impl Loop {
                 Ok(())
             }
             Err(refusal) => {
-                log::debug!("queue {}, request {head}: {refusal}", self.index);
+                log::debug!(
+                    "queue {}, request {head}: bad descriptors: {refusal}",
+                    self.index
+                );
                 self.count(|counters| counters.malformed.add(1));
                 // There is no place that is known to be for an answer.
                 self.drain.complete(head, 0)
@@ -286,18 +290,13 @@ impl Loop {
 
     /// The length of the answer, or nothing when the request is on its way
     /// through the pool.
-    fn answer(&self, chain: Chain) -> Result<Option<u32>, BadRequest> {
-        drain::check(&chain)?;
-        let memory = self.drain.memory();
+    fn answer(&self, walk: &mut Walk<'_>, chain: Chain) -> Result<Option<u32>, ChainError> {
         let server = &self.service.server;
-        let buffers = Reader::from_descriptor_chain(memory, chain.clone())
-            .and_then(|request| Ok((request, VirtioFsWriter::new(memory, chain.clone())?)));
-        let (request, reply) = match buffers {
-            Ok(buffers) => buffers,
-            Err(refusal) if self.service.windows.is_empty() => return Err(refusal.into()),
+        match walk.walk(self.drain.table(), chain.head_index()) {
+            Ok(()) => {}
             // What is in a window may not be there, which only system calls
             // can be told: they make the copy that a thread of the pool serves.
-            Err(_) => {
+            Err(ChainError::Outside) if !self.service.windows.is_empty() => {
                 if let Err(request) = self.detach(chain)
                     && let Err(error) = request.serve_at_last()
                 {
@@ -305,9 +304,10 @@ impl Loop {
                 }
                 return Ok(None);
             }
-        };
-        if !server.may_block(&request) {
-            let len = server.answer_at_once(request, reply);
+            Err(refusal) => return Err(refusal),
+        }
+        if !server.may_block(&walk.readable()) {
+            let len = server.answer_at_once(walk.readable(), walk.writable());
             if len.is_some() {
                 return Ok(len);
             }
@@ -316,11 +316,7 @@ impl Loop {
             Ok(()) => Ok(None),
             // No thread to be had: rather keep the queue waiting than leave
             // the request without an answer.
-            Err(Detached { chain, .. }) => {
-                let request = Reader::from_descriptor_chain(memory, chain.clone())?;
-                let reply = VirtioFsWriter::new(memory, chain)?;
-                Ok(Some(server.answer(request, reply)))
-            }
+            Err(_) => Ok(Some(server.answer(walk.readable(), walk.writable()))),
         }
     }
 
@@ -336,17 +332,6 @@ impl Loop {
         };
         self.service.pool.submit(request)
     }
-}
-
-/// Why a request is given back without an answer.
-#[derive(Debug, Error)]
-enum BadRequest {
-    /// Its descriptors make no chain.
-    #[error("bad descriptors: {0}")]
-    Chain(#[from] ChainError),
-    /// They point to where no memory is.
-    #[error("bad buffers: {0}")]
-    Buffers(#[from] fuse_backend_rs::transport::Error),
 }
 
 /// The name of a thread of the share `tag`: `fs-TAG-ROLE`, with as much of the

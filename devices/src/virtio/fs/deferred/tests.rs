@@ -1,13 +1,12 @@
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use rustix::io::Errno;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::*;
 use crate::filesystem::{Caller, Deferral, Request, WOULD_WAIT, Waiters};
+use crate::virtio::buffers::{Readable, Writable};
 use crate::virtio::driver::{DriverQueue, go_live, negotiate, wait_for, write32};
 use crate::virtio::fs::detached::Finished;
 use crate::virtio::fs::{FEATURES, Fs, Queues, Tag};
@@ -34,8 +33,8 @@ impl Door {
     }
 }
 
-fn answer(mut reply: VirtioFsWriter<'_>, bytes: &[u8]) -> u32 {
-    reply.write_all(bytes).unwrap();
+fn answer(mut reply: Writable<'_>, bytes: &[u8]) -> u32 {
+    reply.write(bytes).unwrap();
     u32::try_from(bytes.len()).unwrap()
 }
 
@@ -48,28 +47,28 @@ impl RequestServer for Door {
         16
     }
 
-    fn may_block(&self, _: &Reader<'_>) -> bool {
+    fn may_block(&self, _: &Readable<'_>) -> bool {
         false
     }
 
-    fn answer(&self, _: Reader<'_>, reply: VirtioFsWriter<'_>) -> u32 {
+    fn answer(&self, _: Readable<'_>, reply: Writable<'_>) -> u32 {
         answer(reply, b"last")
     }
 
-    fn answer_at_once(&self, mut request: Reader<'_>, reply: VirtioFsWriter<'_>) -> Option<u32> {
+    fn answer_at_once(&self, mut request: Readable<'_>, reply: Writable<'_>) -> Option<u32> {
         let mut head = [0];
-        request.read_exact(&mut head).unwrap();
+        request.read(&mut head).unwrap();
         (head != *b"d").then(|| answer(reply, b"quick"))
     }
 
     fn answer_or_defer(
         &self,
-        mut request: Reader<'_>,
-        reply: VirtioFsWriter<'_>,
+        mut request: Readable<'_>,
+        reply: Writable<'_>,
         deferral: &Deferral,
     ) -> Option<u32> {
         let mut head = [0; 2];
-        request.read_exact(&mut head).unwrap();
+        request.read(&mut head).unwrap();
         // The second byte is the number of the request.
         let request = Request::new(head[1].into(), 1, Caller::default(), &self.waiters);
         let request = request.deferrable(deferral);

@@ -1,8 +1,6 @@
-use std::io::Read;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 
-use fuse_backend_rs::transport::{Reader, VirtioFsWriter};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -11,6 +9,7 @@ use super::super::server::RequestServer;
 use super::*;
 use crate::filesystem::{Caller, Deferral, Request, WOULD_WAIT, Waiters};
 use crate::virtio::Interrupt;
+use crate::virtio::buffers::{Readable, Writable};
 use crate::virtio::drain::Drain;
 use crate::virtio::driver::{DriverQueue, wait_for};
 
@@ -30,11 +29,11 @@ impl RequestServer for Crowd {
         8
     }
 
-    fn may_block(&self, _: &Reader<'_>) -> bool {
+    fn may_block(&self, _: &Readable<'_>) -> bool {
         true
     }
 
-    fn answer(&self, _: Reader<'_>, _: VirtioFsWriter<'_>) -> u32 {
+    fn answer(&self, _: Readable<'_>, _: Writable<'_>) -> u32 {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
         thread::sleep(Duration::from_millis(5));
@@ -233,22 +232,22 @@ impl RequestServer for Servers {
         8
     }
 
-    fn may_block(&self, _: &Reader<'_>) -> bool {
+    fn may_block(&self, _: &Readable<'_>) -> bool {
         true
     }
 
-    fn answer(&self, _: Reader<'_>, _: VirtioFsWriter<'_>) -> u32 {
+    fn answer(&self, _: Readable<'_>, _: Writable<'_>) -> u32 {
         0
     }
 
     fn answer_or_defer(
         &self,
-        mut request: Reader<'_>,
-        _: VirtioFsWriter<'_>,
+        mut request: Readable<'_>,
+        _: Writable<'_>,
         deferral: &Deferral,
     ) -> Option<u32> {
         let mut name = [0; 4];
-        request.read_exact(&mut name).unwrap();
+        request.read(&mut name).unwrap();
         if name == *b"gone" && self.asked.fetch_add(1, Ordering::SeqCst) > 0 {
             drop(self.gone.lock());
         }
