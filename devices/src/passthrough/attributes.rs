@@ -65,11 +65,12 @@ impl AttributeOperations for Passthrough {
             true => self.granted(request, &inode, &descriptor)?,
             false => None,
         };
-        if changes.kill_privileges && changes.mode.is_none() && granted.is_none() {
-            self.drop_privileges(&inode, &descriptor)?;
-        }
         if let Some(size) = changes.size {
             self.set_size(&inode, &descriptor, handle, size, request.may_wait())?;
+        }
+        // Not of a file that cannot have this size.
+        if changes.kill_privileges && changes.mode.is_none() && granted.is_none() {
+            self.drop_privileges(&inode, &descriptor)?;
         }
         if new_owner {
             self.set_owner(&descriptor, changes)?;

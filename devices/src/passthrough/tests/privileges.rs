@@ -79,6 +79,20 @@ fn a_change_of_the_size_clears_them_when_asked_to() {
 }
 
 #[test]
+fn a_size_that_a_file_cannot_have_leaves_them() {
+    let size = SetAttributes {
+        size: Some(1 << 63),
+        kill_privileges: true,
+        ..SetAttributes::default()
+    };
+    let act = |share: &Share, node| {
+        let refused = share.fs.setattr(&by(&GUEST_ROOT, node), None, &size);
+        refused.unwrap_err();
+    };
+    assert_eq!(after(act), mode(true));
+}
+
+#[test]
 fn preallocation_clears_them_where_the_server_is_to_see_to_it() {
     for agreed in [false, true] {
         for uid in [0, 7] {
