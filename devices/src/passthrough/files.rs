@@ -159,14 +159,13 @@ impl FileOperations for Passthrough {
         // Modes unknown here are the host's to judge.
         let mode = FallocateFlags::from_bits_retain(args.mode);
         let file = &open.file()?.file;
+        retry_on_intr(|| rustix::fs::fallocate(file, mode, args.offset, args.length))?;
         // Linux sends no flag for it with FALLOCATE, and leaves the bits to
         // the server all the same. Whether the caller has CAP_FSETID is not
-        // said either; root has.
-        let by_user = self.agreement().kill_privileges && request.caller.uid != 0;
-        if by_user && is_part(args.offset, args.length) {
+        // said either; root has. What the host refuses takes nothing away.
+        if self.agreement().kill_privileges && request.caller.uid != 0 {
             self.clear_set_id(file)?;
         }
-        retry_on_intr(|| rustix::fs::fallocate(file, mode, args.offset, args.length))?;
         self.mend_written(&open);
         Ok(())
     }

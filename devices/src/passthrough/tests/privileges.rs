@@ -3,6 +3,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use rustix::io::Errno;
+
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by, opening, writing};
 use crate::filesystem::{
@@ -115,6 +117,27 @@ fn preallocation_clears_them_where_the_server_is_to_see_to_it() {
             assert_eq!(after(act), mode(!agreed || uid == 0), "{agreed} {uid}");
         }
     }
+}
+
+#[test]
+fn preallocation_that_the_host_refuses_leaves_them() {
+    let act = |share: &Share, _| {
+        share.fs.init(Agreement {
+            kill_privileges: true,
+            ..Agreement::default()
+        });
+        let node = share.walk("f").unwrap();
+        let opened = share.open(node, libc::O_WRONLY).unwrap();
+        let args = FallocateArgs {
+            handle: opened.handle,
+            mode: 0x8000,
+            offset: 0,
+            length: 8192,
+        };
+        let refused = share.fs.fallocate(&by(&USER, node), &args);
+        assert_eq!(refused, Err(Errno::OPNOTSUPP));
+    };
+    assert_eq!(after(act), mode(true));
 }
 
 #[test]
