@@ -1,6 +1,7 @@
 //! What a program is told when the host fails.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use crate::fixture::{MODES, Place, text};
@@ -47,6 +48,19 @@ fn what_the_disk_did_not_take_is_told_by_fsync() {
         assert!(output.status.success(), "{mode}: {}", text(&output));
         assert!(text(&output).contains("Input/output error"), "{mode}");
     }
+}
+
+#[test]
+fn an_owner_that_cannot_be_kept_changes_no_mode() {
+    let place = Place::new();
+    let file = place.directory().join("file");
+    // The first is of the file when it is made.
+    let script = "echo text >file; chmod 4711 file";
+    let output = place.failing_shell("owners=xattr", "setxattr:ENOSPC@2", script);
+    assert!(!output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("No space left"), "{}", text(&output));
+    let mode = fs::metadata(file).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o600);
 }
 
 #[test]

@@ -80,12 +80,17 @@ impl InodeShard {
 
     /// Gives room back that was for many more: as seldom as there was more made.
     fn give_back(&mut self) {
-        let (len, room) = (self.by_number.len(), self.by_number.capacity());
-        if room > FEW && len < room / 4 {
-            self.by_number.shrink_to(2 * len);
-            self.by_identity.shrink_to(2 * len);
+        let room = self.by_number.capacity();
+        if let Some(room) = room_to_keep(self.by_number.len(), room) {
+            self.by_number.shrink_to(room);
+            self.by_identity.shrink_to(room);
         }
     }
+}
+
+/// What a table with `room` for more than its `len` entries is to shrink to.
+fn room_to_keep(len: usize, room: usize) -> Option<usize> {
+    (room > FEW && len < room / 4).then_some(2 * len)
 }
 
 /// All inodes of one share.
@@ -309,5 +314,19 @@ impl Inodes {
             .iter()
             .map(|s| Self::read(s).by_number.len())
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_shrinks_once_three_quarters_of_it_are_empty() {
+        assert_eq!(room_to_keep(0, FEW), None);
+        assert_eq!(room_to_keep(0, FEW + 1), Some(0));
+        assert_eq!(room_to_keep(100, 400), None);
+        assert_eq!(room_to_keep(99, 400), Some(198));
+        assert_eq!(room_to_keep(400, 400), None);
     }
 }

@@ -1,5 +1,8 @@
 //! IOCTL: what is known, of what, and by whom.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
@@ -195,11 +198,40 @@ fn verity_is_for_those_who_may_write() {
         ..GUEST_ROOT
     };
     let enable = |caller| ioctl(&share.fs, caller, file, command::ENABLE_VERITY, &[0; 128]);
-    assert_eq!(enable(&stranger), Err(Errno::ACCESS));
-    // Of version 0 there is none, or the file system has no verity.
-    let outcome = enable(&GUEST_ROOT).unwrap_err();
-    let expected = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTTY];
-    assert!(expected.contains(&outcome), "{outcome}");
+    let path = share.path("file");
+    let host = path.metadata().unwrap();
+    let member = Caller {
+        gid: host.gid(),
+        ..stranger
+    };
+    let owner = Caller {
+        uid: host.uid(),
+        ..stranger
+    };
+    // Who owns it is judged by that alone, unless it is root.
+    let owner_needs_it = host.uid() != 0;
+    for (mode, caller, may) in [
+        (0o644, &stranger, false),
+        (0o602, &stranger, true),
+        (0o620, &stranger, false),
+        (0o620, &member, true),
+        (0o602, &member, false),
+        (0o200, &owner, true),
+        (0o466, &owner, !owner_needs_it),
+        (0o400, &GUEST_ROOT, true),
+    ] {
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        // Of version 0 there is none, or the file system has no verity.
+        let expected: &[Errno] = match may {
+            true => &[Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTTY],
+            false => &[Errno::ACCESS],
+        };
+        let outcome = enable(caller).unwrap_err();
+        assert!(
+            expected.contains(&outcome),
+            "{mode:o} {caller:?}: {outcome}"
+        );
+    }
     let directory = opendir(&share, "directory");
     let outcome = ioctl(
         &share.fs,

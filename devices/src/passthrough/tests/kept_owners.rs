@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{
-    Data, GUEST_ROOT, Page, attribute, by, moved_to, name, node, opening, writing,
+    Data, GUEST_ROOT, Page, Share, attribute, by, moved_to, name, node, opening, writing,
 };
 use super::unprivileged::{directory, unprivileged};
 use crate::filesystem::{
@@ -129,6 +129,16 @@ fn whatever_the_guest_makes_is_whose_it_is_in_the_guest() {
 }
 
 #[test]
+fn a_server_with_every_right_owns_all_files_too() {
+    let share = Share::with(config());
+    make(&share.fs, &ALICE, "file", 0o640);
+    assert_eq!(told(&found(&share.fs, "file").1), (1234, 2345, 0o640));
+    let host = share.path("file").metadata().unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    assert_eq!((host.uid(), host_mode(&share.path("file"))), (own, 0o600));
+}
+
+#[test]
 fn devices_fifos_and_sockets_are_empty_files() {
     kept(|fs, path| {
         let kinds = [
@@ -201,6 +211,13 @@ fn owners_and_modes_are_changed_and_go_with_the_file() {
         };
         let group = SetAttributes { uid: None, ..group };
         assert_eq!(set(fs, inode, group), Ok((10, 30, 0o755)));
+        // Also where the guest's kernel does not ask for it.
+        assert_eq!(set(fs, inode, mode(0o6755)), Ok((10, 30, 0o6755)));
+        let silent = SetAttributes {
+            kill_privileges: false,
+            ..group
+        };
+        assert_eq!(set(fs, inode, silent), Ok((10, 30, 0o755)));
         assert_eq!(set(fs, directory.inode, mode(0o2755)), Ok((0, 0, 0o2755)));
         assert_eq!(set(fs, directory.inode, owner(1, 2)), Ok((1, 2, 0o2755)));
 
