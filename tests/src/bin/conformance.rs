@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tests::conformance::backend::{BACKENDS, Backend, Mounted};
-use tests::conformance::mode::{MODES, Mode, USERS, User};
+use tests::conformance::mode::{DELEGATED, MODES, Mode, OWNERS, Owners, USERS, User};
 use tests::conformance::page;
 use tests::conformance::plan::{self, Filter, Item};
 use tests::conformance::results::{self, sentence};
@@ -57,6 +57,10 @@ struct Cli {
     #[arg(long, value_parser = |name: &str| found(name, User::named(name)))]
     user: Vec<User>,
 
+    /// Only with these owners: host, of a server that is root's, map or xattr (repeatable)
+    #[arg(long, value_parser = |name: &str| found(name, Owners::named(name)))]
+    owners: Vec<Owners>,
+
     /// Write the results to the page FILE, and leave there what was not run
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
@@ -95,6 +99,8 @@ fn list() {
     println!("modes:\n  {}", modes.join(" "));
     let users: Vec<String> = USERS.iter().map(User::to_string).collect();
     println!("users:\n  {}", users.join(" "));
+    let owners: Vec<String> = OWNERS.iter().map(Owners::to_string).collect();
+    println!("owners:\n  {}", owners.join(" "));
 }
 
 fn run(cli: Cli) -> Result<bool> {
@@ -103,6 +109,7 @@ fn run(cli: Cli) -> Result<bool> {
         backends: cli.backend,
         modes: cli.mode,
         users: cli.user,
+        owners: cli.owners,
     };
     let plan = filter.choose(if cli.short {
         plan::short()
@@ -127,6 +134,9 @@ fn run(cli: Cli) -> Result<bool> {
     mount::go_private()?;
     let top = tempfile::tempdir().context("no temporary directory")?;
     fs::set_permissions(top.path(), Permissions::from_mode(0o755))?;
+    if plan.iter().any(|item| item.owners == Owners::Mapped) {
+        delegate(top.path())?;
+    }
     let place = Place {
         programs: open_to_all(programs, top.path())?,
         top: top.path().to_owned(),
@@ -148,6 +158,17 @@ fn run(cli: Cli) -> Result<bool> {
     let runs: usize = results.iter().map(|result| result.shares.len()).sum();
     println!("{runs} runs on shares, {unknown} differences without a reason");
     Ok(unknown == 0)
+}
+
+/// Has the host delegate users to the one who serves; seen from here alone.
+fn delegate(top: &std::path::Path) -> Result<()> {
+    let file = top.join("delegated");
+    fs::write(&file, DELEGATED)?;
+    for over in ["/etc/subuid", "/etc/subgid"] {
+        rustix::mount::mount_bind(&file, over)
+            .with_context(|| format!("cannot mount over {over}"))?;
+    }
+    Ok(())
 }
 
 /// What is set once somebody wants an end.
@@ -189,18 +210,20 @@ fn run_all(place: &Place, plan: &[Item]) -> Result<Vec<results::SuiteResult>> {
             suite: item.suite.name,
             backend: name,
             user: item.user,
+            owners: item.owners,
             control,
             shares: Vec::new(),
         };
         for mode in &item.modes {
-            let share = place.run(item.suite, item.user, &backend, Some(*mode))?;
+            let share = place.run(item.suite, item.user, &backend, Some((item.owners, *mode)))?;
             result.shares.push((*mode, share));
         }
         println!(
-            "{:10} {:8} {:5} {:3} cases, {} unknown differences in {} modes, {:.0?}",
+            "{:10} {:8} {:5} {:5} {:3} cases, {} unknown differences in {} modes, {:.0?}",
             result.suite,
             name,
             result.user.to_string(),
+            result.owners.to_string(),
             result.control.len(),
             result.unknown().len(),
             result.shares.len(),

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`suite`] | the suites; their scripts are in `tests/conformance/suites` |
 //! | [`backend`] | the file systems below a share |
-//! | [`mode`] | how a share is cached, and who uses it |
+//! | [`mode`] | how a share is cached, who serves it, and who uses it |
 //! | [`plan`] | which of them are run together |
 //! | [`run`] | one suite in one place, to its outcomes |
 //! | [`known`] | the differences that have a reason |

@@ -1,4 +1,4 @@
-//! How a share is cached, and who uses it.
+//! How a share is cached, who serves it, and who uses it.
 
 use std::fmt;
 
@@ -74,6 +74,45 @@ impl fmt::Display for User {
         f.write_str(match self {
             Self::Root => "root",
             Self::Ordinary => "user",
+        })
+    }
+}
+
+/// Who serves a share, and whose its files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// Root serves the host's owners.
+    Host,
+    /// An ordinary user of the host does with `owners=map`.
+    Mapped,
+    /// The same with `owners=xattr`.
+    Xattr,
+}
+
+/// All of them.
+pub const OWNERS: &[Owners] = &[Owners::Host, Owners::Mapped, Owners::Xattr];
+
+/// The ordinary user as `serve --server-user` takes one: `games`, in Debian.
+pub const SERVER_USER: (u32, u32) = (5, 60);
+
+/// Whom that user may make others, as in `subuid(5)`.
+pub const DELEGATED: &str = "games:100000:65536\n";
+
+impl Owners {
+    /// The one that is written `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let named = |owners: &Self| owners.to_string() == name;
+        OWNERS.iter().copied().find(named)
+    }
+}
+
+impl fmt::Display for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Mapped => "map",
+            Self::Xattr => "xattr",
         })
     }
 }

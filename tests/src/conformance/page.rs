@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::BACKENDS;
 use super::known::KNOWN;
-use super::mode::{MODES, USERS};
+use super::mode::{MODES, Owners, USERS};
 use super::results::{self, sentence, word};
 use super::run::{Outcome, Outcomes};
 use super::suite::SUITES;
@@ -25,6 +25,8 @@ struct Run {
     suite: String,
     backend: String,
     user: String,
+    #[serde(default = "host")]
+    owners: String,
     mode: String,
     passed: usize,
     skipped: usize,
@@ -35,9 +37,20 @@ struct Run {
     unknown: Vec<String>,
 }
 
+/// Whose the owners were before there was a choice.
+fn host() -> String {
+    Owners::Host.to_string()
+}
+
 impl Run {
-    fn is(&self, key: [&str; 4]) -> bool {
-        [&self.suite, &self.backend, &self.user, &self.mode] == key
+    fn key(&self) -> [&str; 5] {
+        [
+            &self.suite,
+            &self.backend,
+            &self.user,
+            &self.owners,
+            &self.mode,
+        ]
     }
 
     fn cell(&self) -> String {
@@ -95,12 +108,11 @@ fn merge(runs: &mut Vec<Run>, results: &[results::SuiteResult]) {
             new.push(run(result, &mode.to_string(), share, known, unknown));
         }
         for one in new {
-            let key = one.clone();
-            runs.retain(|old| !old.is([&key.suite, &key.backend, &key.user, &key.mode]));
+            runs.retain(|old| old.key() != one.key());
             runs.push(one);
         }
     }
-    runs.sort_by_key(|run| [&run.suite, &run.backend, &run.user, &run.mode].map(String::clone));
+    runs.sort_by_key(|run| run.key().map(str::to_owned));
 }
 
 fn run(
@@ -118,6 +130,7 @@ fn run(
         suite: result.suite.to_owned(),
         backend: result.backend.to_owned(),
         user: result.user.to_string(),
+        owners: result.owners.to_string(),
         mode: mode.to_owned(),
         passed: count(Outcome::Pass),
         skipped: count(Outcome::Skip),
@@ -132,7 +145,8 @@ const HEAD: &str = "\
 
 Made by `make conformance`. Each suite is run on a directory of the host, as the
 control, and on a share of it that the host's kernel mounts (`serve`), in every
-cache mode. A cell has the cases that passed, `s` those that could not be tried,
+cache mode. Root serves the host's owners, and an ordinary user with `owners=map` and
+`xattr`. A cell has the cases that passed, `s` those that could not be tried,
 `f` those that failed, `d` those that differ from the host for a reason, which
 the second table has, and `u` those that differ without one, which fails the
 run. An empty cell was not run yet.
@@ -142,7 +156,7 @@ run. An empty cell was not run yet.
 fn page(runs: &[Run]) -> String {
     let mut page = String::from(HEAD);
     let modes: Vec<String> = MODES.iter().map(ToString::to_string).collect();
-    let columns = ["suite", "below", "as", HOST].map(str::to_owned);
+    let columns = ["suite", "below", "as", "owners", HOST].map(str::to_owned);
     table_head(
         &mut page,
         columns
@@ -152,16 +166,11 @@ fn page(runs: &[Run]) -> String {
     for suite in SUITES {
         for backend in BACKENDS {
             for user in USERS.iter().filter(|user| suite.users.contains(user)) {
-                let user = user.to_string();
-                let find = |mode: &str| {
-                    let key = [suite.name, backend.name, &user, mode];
-                    runs.iter()
-                        .find(|run| run.is(key))
-                        .map_or_else(String::new, Run::cell)
-                };
-                let cells = [suite.name, backend.name, &user].map(str::to_owned);
-                let columns = [HOST].into_iter().chain(modes.iter().map(String::as_str));
-                row(&mut page, cells.into_iter().chain(columns.map(find)));
+                for owners in suite.owners(*user) {
+                    let (user, owners) = (user.to_string(), owners.to_string());
+                    let key = [suite.name, backend.name, &user, &owners];
+                    table_row(&mut page, runs, key, &modes);
+                }
             }
         }
     }
@@ -187,13 +196,32 @@ fn page(runs: &[Run]) -> String {
         let cells = [
             known.suite.to_owned(),
             format!("`{}`", known.case),
-            caches + &hosts.unwrap_or_default(),
+            caches + &served(known.owners) + &hosts.unwrap_or_default(),
             word(Some(known.outcome)).to_owned(),
             known.reason.to_owned(),
         ];
         row(&mut page, cells.into_iter());
     }
     page
+}
+
+/// Who serves, for the table of reasons.
+fn served(owners: &[Owners]) -> String {
+    let all = owners.iter().map(|owners| format!(", `owners={owners}`"));
+    all.collect()
+}
+
+/// The row of one suite in one place.
+fn table_row(page: &mut String, runs: &[Run], key: [&str; 4], modes: &[String]) {
+    let [suite, backend, user, owners] = key;
+    let find = |mode: &str| {
+        let key = [suite, backend, user, owners, mode];
+        let run = runs.iter().find(|run| run.key() == key);
+        run.map_or_else(String::new, Run::cell)
+    };
+    let columns = [HOST].into_iter().chain(modes.iter().map(String::as_str));
+    let cells = key.map(str::to_owned).into_iter();
+    row(page, cells.chain(columns.map(find)));
 }
 
 fn table_head(page: &mut String, cells: impl Iterator<Item = String>) {
@@ -223,6 +251,7 @@ mod tests {
             suite: "sqlite3",
             backend: "ext4",
             user: User::Root,
+            owners: Owners::Host,
             control: outcomes(Outcome::Pass),
             shares: modes.map(|mode| (mode, outcomes(share))).collect(),
         }
@@ -234,12 +263,14 @@ mod tests {
         let path = top.path().join("results.md");
         update(&path, &[result(&["never", "auto"], Outcome::Fail)]).unwrap();
         let page = fs::read_to_string(&path).unwrap();
-        assert!(page.contains("| sqlite3 | ext4 | root | 1 | 0 1f **1u** |  | 0 1f **1u** |"));
+        assert!(
+            page.contains("| sqlite3 | ext4 | root | host | 1 | 0 1f **1u** |  | 0 1f **1u** |")
+        );
         assert!(page.contains("without a reason"));
         update(&path, &[result(&["auto"], Outcome::Pass)]).unwrap();
         let page = fs::read_to_string(&path).unwrap();
         assert!(
-            page.contains("| sqlite3 | ext4 | root | 1 | 0 1f **1u** |  | 1 |"),
+            page.contains("| sqlite3 | ext4 | root | host | 1 | 0 1f **1u** |  | 1 |"),
             "{page}"
         );
         fs::write(path.with_extension("json"), "{}").unwrap();

@@ -1,7 +1,7 @@
 //! Which suites are run where.
 
 use super::backend::{BACKENDS, Backend};
-use super::mode::{MODES, Mode, User};
+use super::mode::{MODES, Mode, Owners, User};
 use super::suite::{SUITES, Suite};
 
 /// One suite for one user on one file system: once as the control, and once in
@@ -14,6 +14,8 @@ pub struct Item {
     pub backend: &'static Backend,
     /// By whom.
     pub user: User,
+    /// Who serves the share.
+    pub owners: Owners,
     /// How the share is cached.
     pub modes: Vec<Mode>,
 }
@@ -29,6 +31,8 @@ pub struct Filter {
     pub modes: Vec<Mode>,
     /// Users.
     pub users: Vec<User>,
+    /// Who serves.
+    pub owners: Vec<Owners>,
 }
 
 /// Everything everywhere.
@@ -38,37 +42,51 @@ pub fn full() -> Vec<Item> {
     for backend in BACKENDS {
         for suite in SUITES {
             for user in suite.users {
-                plan.push(Item {
+                plan.extend(suite.owners(*user).iter().map(|owners| Item {
                     suite,
                     backend,
                     user: *user,
+                    owners: *owners,
                     modes: MODES.to_vec(),
-                });
+                }));
             }
         }
     }
     plan
 }
 
+/// A file system, who uses it and who serves, the modes and the suites.
+type Part<'a> = (&'a str, User, Owners, &'a [Mode], &'a [&'a str]);
+
 /// What `make test` has time for: names and data in every mode, the others in
-/// three.
+/// three, and in one those without root.
 #[must_use]
 pub fn short() -> Vec<Item> {
     let three = ["never", "auto", "always,writeback"];
     let some: Vec<Mode> = three.iter().copied().filter_map(Mode::named).collect();
-    let parts: [(&str, User, &[Mode], &[&str]); 3] = [
-        ("tmpfs", User::Root, MODES, &["fsx", "pjdfstest"]),
-        ("ext4", User::Ordinary, &some[1..2], &["pjdfstest"]),
-        ("ext4", User::Root, &some, &["sqlite3", "git", "copies"]),
+    let (root, one) = (User::Root, &some[1..2]);
+    let parts: [Part<'_>; 5] = [
+        ("tmpfs", root, Owners::Host, MODES, &["fsx", "pjdfstest"]),
+        ("ext4", User::Ordinary, Owners::Host, one, &["pjdfstest"]),
+        (
+            "ext4",
+            root,
+            Owners::Host,
+            &some,
+            &["sqlite3", "git", "copies"],
+        ),
+        ("ext4", root, Owners::Mapped, one, &["pjdfstest", "copies"]),
+        ("ext4", root, Owners::Xattr, one, &["pjdfstest", "copies"]),
     ];
     let mut plan = Vec::new();
-    for (backend, user, modes, suites) in parts {
+    for (backend, user, owners, modes, suites) in parts {
         for name in suites {
             if let (Some(suite), Some(backend)) = (Suite::named(name), Backend::named(backend)) {
                 plan.push(Item {
                     suite,
                     backend,
                     user,
+                    owners,
                     modes: modes.to_vec(),
                 });
             }
@@ -93,6 +111,7 @@ impl Filter {
             chosen(&self.suites, |suite| suite.name == item.suite.name)
                 && chosen(&self.backends, |backend| backend.name == item.backend.name)
                 && chosen(&self.users, |user| *user == item.user)
+                && chosen(&self.owners, |owners| *owners == item.owners)
                 && !item.modes.is_empty()
         });
         plan
@@ -101,16 +120,15 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mode::USERS;
+    use super::super::mode::{OWNERS, USERS};
     use super::*;
 
     #[test]
     fn every_suite_is_run_everywhere() {
         let plan = full();
-        assert_eq!(
-            plan.len(),
-            BACKENDS.len() * (SUITES.len() * USERS.len() - 2)
-        );
+        // Two are root's alone, and four for every owner.
+        let rows = SUITES.len() * USERS.len() - 2 + 4 * (OWNERS.len() - 1);
+        assert_eq!(plan.len(), BACKENDS.len() * rows);
         assert!(plan.iter().all(|item| item.modes.len() == MODES.len()));
         assert!(SUITES.iter().all(|suite| suite.script().exists()));
     }
@@ -118,11 +136,11 @@ mod tests {
     #[test]
     fn the_short_plan_is_part_of_the_full_one() {
         let plan = short();
-        assert_eq!(plan.len(), 6);
-        assert!(
-            plan.iter()
-                .all(|item| item.suite.users.contains(&item.user))
-        );
+        assert_eq!(plan.len(), 10);
+        assert!(plan.iter().all(|item| {
+            let owners = item.suite.owners(item.user);
+            item.suite.users.contains(&item.user) && owners.contains(&item.owners)
+        }));
     }
 
     #[test]
@@ -133,7 +151,12 @@ mod tests {
             ..Filter::default()
         };
         let plan = filter.choose(full());
-        assert_eq!(plan.len(), BACKENDS.len() * USERS.len());
+        assert_eq!(plan.len(), BACKENDS.len() * (USERS.len() + 2));
         assert!(plan.iter().all(|item| item.modes.len() == 1));
+        let filter = Filter {
+            owners: vec![Owners::Xattr],
+            ..filter
+        };
+        assert_eq!(filter.choose(full()).len(), BACKENDS.len());
     }
 }

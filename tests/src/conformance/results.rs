@@ -1,7 +1,7 @@
 //! What came out, and what differs.
 
 use super::known;
-use super::mode::{Mode, User};
+use super::mode::{Mode, Owners, User};
 use super::run::{Outcome, Outcomes};
 
 /// One suite for one user on one file system.
@@ -13,6 +13,8 @@ pub struct SuiteResult {
     pub backend: &'static str,
     /// By whom.
     pub user: User,
+    /// Who serves the share.
+    pub owners: Owners,
     /// On the host's own directory.
     pub control: Outcomes,
     /// On the share.
@@ -46,7 +48,7 @@ impl SuiteResult {
             share: share.get(case).copied(),
             reason: share
                 .get(case)
-                .and_then(|outcome| known::reason(self.suite, case, mode, *outcome)),
+                .and_then(|outcome| known::reason(self.suite, case, (self.owners, mode), *outcome)),
         });
         differences
             .filter(|difference| difference.control != difference.share)
@@ -79,11 +81,12 @@ impl SuiteResult {
 #[must_use]
 pub fn sentence(result: &SuiteResult, mode: Mode, difference: &Difference) -> String {
     format!(
-        "{} {} on {} as {}, cache={mode}: {} on the host, {} on the share",
+        "{} {} on {} as {}, owners={},cache={mode}: {} on the host, {} on the share",
         result.suite,
         difference.case,
         result.backend,
         result.user,
+        result.owners,
         word(difference.control),
         word(difference.share)
     )
@@ -117,6 +120,7 @@ mod tests {
             suite: "sqlite3",
             backend: "ext4",
             user: User::Root,
+            owners: Owners::Host,
             control: outcomes(&[
                 ("rollback", Outcome::Pass),
                 ("wal", Outcome::Pass),
@@ -163,7 +167,7 @@ mod tests {
         let (mode, first) = &found[0];
         assert_eq!(
             sentence(&unknown, *mode, first),
-            "sqlite3 broken on ext4 as root, cache=never: failed on the host, not reached on the \
+            "sqlite3 broken on ext4 as root, owners=host,cache=never: failed on the host, not reached on the \
              share"
         );
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::mode::{Mode, User};
+use super::mode::{Mode, Owners, SERVER_USER, User};
 use super::suite::Suite;
 
 /// How a case ended.
@@ -49,7 +49,7 @@ pub struct Place {
 
 impl Place {
     /// Runs `suite` as `user` in a directory of `backend`, or on a share of it
-    /// in `mode`.
+    /// in a mode.
     ///
     /// # Errors
     ///
@@ -59,10 +59,11 @@ impl Place {
         suite: &Suite,
         user: User,
         backend: &Path,
-        mode: Option<Mode>,
+        share: Option<(Owners, Mode)>,
     ) -> Result<Outcomes> {
         let name = backend.file_name().unwrap_or_default().to_string_lossy();
-        let what = mode.map_or_else(|| "host".to_owned(), |mode| mode.to_string());
+        let what = share.map(|(owners, mode)| format!("{owners}-{mode}"));
+        let what = what.unwrap_or_else(|| "host".to_owned());
         let log = (self.logs).join(format!("{}-{name}-{user}-{what}.log", suite.name));
         let directory = backend.join("shared");
         let mount = self.top.join("mount");
@@ -77,12 +78,17 @@ impl Place {
             chown(path, Some(user.id()), Some(user.id()))?;
         }
         fs::create_dir_all(&mount)?;
-        let (mut command, at) = match mode {
+        let (mut command, at) = match share {
             None => (as_user(user), directory.clone()),
-            Some(mode) => {
+            Some((owners, mode)) => {
                 let mut command = Command::new(serve()?);
+                if owners != Owners::Host {
+                    let (uid, gid) = SERVER_USER;
+                    chown(&directory, Some(uid), Some(gid))?;
+                    command.args(["--server-user", &format!("{uid}:{gid}")]);
+                }
                 let mut place = mount.clone().into_os_string();
-                place.push(format!(",xattr,cache={mode}"));
+                place.push(format!(",xattr,owners={owners},cache={mode}"));
                 let inner = as_user(user);
                 command.arg(&directory).arg(place).arg("--");
                 command.arg(inner.get_program()).args(inner.get_args());
@@ -95,7 +101,11 @@ impl Place {
             .args([at.as_os_str(), suite.script().as_os_str()])
             .env("PATH", self.path())
             .env("SHORT", if self.short { "yes" } else { "no" })
-            .env("CACHE", mode.map_or("", |mode| mode.cache))
+            .env("CACHE", share.map_or("", |(_, mode)| mode.cache))
+            .env(
+                "OWNERS",
+                share.map_or_else(String::new, |(owners, _)| owners.to_string()),
+            )
             .env("SCRATCH", &scratch)
             .env("TMPDIR", &scratch)
             .stdin(std::process::Stdio::null())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::mode::User;
+use super::mode::{OWNERS, Owners, User};
 
 /// A script in `tests/conformance/suites`, which says what it does.
 #[derive(Debug)]
@@ -22,6 +22,9 @@ pub struct Suite {
     /// After which time it is stuck.
     pub limit: Duration,
 }
+
+/// Those that are about whose files are, and what they may do with them.
+const ABOUT_OWNERS: [&str; 4] = ["pjdfstest", "git", "copies", "dpkg"];
 
 /// The version of [`virtiofsd`].
 const VIRTIOFSD: &str = "1.14.0";
@@ -63,6 +66,15 @@ impl Suite {
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         SUITES.iter().find(|suite| suite.name == name)
+    }
+
+    /// Who serves what `user` runs it on.
+    #[must_use]
+    pub fn owners(&self, user: User) -> &'static [Owners] {
+        match user == User::Root && ABOUT_OWNERS.contains(&self.name) {
+            true => OWNERS,
+            false => &OWNERS[..1],
+        }
     }
 
     /// Its script.
