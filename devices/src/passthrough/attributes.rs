@@ -185,7 +185,9 @@ impl Passthrough {
         if inode.kind != Kind::Regular {
             return Ok(());
         }
-        if let Some(mode) = without_privileges(self.status(descriptor)?.seen.mode) {
+        if self.keeps_apart() {
+            self.keep_no_set_id(descriptor)?;
+        } else if let Some(mode) = without_privileges(self.status(descriptor)?.seen.mode) {
             self.set_mode(inode, descriptor, mode)?;
         }
         set_thread_apart(self.root.proc())?;
@@ -201,10 +203,7 @@ impl Passthrough {
     /// it does with set-ID bits only for processes without `CAP_FSETID`.
     pub(super) fn clear_set_id(&self, file: impl AsFd) -> Result<()> {
         if self.keeps_apart() {
-            return match without_privileges(self.status(&file)?.seen.mode) {
-                Some(mode) => self.keep_mode(&file, mode).map(drop),
-                None => Ok(()),
-            };
+            return self.keep_no_set_id(&file);
         }
         let mode = rustix::fs::fstat(&file)?.st_mode;
         let Some(mode) = without_privileges(mode) else {

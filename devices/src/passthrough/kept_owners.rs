@@ -14,7 +14,8 @@
 //! them to somebody does nothing: what unpacks an archive does that with every
 //! link. What has no attribute yet, because the host made it, is as it is there.
 //!
-//! The guest never sees the attribute, and cannot set it (`attribute_names`).
+//! The guest never sees the attribute, and cannot set it (`attribute_names`). Those who
+//! change it take turns (`turns`).
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -107,8 +108,8 @@ impl Passthrough {
     }
 
     /// Keeps what the guest is to see of the node open as `fd`, which has the
-    /// status `host`.
-    fn keep(&self, fd: impl AsFd, host: &Stat, seen: &Seen) -> Result<()> {
+    /// status `host`. What is there is replaced, or with `CREATE` an error.
+    fn keep(&self, fd: impl AsFd, host: &Stat, seen: &Seen, flags: XattrFlags) -> Result<()> {
         if !has_room(host) {
             return Ok(());
         }
@@ -131,7 +132,6 @@ impl Passthrough {
             chmod(mode)?;
         }
         let text = kept.text();
-        let flags = XattrFlags::empty();
         let set = rustix::fs::setxattr(path.as_c_str(), NAME, text.as_bytes(), flags);
         if set.is_err() && mode != before {
             let _ = chmod(before);
@@ -173,7 +173,11 @@ impl Passthrough {
     ) -> Result<()> {
         let Some(owner) = owner else { return Ok(()) };
         let host = Stat::of(&fd)?;
-        let kept = self.keep(&fd, &host, owner);
+        let kept = match self.keep(&fd, &host, owner, XattrFlags::CREATE) {
+            // Another server has met it already, and given it to somebody.
+            Err(Errno::EXIST) => Ok(()),
+            outcome => outcome,
+        };
         if kept.is_err()
             && let Some((directory, name)) = place
             && Stat::of_child(directory, name).is_ok_and(|status| {
@@ -189,50 +193,70 @@ impl Passthrough {
         kept
     }
 
-    /// What SETATTR asks of the owner. As with `chown(2)` set-ID bits and
-    /// capabilities go.
-    pub(super) fn keep_owner(&self, descriptor: &Descriptor, asked: &SetAttributes) -> Result<()> {
-        let before = self.status(descriptor)?;
-        let mode = before.seen.mode;
-        let mut mode = mode & libc::S_IFMT | mode & 0o7777;
-        if before.kind == Kind::Regular {
-            if let Some(cleared) = without_privileges(mode) {
-                mode = mode & libc::S_IFMT | cleared;
-            }
-            set_thread_apart(self.root.proc())?;
-            // Mostly there is none.
-            let _ = rustix::fs::removexattr(FdName::of(descriptor).as_c_str(), CAPABILITY);
-        }
-        let seen = Seen {
-            uid: asked.uid.unwrap_or(before.seen.uid),
-            gid: asked.gid.unwrap_or(before.seen.gid),
-            mode,
-            ..before.seen
-        };
-        self.keep(descriptor, &before, &seen)
-    }
-
-    /// `chmod(2)`; false for a node that has a mode only on the host.
-    pub(super) fn keep_mode(&self, fd: impl AsFd, mode: u32) -> Result<bool> {
+    /// Changes what is kept of the node open as `fd` by what it is then; false for
+    /// one that has no room.
+    fn change_kept(&self, fd: impl AsFd, change: impl FnOnce(&mut Seen)) -> Result<bool> {
+        let _turn = self.turn(&fd)?;
         let before = self.status(&fd)?;
         if !has_room(&before) {
             return Ok(false);
         }
-        let seen = Seen {
-            mode: before.seen.mode & libc::S_IFMT | mode & 0o7777,
-            ..before.seen
+        let mut seen = before.seen;
+        change(&mut seen);
+        (self.keep(fd, &before, &seen, XattrFlags::empty())).map(|()| true)
+    }
+
+    /// What SETATTR asks of the owner. As with `chown(2)` set-ID bits and
+    /// capabilities go.
+    pub(super) fn keep_owner(&self, descriptor: &Descriptor, asked: &SetAttributes) -> Result<()> {
+        if Stat::of(descriptor)?.kind == Kind::Regular {
+            set_thread_apart(self.root.proc())?;
+            // Mostly there is none.
+            let _ = rustix::fs::removexattr(FdName::of(descriptor).as_c_str(), CAPABILITY);
+        }
+        let give = |seen: &mut Seen| {
+            clear_set_id(seen);
+            seen.uid = asked.uid.unwrap_or(seen.uid);
+            seen.gid = asked.gid.unwrap_or(seen.gid);
         };
-        self.keep(&fd, &before, &seen).map(|()| true)
+        self.change_kept(descriptor, give).map(drop)
+    }
+
+    /// `chmod(2)`; false for a node that has a mode only on the host.
+    pub(super) fn keep_mode(&self, fd: impl AsFd, mode: u32) -> Result<bool> {
+        self.change_kept(fd, |seen| {
+            seen.mode = seen.mode & libc::S_IFMT | mode & 0o7777;
+        })
+    }
+
+    /// Takes set-ID bits away that a change of the contents does.
+    pub(super) fn keep_no_set_id(&self, fd: impl AsFd) -> Result<()> {
+        // Mostly there are none.
+        match without_privileges(self.status(&fd)?.seen.mode) {
+            Some(_) => self.change_kept(fd, clear_set_id).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Lets the user of this process open a file of theirs that the host's mode
     /// keeps from them; what the guest sees stays the same.
     pub(super) fn take_rights(&self, fd: impl AsFd) -> Result<()> {
-        let before = self.status(&fd)?;
-        if !self.keeps_apart() || self.config.read_only || !has_room(&before) {
+        if !self.keeps_apart() || self.config.read_only {
             return Err(Errno::ACCESS);
         }
-        (self.keep(&fd, &before, &before.seen)).map_err(|_| Errno::ACCESS)
+        match self.change_kept(fd, |_| ()) {
+            Ok(true) => Ok(()),
+            _ => Err(Errno::ACCESS),
+        }
+    }
+}
+
+/// As a regular file loses them.
+fn clear_set_id(seen: &mut Seen) {
+    if Kind::of(seen.mode) == Kind::Regular
+        && let Some(cleared) = without_privileges(seen.mode)
+    {
+        seen.mode = seen.mode & libc::S_IFMT | cleared;
     }
 }
 

@@ -23,6 +23,7 @@
 //! | `host_fs` | kinds of file systems that are served in another way |
 //! | `attribute_names` | which extended attributes the guest has, and what the host calls them |
 //! | `acls` | the users and groups that ACLs name |
+//! | `turns` | servers that change what is kept of one node |
 //! | `labels` | security labels of new nodes |
 //! | `owners`, `kept_owners`, `override_stat` | whose the files are, in the guest and on the host |
 //! | `credentials` | acting as the guest's caller |
@@ -59,8 +60,8 @@
 //!
 //! # What a thread that serves requests needs
 //!
-//! Nothing outside the share but `/proc/self/fd`, both opened by
-//! [`Passthrough::new`]. `CAP_SETUID`, `CAP_SETGID` and `CAP_DAC_OVERRIDE` to
+//! Nothing outside the share but `/proc/self/fd`, and with `Owners::Xattr` the file
+//! of `turns`, all opened by [`Passthrough::new`]. `CAP_SETUID`, `CAP_SETGID` and `CAP_DAC_OVERRIDE` to
 //! give what is made to the guest's users, `CAP_CHOWN`, `CAP_FOWNER`,
 //! `CAP_FSETID` and `CAP_MKNOD` to do for the guest's root what root may do,
 //! `CAP_SETFCAP` to give files capabilities, `CAP_SYS_ADMIN` to keep the guest's
@@ -126,6 +127,7 @@ mod sys;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+mod turns;
 mod xattrs;
 
 use std::path::Path;
@@ -158,6 +160,7 @@ use refusals::Refusals;
 use root::Root;
 use second_chance::SecondChance;
 use stat::{Kind, Stat};
+use turns::Turns;
 
 /// A host directory as a file system.
 #[derive(Debug)]
@@ -177,6 +180,7 @@ pub struct Passthrough {
     refusals: Refusals,
     privileges: Privileges,
     ownership: Ownership,
+    turns: Option<Turns>,
     grants: Grants,
     attribute_names: AttributeNames,
     /// Whether a guest has changed anything, or was about to. Never taken back:
@@ -248,6 +252,10 @@ impl Passthrough {
             Owners::Mapped => privileges.without_strangers(),
             Owners::User | Owners::Xattr => privileges.squashed(),
         };
+        let turns = match ownership.policy() {
+            Owners::Xattr => Some(Turns::new().map_err(examine)?),
+            _ => None,
+        };
         let own = root.fd().try_clone_to_owned();
         let own = own.map_err(|source| Error::Examine {
             path: path.into(),
@@ -276,6 +284,7 @@ impl Passthrough {
             refusals: Refusals::default(),
             privileges,
             ownership,
+            turns,
             grants: Grants::default(),
             attribute_names: AttributeNames::of_process(ownership.policy()),
             changed: AtomicBool::new(false),

@@ -368,3 +368,32 @@ fn where_nothing_can_be_kept_is_said_at_once() {
     let refused = Passthrough::new(Path::new("/proc"), config()).map(drop);
     assert!(matches!(refused, Err(Error::NoAttributes { .. })));
 }
+
+#[test]
+fn servers_of_one_tree_lose_no_change_of_each_other() {
+    kept(|fs, _| {
+        let at = std::os::fd::AsRawFd::as_raw_fd(&fs.root.fd());
+        let at = format!("/proc/self/fd/{at}");
+        let again = Passthrough::new(Path::new(&at), config()).unwrap();
+        let nodes = [fs, &again].map(|fs| found(fs, "f").0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..2000 {
+                    let (uid, gid, _) = set(fs, nodes[0], owner(n, n + 1)).unwrap();
+                    assert_eq!((uid, gid), (n, n + 1));
+                }
+            });
+            scope.spawn(|| {
+                for n in 0..2000 {
+                    let bits = n % 0o700;
+                    let (_, _, told) = set(&again, nodes[1], mode(bits)).unwrap();
+                    assert_eq!(told, bits);
+                }
+            });
+        });
+        // Nobody waits for a turn that does not come to its end.
+        let held = again.turn(&*again.node(nodes[1]).unwrap().1).unwrap();
+        assert!(held.is_some());
+        assert_eq!(set(fs, nodes[0], mode(0o640)).unwrap().2, 0o640);
+    });
+}
