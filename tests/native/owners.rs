@@ -261,6 +261,13 @@ fn what_cannot_be_mapped_is_refused_in_one_line() {
     let place = Place::of_user();
     let output = place.serve(own).arg("true").output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
+    // It takes nobody's help.
+    let output = place
+        .serve_after("PATH=/nowhere", own)
+        .arg("/bin/true")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
     let output = (place.serve_after("PATH=/nowhere", "owners=map"))
         .arg("/bin/true")
         .output()

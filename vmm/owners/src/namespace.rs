@@ -30,21 +30,43 @@ struct Child {
 impl Namespace {
     /// One in which the user of `process` is root, and nobody else is anybody.
     pub(crate) fn of_oneself(process: &Process) -> Result<Self, Error> {
-        let child = Child::new()?;
-        // Who could set groups could leave those that are denied something.
-        child.write("setgroups", "deny")?;
-        child.write("uid_map", &format!("0 {} 1", process.uid))?;
-        child.write("gid_map", &format!("0 {} 1", process.gid))?;
-        child.namespace()
+        let alone = |host| {
+            let mut map = IdMap::default();
+            // The first range has nobody in common with another.
+            let _ = map.add(IdRange {
+                guest: 0,
+                host,
+                count: 1,
+            });
+            map
+        };
+        let maps = IdMaps {
+            uids: alone(process.uid),
+            gids: alone(process.gid),
+        };
+        Self::of_guest(&maps, process)
     }
 
     /// One in which the users are those of the guest.
     pub(crate) fn of_guest(maps: &IdMaps, process: &Process) -> Result<Self, Error> {
         let child = Child::new()?;
-        for (kind, map) in [(Kind::Groups, &maps.gids), (Kind::Users, &maps.uids)] {
+        let both = [(Kind::Groups, &maps.gids), (Kind::Users, &maps.uids)];
+        // Users may map themselves, without other groups: who could set these could
+        // leave those that are denied something.
+        let oneself = |(kind, map): &(Kind, &IdMap)| {
+            matches!(
+                map.ranges(),
+                [range] if range.count == 1 && range.host == kind.own(process)
+            )
+        };
+        let alone = !process.may_switch && both.iter().all(oneself);
+        if alone {
+            child.write("setgroups", "deny")?;
+        }
+        for (kind, map) in both {
             let line =
                 |range: &IdRange| format!("{} {} {}\n", range.guest, range.host, range.count);
-            match process.may_switch {
+            match process.may_switch || alone {
                 true => child.write_map(kind, map, line)?,
                 false => child.have_mapped(kind, map, process)?,
             }
