@@ -153,6 +153,9 @@ impl Passthrough {
         if let Some(handle) = handle {
             let open = self.handles.get(inode.number, handle)?;
             let file = &open.file()?.file;
+            if open.node.may_write() {
+                self.allocate_mapped(inode.number, file.as_fd(), size)?;
+            }
             match retry_on_intr(|| rustix::fs::ftruncate(file, size)) {
                 // Not open for writing; the guest may still have the right.
                 Err(Errno::INVAL | Errno::BADF) => {}
@@ -161,6 +164,7 @@ impl Passthrough {
         }
         let open = || self.reopen_unless_leased(descriptor, OFlags::WRONLY, may_wait);
         let file = self.hold(Purpose::Work, open)?;
+        self.allocate_mapped(inode.number, file.as_fd(), size)?;
         retry_on_intr(|| rustix::fs::ftruncate(&file, size))
     }
 

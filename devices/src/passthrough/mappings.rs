@@ -5,11 +5,12 @@
 //! file for, which the guest's kernel sees to as it does for its page cache.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
 use super::budget::{Descriptor, Purpose};
@@ -35,6 +36,7 @@ impl MappingOperations for Passthrough {
         };
         if args.writable {
             inode.told.forget();
+            allocate(file.as_fd(), args.file_offset, args.part.len)?;
             // What is stored in the window clears no set-ID bits, and Linux
             // leaves them to the server.
             if self.agreement().kill_privileges && request.caller.uid != 0 {
@@ -46,7 +48,7 @@ impl MappingOperations for Passthrough {
             offset: args.file_offset,
             writable: args.writable,
         };
-        window.map(args.part, &file, part)
+        self.map_known(window, args.part, &file, part)
     }
 
     fn remove_mapping(&self, _: &Request<'_>, parts: &[WindowPart]) -> Result<()> {
@@ -70,7 +72,66 @@ impl AsFd for Mappable {
     }
 }
 
+/// Gives the file blocks where it has none, as far as it goes: what the host has no
+/// space for is to be told now, since nobody can be told of a store.
+fn allocate(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
+    let size = rustix::fs::fstat(file)?.st_size.cast_unsigned();
+    let end = offset.saturating_add(len).min(size);
+    if offset >= end {
+        return Ok(());
+    }
+    // Looking spares those the work that have no holes.
+    if rustix::fs::seek(file, SeekFrom::Hole(offset)).is_ok_and(|hole| hole >= end) {
+        return Ok(());
+    }
+    give_blocks(file, offset..end)
+}
+
+fn give_blocks(file: BorrowedFd<'_>, Range { start, end }: Range<u64>) -> Result<()> {
+    let keep = FallocateFlags::KEEP_SIZE;
+    match retry_on_intr(|| rustix::fs::fallocate(file, keep, start, end - start)) {
+        // This file system gives blocks to nobody before there is data.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 impl Passthrough {
+    /// Maps what a node is, unless the guest has forgotten that meanwhile: nobody
+    /// would unmap it.
+    pub(super) fn map_known(
+        &self,
+        window: &Window,
+        to: WindowPart,
+        file: impl AsFd,
+        part: FilePart,
+    ) -> Result<()> {
+        window.map(to, file, part)?;
+        if self.inodes.is_forgotten(part.node) {
+            window.forget(part.node);
+            return Err(Errno::STALE);
+        }
+        Ok(())
+    }
+
+    /// A file is about to have `size` bytes; what of that is mapped to be written to
+    /// gets blocks, as if it were mapped then.
+    pub(super) fn allocate_mapped(
+        &self,
+        node: NodeId,
+        file: BorrowedFd<'_>,
+        size: u64,
+    ) -> Result<()> {
+        let Some(window) = &self.window else {
+            return Ok(());
+        };
+        let before = rustix::fs::fstat(file)?.st_size.cast_unsigned();
+        let written = window.written(node, before..size);
+        written
+            .into_iter()
+            .try_for_each(|part| give_blocks(file, part))
+    }
+
     /// The same share, whose files can be mapped in `window`.
     #[must_use]
     pub fn with_window(mut self, window: Arc<Window>) -> Self {

@@ -44,6 +44,8 @@ pub(super) struct Mappings {
     by_start: BTreeMap<u64, Mapping>,
     /// How many each node has, where it has any.
     of_node: HashMap<NodeId, usize>,
+    /// How many are torn.
+    torn: usize,
     most: usize,
 }
 
@@ -53,6 +55,7 @@ impl Mappings {
         Self {
             by_start: BTreeMap::new(),
             of_node: HashMap::new(),
+            torn: 0,
             most,
         }
     }
@@ -66,7 +69,13 @@ impl Mappings {
     }
 
     pub(super) fn torn(&self) -> usize {
-        self.by_start.values().filter(|m| m.is_torn()).count()
+        self.torn
+    }
+
+    /// At most so many, from the first that begins at `start` or later.
+    pub(super) fn some_from(&self, start: u64, count: usize) -> Vec<(u64, Mapping)> {
+        let all = self.by_start.range(start..).take(count);
+        all.map(|(start, mapping)| (*start, *mapping)).collect()
     }
 
     /// All, by where they begin.
@@ -79,7 +88,9 @@ impl Mappings {
     /// How far the mapping that begins at `start` is the file's from now on.
     pub(super) fn set_reach(&mut self, start: u64, reach: u64) {
         if let Some(mapping) = self.by_start.get_mut(&start) {
+            self.torn -= usize::from(mapping.is_torn());
             mapping.reach = reach.min(mapping.len);
+            self.torn += usize::from(mapping.is_torn());
         }
     }
 
@@ -125,6 +136,7 @@ impl Mappings {
     pub(super) fn put(&mut self, start: u64, mapping: Mapping) {
         self.take(start);
         self.by_start.insert(start, mapping);
+        self.torn += usize::from(mapping.is_torn());
         *self.of_node.entry(mapping.node).or_default() += 1;
     }
 
@@ -132,6 +144,7 @@ impl Mappings {
         let Some(mapping) = self.by_start.remove(&start) else {
             return;
         };
+        self.torn -= usize::from(mapping.is_torn());
         if let Some(count) = self.of_node.get_mut(&mapping.node) {
             *count -= 1;
             if *count == 0 {
@@ -143,5 +156,6 @@ impl Mappings {
     pub(super) fn clear(&mut self) {
         self.by_start.clear();
         self.of_node.clear();
+        self.torn = 0;
     }
 }

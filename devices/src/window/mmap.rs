@@ -12,6 +12,8 @@ use std::ptr;
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 
+use super::UNIT;
+use super::zeros::Zeros;
 use crate::filesystem::Result;
 
 /// A part of the address space.
@@ -19,6 +21,7 @@ use crate::filesystem::Result;
 pub(super) struct Area {
     start: *mut libc::c_void,
     len: usize,
+    zeros: Zeros,
 }
 
 // SAFETY: the pointer is an address that is never dereferenced here; all that
@@ -35,7 +38,7 @@ struct Backing {
     offset: libc::off_t,
 }
 
-/// No file: zeros.
+/// No file: addresses.
 const ANONYMOUS: Backing = Backing {
     flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
     fd: -1,
@@ -46,7 +49,8 @@ impl Area {
     /// Reserves `len` bytes, of which none can be accessed.
     pub(super) fn reserve(len: usize) -> Result<Self> {
         let start = map(ptr::null_mut(), len, libc::PROT_NONE, 0, ANONYMOUS)?;
-        Ok(Self { start, len })
+        let area = |zeros| Self { start, len, zeros };
+        Zeros::new().map(area).inspect_err(|_| unmap(start, len))
     }
 
     pub(super) fn address(&self) -> u64 {
@@ -91,9 +95,40 @@ impl Area {
         replace(part, protection, backing)
     }
 
-    /// Maps zeros here, which are nobody else's.
+    /// Maps zeros here, which are shared with all other places of zeros: what is
+    /// stored in one may show in another, until [`clear_zeros`](Self::clear_zeros).
+    /// After an error nothing is mapped here.
     pub(super) fn map_zeros(&self, offset: u64, len: u64, writable: bool) -> Result<()> {
-        replace(self.part(offset, len)?, protection(writable), ANONYMOUS)
+        self.part(offset, len)?;
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            // Each address has its own place in the file.
+            let next = end.min((at / UNIT + 1) * UNIT);
+            let backing = Backing {
+                flags: libc::MAP_SHARED,
+                fd: self.zeros.as_fd().as_raw_fd(),
+                offset: libc::off_t::try_from(at % UNIT).map_err(|_| Errno::OVERFLOW)?,
+            };
+            let part = self.part(at, next - at)?;
+            if let Err(error) = replace(part, protection(writable), backing) {
+                self.map_nothing(offset, len)?;
+                return Err(error);
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Makes zeros of what was stored where zeros are mapped, and gives the memory
+    /// back.
+    pub(super) fn clear_zeros(&self) {
+        self.zeros.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) fn zeros(&self) -> &Zeros {
+        &self.zeros
     }
 
     /// Maps nothing here: to touch it is a fault.

@@ -25,11 +25,13 @@ mod mmap;
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod tests;
 mod windows;
+mod zeros;
 
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
@@ -48,8 +50,12 @@ pub const PAGE: u64 = 0x1000;
 pub const UNIT: u64 = 2 << 20;
 
 /// Areas of the address space that a mapping can take at most: its own, one of
-/// zeros behind it, and the free part to the next (`vm.max_map_count`).
-pub const AREAS_PER_UNIT: u64 = 3;
+/// zeros behind it, and the free part to the next (`vm.max_map_count`); and one more
+/// of zeros in each unit.
+pub const AREAS_PER_UNIT: u64 = 4;
+
+/// Mappings that are looked at before others get their turn.
+const BATCH: usize = 32;
 
 /// A window.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub struct Window {
     mappings: Mutex<Mappings>,
     /// How many mappings are torn.
     torn: AtomicUsize,
+    /// Where to go on looking for what is cut off.
+    look_next: AtomicU64,
 }
 
 /// What to map.
@@ -92,6 +100,7 @@ impl Window {
             area: Area::reserve(usize::try_from(len).map_err(|_| Errno::NOMEM)?)?,
             mappings: Mutex::new(Mappings::new(most)),
             torn: AtomicUsize::new(0),
+            look_next: AtomicU64::new(0),
         })
     }
 
@@ -210,23 +219,64 @@ impl Window {
     /// how many mappings.
     #[must_use]
     pub fn tear(&self) -> usize {
+        let (mut at, mut torn) = (0, 0);
+        loop {
+            let (here, next) = self.tear_some(at);
+            torn += here;
+            match next {
+                Some(next) => at = next,
+                None => return torn,
+            }
+        }
+    }
+
+    /// The same for so long, and at least for some of the mappings: it goes on where
+    /// it stopped, and looks at each once at most. What was stored to zeros is gone.
+    pub fn tear_for(&self, limit: Duration) {
+        let begun = Instant::now();
+        if self.is_torn() {
+            self.area.clear_zeros();
+        }
+        let first = self.look_next.load(Ordering::Relaxed);
+        let (mut at, mut wrapped) = (first, false);
+        loop {
+            match self.tear_some(at).1 {
+                Some(next) => at = next,
+                None => {
+                    at = 0;
+                    if std::mem::replace(&mut wrapped, true) {
+                        break;
+                    }
+                }
+            }
+            if wrapped && at >= first || begun.elapsed() >= limit {
+                break;
+            }
+        }
+        self.look_next.store(at, Ordering::Relaxed);
+    }
+
+    /// The same for the mappings from `at` on, as many as are one [`BATCH`]; and where
+    /// the next begin.
+    fn tear_some(&self, at: u64) -> (usize, Option<u64>) {
         let mut mappings = self.lock();
         // Before it is looked which pages there are: who makes a file longer
         // meanwhile, or hears that it is, then asks whether anything is torn,
         // and must not miss what is about to be.
         self.torn.fetch_add(1, Ordering::SeqCst);
-        let whole: Vec<_> = mappings.iter().map(|(start, m)| (start, *m)).collect();
+        let batch = mappings.some_from(at, BATCH);
         let mut torn = 0;
-        for (start, mapping) in whole {
-            let reach = self.reach(start, mapping.reach);
+        for (start, mapping) in &batch {
+            let reach = self.reach(*start, mapping.reach);
             let (at, rest) = (start + reach, mapping.reach - reach);
             if rest > 0 && self.area.map_zeros(at, rest, mapping.writable).is_ok() {
-                mappings.set_reach(start, reach);
+                mappings.set_reach(*start, reach);
                 torn += 1;
             }
         }
         self.note_torn(&mappings);
-        torn
+        let last = batch.last().filter(|_| batch.len() == BATCH);
+        (torn, last.map(|(start, mapping)| start + mapping.len))
     }
 
     /// How many of the `len` bytes at `start` the file has, by whole pages. It
@@ -283,6 +333,22 @@ impl Window {
             }
         }
         self.note_torn(&mappings);
+    }
+
+    /// The parts of the file `node` within `of_file` that are mapped to be written to.
+    #[must_use]
+    pub fn written(&self, node: NodeId, of_file: Range<u64>) -> Vec<Range<u64>> {
+        let mappings = self.lock();
+        if of_file.is_empty() || !mappings.has(node) {
+            return Vec::new();
+        }
+        let own = mappings.iter().map(|(_, mapping)| mapping);
+        let own = own.filter(|mapping| mapping.node == node && mapping.writable);
+        let parts = own.map(|mapping| {
+            let end = mapping.file_offset + mapping.len;
+            of_file.start.max(mapping.file_offset)..of_file.end.min(end)
+        });
+        parts.filter(|part| !part.is_empty()).collect()
     }
 
     /// Copies from the window to `to`; `EFAULT` where there is nothing.

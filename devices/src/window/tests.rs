@@ -1,5 +1,7 @@
 //! A window without a guest: what system calls see in it is what a guest would.
 
+mod torn;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -379,7 +381,10 @@ proptest! {
         mappings.put(100, whole);
         let range = 100 + from..100 + to;
         prop_assert_eq!(mappings.ensure_room(&range, 0), Ok(()));
+        let torn = |mappings: &Mappings| mappings.iter().filter(|(_, m)| m.reach < m.len).count();
+        prop_assert_eq!(mappings.torn(), torn(&mappings));
         prop_assert!(mappings.remove(&range));
+        prop_assert_eq!(mappings.torn(), torn(&mappings));
         let left: Vec<_> = mappings.iter().map(|(start, m)| (start, *m)).collect();
         prop_assert_eq!(left.len(), usize::from(from > 0) + usize::from(to < len));
         prop_assert_eq!(mappings.has(7), !left.is_empty());
@@ -388,6 +393,12 @@ proptest! {
             prop_assert!(start + mapping.len <= 100 + from || start >= 100 + to);
             let torn_at = (1000 + reach).clamp(mapping.file_offset, mapping.file_offset + mapping.len);
             prop_assert_eq!(mapping.file_offset + mapping.reach, torn_at);
+            mappings.set_reach(start, mapping.len);
+            prop_assert_eq!(mappings.torn(), torn(&mappings));
+            mappings.set_reach(start, 0);
+            prop_assert_eq!(mappings.torn(), torn(&mappings));
         }
+        mappings.clear();
+        prop_assert_eq!(mappings.torn(), 0);
     }
 }

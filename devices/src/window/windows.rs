@@ -1,6 +1,7 @@
 //! All windows of a machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Window;
 
@@ -36,6 +37,14 @@ impl Windows {
     #[must_use]
     pub fn tear(&self) -> usize {
         self.iter().map(Window::tear).sum()
+    }
+
+    /// As [`Window::tear_for`], each for its part of the time.
+    pub fn tear_for(&self, limit: Duration) {
+        let windows = u32::try_from(self.0.len()).unwrap_or(u32::MAX).max(1);
+        for window in self.iter() {
+            window.tear_for(limit / windows);
+        }
     }
 }
 

@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use devices::window::Windows;
 
-/// How long a program of the guest may wait for zeros.
+/// How long a program of the guest may wait for zeros, with a window of some GiB.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// For how long it is looked each time: what is mapped beyond that has its turn the
+/// next time, so that many mappings take a hundredth of a processor at most.
+const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the thread that looks after dax= windows")]
@@ -37,7 +41,7 @@ impl LostPages {
             .name("windows".into())
             .spawn(move || {
                 while let Err(RecvTimeoutError::Timeout) = told.recv_timeout(INTERVAL) {
-                    let _ = windows.tear();
+                    windows.tear_for(LOOK);
                 }
             })?;
         Ok(Some(Self {

@@ -13,7 +13,7 @@ use crate::filesystem::{
     WindowPart,
 };
 use crate::passthrough::{CachePolicy, Config};
-use crate::window::{PAGE, UNIT, Window};
+use crate::window::{FilePart, PAGE, UNIT, Window};
 
 /// A share with a window.
 struct Mapped {
@@ -252,4 +252,63 @@ fn what_is_written_behind_a_torn_place_is_seen_there() {
         host.write_all_at(b"new", 2 * PAGE).unwrap();
         assert_eq!(mapped.byte(2 * PAGE), Ok(b'n'));
     }
+}
+
+#[test]
+fn a_node_that_is_forgotten_meanwhile_is_not_mapped() {
+    let mapped = mapped(Config::default());
+    let node = mapped.file("file", b"abc");
+    let file = std::fs::File::open(mapped.share.path("file")).unwrap();
+    mapped.share.fs.forget(node, 1);
+    let to = WindowPart {
+        offset: 0,
+        len: PAGE,
+    };
+    let part = FilePart {
+        node,
+        offset: 0,
+        writable: false,
+    };
+    let outcome = mapped.share.fs.map_known(&mapped.window, to, &file, part);
+    assert_eq!(outcome, Err(Errno::STALE));
+    assert_eq!(mapped.window.mapped(), 0);
+}
+
+/// What a file of three pages has of blocks, in pages.
+fn blocks(mapped: &Mapped) -> u64 {
+    let status = std::fs::metadata(mapped.share.path("file")).unwrap();
+    std::os::unix::fs::MetadataExt::blocks(&status) * 512 / PAGE
+}
+
+#[test]
+fn what_is_mapped_to_write_has_blocks_as_far_as_the_file_goes() {
+    let mapped = mapped(Config::default());
+    let node = mapped.file("file", b"");
+    let path = mapped.share.path("file");
+    let host = std::fs::File::options().write(true).open(path).unwrap();
+    host.set_len(3 * PAGE).unwrap();
+    mapped.map(node, false).unwrap();
+    assert_eq!(blocks(&mapped), 0);
+    mapped.map(node, true).unwrap();
+    assert_eq!(blocks(&mapped), 3);
+    assert_eq!(host.metadata().unwrap().len(), 3 * PAGE);
+    // As it grows.
+    let request = by(&GUEST_ROOT, node);
+    let handle = mapped.share.open(node, libc::O_RDWR).unwrap().handle;
+    for (handle, pages) in [(None, 5), (Some(handle), 7)] {
+        let changes = SetAttributes {
+            size: Some(pages * PAGE),
+            ..SetAttributes::default()
+        };
+        mapped.share.fs.setattr(&request, handle, &changes).unwrap();
+        assert_eq!(blocks(&mapped), pages);
+    }
+    // Only what is mapped.
+    let far = SetAttributes {
+        size: Some(2 * UNIT),
+        ..SetAttributes::default()
+    };
+    mapped.share.fs.setattr(&request, None, &far).unwrap();
+    let unit = UNIT / PAGE;
+    assert!((7..=unit).contains(&blocks(&mapped)), "{}", blocks(&mapped));
 }
