@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::fixtures::Fixtures;
+use tests::kernels::{Kernel, Variant, Version};
 
 use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Run, Vm, directory};
@@ -10,9 +11,17 @@ use crate::vm::{Run, Vm, directory};
 const MIB: u64 = 1 << 20;
 
 pub(crate) fn theme() -> Theme {
+    let newer = Kernel::Built(Version::V6_12, Variant::Patched);
+    let opens = [("6_1", Kernel::PATCHED), ("6_12", newer)].map(|(version, kernel)| {
+        Test::new(
+            format!("a_tree_that_is_only_read_is_not_opened_on_{version}"),
+            [kernel],
+            move |fixtures| without_open(fixtures, kernel),
+        )
+    });
     Theme::new(
         "metrics",
-        vec![
+        opens.into_iter().chain([
             Test::new("count_requests_bytes_and_errors", PATCHED, counts),
             Test::new("a_sync_reaches_the_host", PATCHED, sync),
             Test::new("are_written_when_the_run_ends_badly", PATCHED, bad_end),
@@ -21,7 +30,7 @@ pub(crate) fn theme() -> Theme {
                 PATCHED,
                 repeatable,
             ),
-        ],
+        ]),
     )
 }
 
@@ -90,6 +99,44 @@ fn counts(fixtures: &Fixtures) -> Result<()> {
             run.metrics
         );
     }
+    Ok(())
+}
+
+/// With `ro` and `cache=always` Linux tries one OPEN and one OPENDIR.
+fn without_open(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    const FILES: usize = 20;
+    let share = directory(&[])?;
+    for number in 0..FILES {
+        std::fs::write(share.path().join(number.to_string()), "text\n")?;
+    }
+    let run = Vm::booting(fixtures, kernel)?
+        .share(share.path(), "tag=t,ro,cache=always")
+        .share(share.path(), "tag=opened,ro,cache=auto")
+        .script(
+            "for at in /mnt/t /mnt/opened; do
+                 cd $at; for round in 1 2; do cat * | sort | uniq -c; ls | wc -l; done
+             done",
+        )
+        .run()?
+        .expect_success()?;
+    let said: Vec<&str> = run.text()?.split_whitespace().collect();
+    ensure!(said == ["20", "text", "20"].repeat(4), "{}", run.account());
+    let count = |tag: &str, name: &str| {
+        let operations = &run.metrics["shares"][tag]["operations"];
+        operations[name]["count"].as_u64().unwrap_or(0)
+    };
+    for name in ["OPEN", "OPENDIR"] {
+        ensure!(count("t", name) == 1, "{name}: {}", run.metrics);
+    }
+    for name in ["RELEASE", "RELEASEDIR"] {
+        ensure!(count("t", name) == 0, "{name}: {}", run.metrics);
+    }
+    ensure!(count("t", "FLUSH") <= 1 && count("t", "READ") == FILES as u64);
+    ensure!(
+        count("opened", "OPEN") == 2 * FILES as u64,
+        "{}",
+        run.metrics
+    );
     Ok(())
 }
 

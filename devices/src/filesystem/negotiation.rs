@@ -23,6 +23,10 @@ pub struct Agreement {
     /// (`FUSE_POSIX_LOCKS`) and of `flock(2)` (`FUSE_FLOCK_LOCKS`), or those
     /// of the two that it can.
     pub locks: bool,
+    /// The guest opens neither files nor directories: it names handle 0 with what it
+    /// does to them (`FUSE_NO_OPEN_SUPPORT`, `FUSE_NO_OPENDIR_SUPPORT`). OPEN and
+    /// OPENDIR, of which it tries one each, are then `ENOSYS`.
+    pub no_open: bool,
 }
 
 /// What a file system can do, and wants where the guest can do it too.

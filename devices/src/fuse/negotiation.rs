@@ -58,6 +58,9 @@ const _: () = assert!(1 << MAP_ALIGNMENT == PAGE);
 /// Locks of both kinds.
 const LOCKS: InitFlags = InitFlags::POSIX_LOCKS.union(InitFlags::FLOCK_LOCKS);
 
+/// A guest that opens nothing opens no directories either.
+const NO_OPEN: InitFlags = InitFlags::NO_OPEN_SUPPORT.union(InitFlags::NO_OPENDIR_SUPPORT);
+
 /// What there is to agree on about mappings.
 const MAPPINGS: InitFlags = InitFlags::MAP_ALIGNMENT.union(InitFlags::HAS_INODE_DAX);
 
@@ -142,7 +145,8 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
         | InitFlags::SUBMOUNTS.when(agreement.submounts)
         | InitFlags::DIRECT_IO_ALLOW_MMAP.when(agreement.direct_mappings)
         | MAPPINGS.when(capabilities.mappings)
-        | LOCKS.when(agreement.locks);
+        | LOCKS.when(agreement.locks)
+        | NO_OPEN.when(agreement.no_open && offered.contains(NO_OPEN));
     // With ACLs the umask yields to a default ACL, which only the server can
     // see, and setting an ACL may have to clear the set-group-ID bit, which
     // only the guest can tell: one without the others would be wrong.
@@ -167,6 +171,7 @@ pub(super) fn agreement(agreed: InitFlags) -> Agreement {
         submounts: agreed.contains(InitFlags::SUBMOUNTS),
         direct_mappings: agreed.contains(InitFlags::DIRECT_IO_ALLOW_MMAP),
         locks: agreed.intersects(LOCKS),
+        no_open: agreed.contains(NO_OPEN),
     }
 }
 

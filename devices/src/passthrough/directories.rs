@@ -20,6 +20,9 @@ use crate::filesystem::{
 
 impl DirectoryOperations for Passthrough {
     fn opendir(&self, request: &Request<'_>) -> Result<Opened> {
+        if self.agreement().no_open {
+            return Err(Errno::NOSYS);
+        }
         let (inode, descriptor) = self.coherent_directory(request.node, &request.caller)?;
         let permit = self.permit(Purpose::Open)?;
         let mut flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -44,7 +47,7 @@ impl DirectoryOperations for Passthrough {
         offset: u64,
         listing: &mut dyn Listing,
     ) -> Result<()> {
-        let open = self.handles.get(request.node, handle)?;
+        let open = self.opened_by(request, handle)?;
         let directory = open.directory()?;
         self.confine(&open.inode, &directory.file)?;
         let mut guard = directory
@@ -86,6 +89,9 @@ impl DirectoryOperations for Passthrough {
     }
 
     fn fsyncdir(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        if self.agreement().no_open {
+            return Err(Errno::NOSYS);
+        }
         self.sync(request.node, handle, data_only)
     }
 }

@@ -23,6 +23,9 @@ use crate::filesystem::{
 
 impl FileOperations for Passthrough {
     fn open(&self, request: &Request<'_>, args: OpenArgs) -> Result<Opened> {
+        if self.agreement().no_open {
+            return Err(Errno::NOSYS);
+        }
         let inode = self.inodes.get(request.node)?;
         if inode.kind == Kind::Regular && !self.coherent_file(&inode, &request.caller)? {
             self.confine_file(&inode, Otherwise::UnlessOpen)?;
@@ -39,7 +42,7 @@ impl FileOperations for Passthrough {
         args: &ReadArgs,
         data: &mut dyn ReplyData,
     ) -> Result<usize> {
-        let open = self.handles.get(request.node, args.handle)?;
+        let open = self.opened_by(request, args.handle)?;
         let file = &open.file()?.file;
         let wanted = usize::try_from(args.size).map_err(|_| Errno::INVAL)?;
         let mut done = 0;
@@ -112,6 +115,10 @@ impl FileOperations for Passthrough {
     }
 
     fn flush(&self, request: &Request<'_>, handle: Handle, owner: LockOwner) -> Result<()> {
+        // Of a tree that is only read there is nothing to tell.
+        if self.agreement().no_open {
+            return Err(Errno::NOSYS);
+        }
         let open = self.handles.get(request.node, handle)?;
         self.unlock_for(request, owner);
         // Only for the locks' sake: see `opened`.
@@ -145,6 +152,9 @@ impl FileOperations for Passthrough {
     }
 
     fn fsync(&self, request: &Request<'_>, handle: Handle, data_only: bool) -> Result<()> {
+        if self.agreement().no_open {
+            return Err(Errno::NOSYS);
+        }
         self.sync(request.node, handle, data_only)
     }
 
@@ -171,7 +181,7 @@ impl FileOperations for Passthrough {
     }
 
     fn lseek(&self, request: &Request<'_>, args: &LseekArgs) -> Result<u64> {
-        let open = self.handles.get(request.node, args.handle)?;
+        let open = self.opened_by(request, args.handle)?;
         self.seek(&open, args)
     }
 

@@ -143,19 +143,24 @@ impl Handles {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Makes a handle.
-    pub(super) fn insert(&self, inode: Arc<Inode>, node: OpenNode) -> Handle {
-        // From 1: guests tend to show 0 where they mean "none".
-        let handle = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    /// What is open and has no handle.
+    pub(super) fn unlisted(&self, inode: Arc<Inode>, node: OpenNode) -> Open {
         self.open.fetch_add(1, Ordering::Relaxed);
         if node.may_write() {
             inode.writers.fetch_add(1, Ordering::Relaxed);
         }
-        let open = Arc::new(Open {
+        Open {
             inode,
             node,
             _counted: Counted(Arc::clone(&self.open)),
-        });
+        }
+    }
+
+    /// Makes a handle.
+    pub(super) fn insert(&self, inode: Arc<Inode>, node: OpenNode) -> Handle {
+        // From 1: guests tend to show 0 where they mean "none".
+        let handle = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let open = Arc::new(self.unlisted(inode, node));
         self.shard(handle)
             .write()
             .unwrap_or_else(PoisonError::into_inner)

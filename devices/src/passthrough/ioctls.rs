@@ -10,7 +10,6 @@
 //! About fs-verity the guest's kernel decides nothing.
 
 use std::fs::File;
-use std::sync::Arc;
 
 use rustix::fs::IFlags;
 use rustix::io::Errno;
@@ -19,6 +18,7 @@ use super::Passthrough;
 use super::handle::{Open, OpenNode};
 use super::stat::Stat;
 use super::sys::{self, EnableVerity, FsXattr, command};
+use super::without_open::Subject;
 use crate::filesystem::{Caller, IoctlArgs, IoctlOperations, Request, Result};
 
 /// `struct fsverity_enable_arg`.
@@ -83,15 +83,15 @@ impl IoctlOperations for Passthrough {
 impl Passthrough {
     /// What a command is about. A directory that the host moved out of the
     /// share is `ESTALE`, as everywhere; with a file the guest goes on.
-    fn subject(&self, request: &Request<'_>, args: &IoctlArgs<'_>) -> Result<Arc<Open>> {
-        let open = self.handles.get(request.node, args.handle)?;
+    fn subject(&self, request: &Request<'_>, args: &IoctlArgs<'_>) -> Result<Subject> {
+        let open = self.opened_by(request, args.handle)?;
         if let OpenNode::Directory(directory) = &open.node {
             self.confine(&open.inode, &*directory.file)?;
         }
         Ok(open)
     }
 
-    fn subject_to_change(&self, request: &Request<'_>, args: &IoctlArgs<'_>) -> Result<Arc<Open>> {
+    fn subject_to_change(&self, request: &Request<'_>, args: &IoctlArgs<'_>) -> Result<Subject> {
         let open = self.subject(request, args)?;
         self.writable()?;
         Ok(open)

@@ -249,6 +249,7 @@ impl Passthrough {
         let status = self.status_below(parent, may_wait, |source| Stat::of_from(source, &fd))?;
         let status = self.seen(status, &*fd)?;
         let mount = self.mount_of(&fd, &status, &parent.mount);
+        self.ensure_readable(status.kind, &mount)?;
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);
         let (inode, made) = self.inodes.reference_or_insert(&identity, |number| {

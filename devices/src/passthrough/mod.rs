@@ -128,6 +128,7 @@ mod sys;
 mod tests;
 
 mod turns;
+mod without_open;
 mod xattrs;
 
 use std::path::Path;
@@ -190,6 +191,9 @@ pub struct Passthrough {
     generation: u64,
     agreement: RwLock<Agreement>,
     window: Option<Arc<Window>>,
+    /// No other file system is mounted in the tree, nor is it made up; known where
+    /// that matters.
+    is_plain: bool,
 }
 
 impl Passthrough {
@@ -244,6 +248,7 @@ impl Passthrough {
         let capacity = Capacity::new(config.max_inodes);
         let mounts = Mounts::new(&root, &status, leave, &capacity);
         let mount = mounts.of_root();
+        let is_plain = without_open::is_plain(&config, path, &mount);
         let privileges = Privileges::of_process();
         let may_switch = privileges.may_switch();
         let ownership = Ownership::new(config.owners, config.forget_owners, may_switch);
@@ -291,6 +296,7 @@ impl Passthrough {
             generation: exporting::new_generation(),
             agreement: RwLock::default(),
             window: None,
+            is_plain,
         })
     }
 
@@ -358,6 +364,7 @@ impl FileSystem for Passthrough {
                 submounts: self.config.announce_submounts,
                 direct_mappings: cache.bypasses_pages(),
                 locks: self.config.locks,
+                no_open: self.needs_no_open(),
             },
             // Attributes that may not be trusted are not worth their cost.
             readdirplus: cache != CachePolicy::Never,

@@ -129,11 +129,17 @@ fn the_readme_has_every_flag_as_it_is_agreed_on() {
     };
     // What is agreed on with one option or another.
     let mut agreed = 0;
-    for cache in [CachePolicy::Never, CachePolicy::Always, CachePolicy::Auto] {
-        let config = Config {
+    let of_policy =
+        [CachePolicy::Never, CachePolicy::Always, CachePolicy::Auto].map(|cache| Config {
             cache,
             ..everything
-        };
+        });
+    let read = Config {
+        read_only: true,
+        cache: CachePolicy::Always,
+        ..Config::default()
+    };
+    for config in of_policy.into_iter().chain([read]) {
         let window = Window::reserve(4 << 30, UNIT).unwrap();
         let share = Passthrough::new(directory.path(), config).unwrap();
         let share = share.with_window(Arc::new(window));

@@ -82,6 +82,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
         submounts: true,
         direct_mappings: true,
         locks: true,
+        no_open: true,
     },
     readdirplus: true,
     readdirplus_auto: true,

@@ -38,5 +38,6 @@ mod scarcity;
 mod stress;
 mod unnamed;
 mod unprivileged;
+mod without_open;
 mod writes;
 mod xattrs;
