@@ -162,10 +162,7 @@ pub struct Deferral {
 
 impl Default for Deferral {
     fn default() -> Self {
-        Self {
-            begun: Instant::now(),
-            entered: OnceLock::new(),
-        }
+        Self::since(Instant::now())
     }
 }
 
@@ -177,7 +174,16 @@ struct Entered {
 }
 
 impl Deferral {
-    /// When the request was served the first time.
+    /// That of a request which has been there since `begun`.
+    #[must_use]
+    pub fn since(begun: Instant) -> Self {
+        Self {
+            begun,
+            entered: OnceLock::new(),
+        }
+    }
+
+    /// Since when the request has been there.
     #[must_use]
     pub fn begun(&self) -> Instant {
         self.begun

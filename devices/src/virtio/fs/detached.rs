@@ -62,6 +62,8 @@ pub(super) struct Detached {
     pub(super) kick: Arc<EventFd>,
     /// What a buffer can be in that is not in memory.
     pub(super) windows: Windows,
+    /// When it was taken from its queue.
+    pub(super) arrived: Instant,
     /// Set when a thread has begun with it.
     pub(super) begun: Option<Box<Begun>>,
 }
@@ -128,7 +130,7 @@ impl Detached {
             Some(begun) => self.lease.with(|| Ok(begun.again(seen))),
             None => (self.lease)
                 .with(|| Bounce::copy_of(&self.chain, &self.windows, &*self.server))
-                .map(|copied| copied.map(|bounce| Begun::new(bounce, seen))),
+                .map(|copied| copied.map(|bounce| Begun::new(bounce, self.arrived, seen))),
         };
         let Some(begun) = begun else {
             return Served::Over(Ok(()));
@@ -203,11 +205,11 @@ impl Detached {
 }
 
 impl Begun {
-    fn new(bounce: Bounce, seen: Change) -> Self {
+    fn new(bounce: Bounce, arrived: Instant, seen: Change) -> Self {
         let now = Instant::now();
         Self {
             bounce,
-            deferral: Deferral::default(),
+            deferral: Deferral::since(arrived),
             since: now,
             last: now,
             seen,

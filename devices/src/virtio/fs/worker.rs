@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
@@ -328,6 +329,7 @@ impl Loop {
             finished: self.finished_in.clone(),
             kick: Arc::clone(&self.kick),
             windows: self.service.windows.clone(),
+            arrived: Instant::now(),
             begun: None,
         };
         self.service.pool.submit(request)

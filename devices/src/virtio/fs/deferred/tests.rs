@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -230,6 +231,7 @@ impl Bench {
             finished: self.finished.clone(),
             kick: Arc::new(vmm_sys_util::eventfd::EventFd::new(0).unwrap()),
             windows: crate::window::Windows::default(),
+            arrived: Instant::now(),
             begun: None,
         };
         let Served::Deferred(request) = request.serve() else {

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::time::Instant;
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
@@ -84,6 +85,7 @@ fn requests_of<S: RequestServer + 'static>(
             finished: finished.clone(),
             kick: Arc::clone(&kick),
             windows: crate::window::Windows::default(),
+            arrived: Instant::now(),
             begun: None,
         }
     });

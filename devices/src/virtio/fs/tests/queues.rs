@@ -27,12 +27,16 @@ fn small_reads_are_answered_while_more_fsyncs_wait_than_there_are_threads() {
         (pool.waiting() == left).then_some(())
     });
 
+    let begun = Instant::now();
     for _ in 0..READS {
         assert_eq!(session.exchange(1, &read(2)), (0, b"x".to_vec()));
     }
+    let reads = begun.elapsed();
     assert_eq!(count(&session.fs.synced), 0);
     assert_eq!(session.queues[1].used(), None);
 
+    // Long beside all the reads together.
+    std::thread::sleep(3 * reads + Duration::from_millis(50));
     session.fs.gate.open();
     while !waiting.is_empty() {
         let (head, len) = session.queues[1].wait_used();
@@ -44,6 +48,15 @@ fn small_reads_are_answered_while_more_fsyncs_wait_than_there_are_threads() {
     let counts = session.counters.snapshot()[1];
     assert_eq!(counts.detached, u64::from(FSYNCS));
     assert_eq!(counts.requests, u64::from(FSYNCS) + READS as u64 + 1);
+    // From when each was taken from the queue, those without a thread included.
+    let (longest_read, shortest_fsync) = (
+        session.latency(Opcode::READ).1,
+        session.latency(Opcode::FSYNC).0,
+    );
+    assert!(
+        longest_read < shortest_fsync,
+        "{longest_read} {shortest_fsync}"
+    );
 }
 
 #[test]
@@ -55,6 +68,7 @@ fn the_hiprio_queue_goes_on_while_request_queues_are_full() {
     }
     session.wait_until("fsyncs on all threads", |fs| count(&fs.syncing) == THREADS);
 
+    let begun = Instant::now();
     for _ in 0..FORGETS {
         let head = session.submit(0, &forget(), 0);
         assert_eq!(session.queues[0].wait_used(), (head, 0));
@@ -64,7 +78,22 @@ fn the_hiprio_queue_goes_on_while_request_queues_are_full() {
     assert_eq!(count(&session.fs.forgotten), FORGETS);
     assert_eq!(count(&session.fs.synced), 0);
     assert_eq!(session.queues[1].used(), None);
+    let held = begun.elapsed();
+    std::thread::sleep(3 * held + Duration::from_millis(50));
     session.fs.gate.open();
+    wait_for("the fsyncs", || {
+        (count(&session.fs.synced) == FULL).then_some(())
+    });
+    let counts = session.counters.snapshot();
+    assert_eq!(counts[0].requests, u64::from(FORGETS) + 1);
+    let (longest_forget, shortest_fsync) = (
+        session.latency(Opcode::FORGET).1,
+        session.latency(Opcode::FSYNC).0,
+    );
+    assert!(
+        longest_forget < shortest_fsync,
+        "{longest_forget} {shortest_fsync}"
+    );
 }
 
 #[test]

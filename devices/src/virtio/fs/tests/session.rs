@@ -86,6 +86,7 @@ pub(super) const FULL: u32 = SIZE as u32 / 2;
 
 pub(super) struct Session<F = Slow> {
     pub(super) fs: Arc<F>,
+    pub(super) server: Arc<FuseServer>,
     pub(super) transport: MmioTransport,
     pub(super) counters: Arc<Counters>,
     pub(super) pool: Arc<Pool>,
@@ -123,12 +124,12 @@ impl<F: FileSystem + 'static> Session<F> {
     /// up and has not sent INIT.
     pub(super) fn of(fs: F, requests: u16, window: Option<Arc<Window>>) -> Self {
         let fs = Arc::new(fs);
-        let server = FuseServer::new(Arc::clone(&fs) as Arc<dyn FileSystem>);
+        let server = Arc::new(FuseServer::new(Arc::clone(&fs) as Arc<dyn FileSystem>));
         let queues = Queues {
             requests,
             ..Queues::default()
         };
-        let device = Fs::new(Tag::new("tag").unwrap(), Arc::new(server), queues).unwrap();
+        let device = Fs::new(Tag::new("tag").unwrap(), Arc::clone(&server) as _, queues).unwrap();
         let device = device.with_window(window);
         let (counters, pool) = (device.counters(), Arc::clone(&device.pool));
         let count = u64::from(requests) + 1;
@@ -144,6 +145,7 @@ impl<F: FileSystem + 'static> Session<F> {
         go_live(&mut transport);
         Self {
             fs,
+            server,
             transport,
             counters,
             pool,
@@ -155,6 +157,19 @@ impl<F: FileSystem + 'static> Session<F> {
         let head = self.queues[queue].submit(request, room);
         self.transport.kicks()[queue].write(1).unwrap();
         head
+    }
+
+    /// The shortest and the longest that an operation took, as bits of its
+    /// microseconds.
+    pub(super) fn latency(&self, opcode: Opcode) -> (usize, usize) {
+        let metrics = self.server.metrics();
+        let latency = metrics.operation(opcode).expect("never asked for").latency;
+        let is_used = |count: &u64| *count > 0;
+        let (first, last) = (
+            latency.iter().position(is_used),
+            latency.iter().rposition(is_used),
+        );
+        (first.unwrap(), last.unwrap())
     }
 
     /// Sends a request and waits for its answer, which must be the next: the
