@@ -27,6 +27,8 @@ pub(crate) fn themes() -> Vec<Theme> {
                 test("two_guests_share_the_memory_of_a_file", shared),
                 test("a_file_that_the_host_cuts_off_ends_nothing", cut_off),
                 test("what_cannot_be_mapped_is_served_as_without", not_mapped),
+                test("a_program_runs_out_of_a_window", executed),
+                test("what_the_host_has_no_space_for_is_told", no_space),
             ],
         )
     };
@@ -275,5 +277,47 @@ fn not_mapped(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         run.account()
     );
     ensure!(mappings(&run, "SETUPMAPPING") == 1, "{}", run.metrics);
+    Ok(())
+}
+
+fn executed(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    let share = programs(fixtures, 0)?;
+    let run = Vm::booting(fixtures, kernel)?
+        .share(share.path(), "tag=t,dax=16M")
+        .script("/mnt/t/busybox echo runs")
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "runs\n", "{}", run.account());
+    ensure!(mappings(&run, "SETUPMAPPING") > 0, "{}", run.metrics);
+    let read = &run.metrics["shares"]["t"]["operations"]["READ"]["count"];
+    ensure!(
+        read.as_u64().is_none_or(|count| count == 0),
+        "{}",
+        run.metrics
+    );
+    Ok(())
+}
+
+fn no_space(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    let (share, full) = (programs(fixtures, 0x1000)?, directory(&[])?);
+    // The program stores into a hole.
+    let run = Vm::booting(fixtures, kernel)?
+        .tmpfs("64k", full.path())
+        .share(share.path(), "tag=t,ro")
+        .share(full.path(), "tag=full,dax=8M")
+        .patience(Duration::from_secs(15))
+        .script(
+            "cd /mnt/full
+             dd if=/dev/null of=file bs=1 seek=8192 2>/dev/null
+             dd if=/dev/zero of=fill bs=4096 2>/dev/null
+             /mnt/t/exchange file '' x; echo $?
+             rm fill
+             /mnt/t/exchange file '' x; echo $?
+             tail -c 4096 file | tr -d '\\0'; echo",
+        )
+        .run()?
+        .expect_success()?;
+    // SIGBUS.
+    ensure!(run.text()? == "135\n0\nx\n", "{}", run.account());
     Ok(())
 }
