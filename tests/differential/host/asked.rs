@@ -106,9 +106,13 @@ impl Host {
             // With a handle, for writing.
             Op::Setattr(_, Some(file), change) => change.size.is_none() || writes(file),
             Op::Read(file, _, size) => reads(file) && *size > 0,
-            // To the end, wherever it is told to go.
+            // To the end, wherever it is told to go, and not beyond what a file can have.
             Op::Write(file, offset, data) if self.file(at(file)).flags.contains(OFlags::APPEND) => {
-                let fits = offset.saturating_add(data.length.into()) <= LAST;
+                let size = rustix::fs::fstat(&self.file(at(file)).file)
+                    .unwrap()
+                    .st_size;
+                let end = size.cast_unsigned().max(*offset);
+                let fits = end.saturating_add(data.length.into()) <= LAST;
                 writes(file) && data.length > 0 && fits
             }
             Op::Write(file, _, data) => writes(file) && data.length > 0,
