@@ -67,6 +67,15 @@ pub(super) enum Otherwise {
     UnlessOpen,
 }
 
+/// Where a share is a mount of a part of a file system, nothing is above what was
+/// moved out of the part.
+fn out_of_mount(error: Errno) -> Errno {
+    match error {
+        Errno::NOENT => Errno::STALE,
+        other => other,
+    }
+}
+
 impl Passthrough {
     /// A node and its descriptor, for looking at it. `ESTALE` for a directory
     /// that the host has moved out of the share.
@@ -145,7 +154,7 @@ impl Passthrough {
             Some(at) => Stat::above(at, path),
             None => Stat::above(fd, path),
         };
-        Ok(root.mount.identity(&stat?))
+        Ok(root.mount.identity(&stat.map_err(out_of_mount)?))
     }
 
     pub(super) fn open_above(&self, fd: impl AsFd, levels: usize) -> Result<Descriptor> {
@@ -153,7 +162,7 @@ impl Passthrough {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.hold(Purpose::Work, || {
             count_call();
-            rustix::fs::openat(&fd, path, flags, Mode::empty())
+            rustix::fs::openat(&fd, path, flags, Mode::empty()).map_err(out_of_mount)
         })
     }
 

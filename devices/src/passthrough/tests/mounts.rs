@@ -172,6 +172,43 @@ fn a_sync_of_the_share_is_one_of_every_file_system_that_the_guest_knows() {
 }
 
 #[test]
+fn what_left_the_mounted_part_of_a_file_system_is_stale() {
+    in_a_namespace(
+        "what_left_the_mounted_part_of_a_file_system_is_stale",
+        || {
+            let top = tempfile::tempdir().unwrap();
+            let path = |name: &str| top.path().join(name);
+            for name in ["all", "share"] {
+                std::fs::create_dir(path(name)).unwrap();
+            }
+            mount("tmpfs", "size=1M", &path("all"));
+            std::fs::create_dir_all(path("all/part/d/deep")).unwrap();
+            let mut bind = Command::new("mount");
+            bind.arg("--bind").args([path("all/part"), path("share")]);
+            assert!(bind.status().unwrap().success());
+            let fs = Passthrough::new(&path("share"), Config::default()).unwrap();
+            fs.init(Agreement::default());
+            let lookup = |at, child: &str| fs.lookup(&by(&GUEST_ROOT, at), &name(child));
+            let d = lookup(ROOT, "d").unwrap().inode;
+            let deep = lookup(d, "deep").unwrap().inode;
+            let make = |at| {
+                let made = (fs.mkdir(&by(&GUEST_ROOT, at), &name("new"), &node(0o755))).map(drop);
+                let _ = fs.rmdir(&by(&GUEST_ROOT, at), &name("new"));
+                made
+            };
+            assert_eq!((make(d), make(deep)), (Ok(()), Ok(())));
+            std::fs::rename(path("all/part/d"), path("all/d")).unwrap();
+            assert_eq!(
+                (make(d), make(deep)),
+                (Err(Errno::STALE), Err(Errno::STALE))
+            );
+            assert_eq!(lookup(deep, "new").map(drop), Err(Errno::STALE));
+            assert!(!path("all/d/new").exists());
+        },
+    );
+}
+
+#[test]
 fn where_the_host_has_no_files_without_names_linux_may_ask_again_elsewhere() {
     in_a_namespace(
         "where_the_host_has_no_files_without_names_linux_may_ask_again_elsewhere",
