@@ -146,3 +146,53 @@ fn namespace(
 fn note(error: &Error) {
     log::info!("root of the guest has the user's own rights, and no more: {error}");
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use vmm_options::share;
+
+    use super::*;
+
+    const ALICE: Process = Process {
+        uid: 1000,
+        gid: 1001,
+        may_switch: false,
+        sees_all: true,
+    };
+
+    /// What becomes of these shares of an ordinary user's.
+    fn refusal(shares: &[&str]) -> String {
+        let parse = |text: &&str| share::share(OsStr::new(text)).unwrap();
+        let arguments: Vec<_> = shares.iter().map(parse).collect();
+        let wishes = arguments.iter().map(|argument| Wish {
+            directory: &argument.directory,
+            owners: argument.service.server.owners,
+            maps: &argument.maps,
+        });
+        let plan = Plan::make_for(&ALICE, &wishes.collect::<Vec<_>>());
+        plan.err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn all_shares_of_a_user_have_one_user_namespace() {
+        let own = "uid-map=0:1000:1,gid-map=0:1001:1";
+        let two = refusal(&[
+            &format!("/a,{own}"),
+            &format!("/b,{own}"),
+            "/c,uid-map=7:1000:1,gid-map=0:1001:1",
+        ]);
+        assert!(two.contains("those of /a and /c differ"), "{two}");
+        let host = refusal(&["/a,owners=user", &format!("/b,{own}"), "/c,owners=host"]);
+        assert!(
+            host.contains("the owners of /c cannot be the host's"),
+            "{host}"
+        );
+        assert!(host.contains("those of /b are mapped"), "{host}");
+        assert_eq!(refusal(&["/a,owners=host", "/b,owners=user"]), "");
+    }
+}
