@@ -81,12 +81,13 @@ impl Outcome {
         }
     }
 
-    /// The same without the size of a node that was made.
+    /// The same without the size and blocks of a node that was made.
     pub(crate) fn without_size(&self) -> Self {
         match self {
             Self::Node(attributes, known) => Self::Node(
                 Attributes {
                     size: 0,
+                    blocks: None,
                     ..*attributes
                 },
                 *known,
