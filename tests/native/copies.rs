@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 
 use crate::failures::failing;
-use crate::fixture::{MODES, Place, on_share, pattern, text};
+use crate::fixture::{MODES, Place, not_tried, on_share, pattern, text};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -82,5 +82,36 @@ fn a_copy_longer_than_the_host_allows_is_an_error() {
             "{}",
             text(&output)
         );
+    }
+}
+
+/// Ends with [`NO_LOOP`] where there is no loop device to be had.
+const XFS: &str = "truncate -s 320M \"$1/../image\"; mkfs.xfs -q \"$1/../image\"
+                   loop=$(losetup --find --show \"$1/../image\") || exit 77
+                   trap 'losetup --detach $loop' EXIT
+                   mount $loop \"$1\"; losetup --detach $loop; trap - EXIT";
+const NO_LOOP: i32 = 77;
+
+#[test]
+fn a_copy_shares_its_blocks_where_the_host_can() {
+    if !rustix::process::geteuid().is_root() {
+        return not_tried("shared blocks on xfs", "only root may mount it");
+    }
+    for mode in ["cache=never", "cache=auto", "cache=always,writeback"] {
+        let place = Place::prepared(XFS);
+        let script = "dd if=/dev/urandom of=from bs=64k count=32 conv=fsync
+            cp from to; cmp from to
+            cd \"$MOUNTPOINT/../shared\"; sync to; filefrag -v to";
+        let output = place.shell(mode, script);
+        let said = text(&output);
+        if output.status.code() == Some(NO_LOOP) {
+            return not_tried("shared blocks on xfs", said.trim());
+        }
+        assert!(output.status.success(), "{mode}: {said}");
+        let extent = |line: &&str| line.contains("..") && line.contains(':');
+        let extents: Vec<&str> = said.lines().filter(extent).collect();
+        assert!(!extents.is_empty(), "{mode}: {said}");
+        let shared = |line: &&str| line.contains("shared");
+        assert!(extents.iter().all(shared), "{mode}: {said}");
     }
 }
