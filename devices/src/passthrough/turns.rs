@@ -9,7 +9,7 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -34,22 +34,25 @@ impl Turns {
     /// Those of the process's user, or of this share alone where there is no place
     /// for them.
     pub(super) fn new() -> Result<Self> {
-        let of_user = path().ok_or(Errno::NOENT).and_then(|path| {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?;
-            let status = rustix::fs::fstat(&file)?;
-            // Anybody may have put it there.
-            let ours = status.st_uid == rustix::process::geteuid().as_raw()
-                && FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
-                && status.st_mode & 0o077 == 0;
-            ours.then_some(file).ok_or(Errno::PERM)
-        });
+        let of_user = path().ok_or(Errno::NOENT).and_then(|path| open(&path));
         let file = of_user.or_else(|error| {
             log::info!("other servers of this user take no turns with this one: {error}");
             rustix::fs::memfd_create(c"turns", MemfdFlags::CLOEXEC)
         })?;
         Ok(Self(file))
     }
+}
+
+/// Opens the file at `path`, or makes it; `EPERM` where somebody else has put one
+/// there, as anybody may.
+fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?;
+    let status = rustix::fs::fstat(&file)?;
+    let ours = status.st_uid == rustix::process::geteuid().as_raw()
+        && FileType::from_raw_mode(status.st_mode) == FileType::RegularFile
+        && status.st_mode & 0o077 == 0;
+    ours.then_some(file).ok_or(Errno::PERM)
 }
 
 /// Where the file is for all processes of the user, by whatever number they have in
@@ -99,8 +102,33 @@ impl Passthrough {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
     use super::*;
+
+    #[test]
+    fn a_file_that_another_user_may_have_made_is_not_taken() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("turns");
+        open(&path).unwrap();
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        assert!(open(&path).is_ok());
+        for mode in [0o606, 0o640] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(open(&path).map(drop), Err(Errno::PERM));
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let link = top.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert_eq!(open(&link).map(drop), Err(Errno::LOOP));
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(1), None).unwrap();
+            assert_eq!(open(&path).map(drop), Err(Errno::PERM));
+        }
+    }
 
     #[test]
     fn a_user_is_the_same_in_every_namespace() {
