@@ -84,6 +84,22 @@ fn the_hypervisor_is_told_where_the_window_is() {
 }
 
 #[test]
+fn a_window_takes_its_addresses_with_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(PAGE).unwrap();
+    let is_mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.contains(file.path().to_str().unwrap())
+    };
+    let window = window(1);
+    let mapped = window.map(place(0, PAGE), file.as_file(), part(7, 0, false));
+    assert_eq!(mapped, Ok(()));
+    assert!(is_mapped());
+    drop(window);
+    assert!(!is_mapped());
+}
+
+#[test]
 fn what_is_only_read_cannot_be_stored_to() {
     let window = window(1);
     let file = file(2, 1);
