@@ -51,6 +51,18 @@ pub(crate) fn theme() -> Theme {
         [Kernel::PATCHED],
         data_at_once,
     ));
+    for (build, kernel) in [("6_1_patched", Kernel::PATCHED), ("6_12_patched", second)] {
+        for cache in ["never", "metadata"] {
+            tests.push(Test::new(
+                format!("sendfile_has_what_is_there_with_cache_{cache}_on_{build}"),
+                [kernel],
+                move |fixtures| {
+                    let image = fixtures.kernel(kernel)?.join("bzImage");
+                    sendfile(Vm::new(fixtures, &image)?, cache)
+                },
+            ));
+        }
+    }
     Theme::new("coherence", tests)
 }
 
@@ -290,5 +302,30 @@ fn data_at_once(fixtures: &Fixtures) -> Result<()> {
     fs::write(below(&share, "f"), "new\n")?;
     let said = guest.ask("cat <&3; cat f")?;
     ensure!(said == "new new", "{said:?}");
+    guest.finish()
+}
+
+/// Busybox's cat takes sendfile(2), here from files that were opened before they
+/// changed, and from one that says that it has no size.
+fn sendfile(vm: Vm, cache: &str) -> Result<()> {
+    let share = directory(&[("f", b"old\n")])?;
+    let file = below(&share, "f");
+    let vm = vm.share(
+        Path::new("/proc/sys/kernel"),
+        &format!("tag=p,ro,cache={cache}"),
+    );
+    let mut guest = Guest::start(vm, share.path(), &format!("cache={cache}"))?;
+    let expect = |guest: &mut Guest, command: &str, answer: &str| -> Result<()> {
+        let said = guest.ask(command)?;
+        ensure!(said == answer, "{command}: {said:?} and not {answer:?}");
+        Ok(())
+    };
+    expect(&mut guest, "exec 3< f 4< f 5< f; cat <&3", "old")?;
+    fs::write(&file, "new\n")?;
+    expect(&mut guest, "cat <&4", "new")?;
+    let mut appending = fs::OpenOptions::new().append(true).open(&file)?;
+    appending.write_all(b"more\n")?;
+    expect(&mut guest, "cat <&5", "new more")?;
+    expect(&mut guest, "cat /mnt/p/ostype", "Linux")?;
     guest.finish()
 }
