@@ -38,6 +38,33 @@ fn a_detached_request_in_parts_is_answered_in_parts() {
 }
 
 #[test]
+fn of_a_detached_request_no_more_is_copied_than_it_takes_to_refuse_it() {
+    let mut machine = machine();
+    machine.server.gate.open();
+    let (table, data) = (0x1000, 0x2000);
+    machine
+        .memory
+        .write_slice(b"wd", GuestAddress(data))
+        .unwrap();
+    let queue = &mut machine.request;
+    queue.describe_at(GuestAddress(table), (data, 2, NEXT, 1));
+    let large = |next| (0x40_0000, 0x20_0000, NEXT, next);
+    queue.describe_at(GuestAddress(table + 16), large(2));
+    queue.describe_at(GuestAddress(table + 32), large(3));
+    queue.describe_at(GuestAddress(table + 48), (data, 2, WRITE, 0));
+    queue.describe(0, (table, 64, INDIRECT, 0));
+    queue.publish(0);
+    machine.kick(1);
+    assert_eq!(machine.request.wait_used(), (0, 2));
+    let mut reply = [0; 2];
+    machine
+        .memory
+        .read_slice(&mut reply, GuestAddress(data))
+        .unwrap();
+    assert_eq!(&reply, b"WD");
+}
+
+#[test]
 fn without_a_thread_for_it_a_request_is_served_in_its_queue() {
     let mut machine = Machine::without_threads(Server::default());
     let blocked = machine.request.submit(DETACHED, 64);
