@@ -12,8 +12,14 @@ mod coherence;
 mod dax;
 mod driver;
 mod exit_status;
+#[path = "../native/fcntl.rs"]
+#[allow(clippy::unwrap_used, dead_code)]
+mod fcntl;
+mod guest;
 mod insmod;
+mod locks;
 mod metrics;
+mod protocol;
 mod rebind;
 mod shards;
 mod share_changes;
@@ -39,7 +45,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use libtest_mimic::{Arguments, Trial};
 use shards::Shard;
-use tests::fixtures::Fixtures;
+use tests::fixtures::{Extras, Fixtures};
 use tests::host::Host;
 use tests::kernels::Kernel;
 use tests::lab::{FAILED, Order};
@@ -74,6 +80,8 @@ fn themes() -> Vec<Theme> {
         driver::themes(),
         vec![exit_status::theme()],
         insmod::themes(),
+        locks::themes(),
+        protocol::themes(),
         vec![
             metrics::theme(),
             rebind::theme(),
@@ -130,8 +138,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         .iter()
         .flat_map(|selection| selection.boots.clone())
         .collect();
-    let with_suites = (selections.iter()).any(|selection| selection.theme == suites::THEME);
-    let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES, with_suites)?;
+    let chosen = |themes: &[&str]| (selections.iter()).any(|one| themes.contains(&one.theme));
+    let extras = Extras {
+        suites: chosen(&[suites::THEME]),
+        tools: chosen(&[&locks::THEMES[..], &protocol::THEMES].concat())
+            .then(|| vec![env!("CARGO_BIN_EXE_locker").into()]),
+    };
+    let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES, &extras)?;
     match (host, selections.as_slice()) {
         (Host::DirectKvm, _) => Ok(run_here(themes, arguments, &bench(fixtures))),
         (_, [selection]) => run_in_lab(&fixtures, selection),
@@ -211,6 +224,10 @@ fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
         order.env.push((name.into(), value.into()));
     }
     order.cwd = PathBuf::from("/tmp");
+    if protocol::THEMES.contains(&selection.theme) {
+        let disk = fixtures.disk.clone();
+        order.disks.push((disk.clone(), disk));
+    }
     order.guest_mib = 2048;
     order.timeout = Some(if selection.ignored {
         LONG_LAB_TIMEOUT

@@ -40,23 +40,27 @@ fn transport(fixtures: &Fixtures) -> Result<()> {
     )
 }
 
-/// Which device is the share's shows in its interrupts. Three rounds, so that
-/// what the first leaves behind is met by the next.
+/// Sets `device` to that of the share at `/mnt/t`, which shows in its interrupts: there
+/// are a `file` in it and no cache.
+pub(crate) const FIND_DEVICE: &str = r#"interrupts() {
+  awk -v device=$1 '$NF == device { for (i = 2; i < NF - 2; i++) sum += $i } END { print sum + 0 }' /proc/interrupts
+}
+cd /sys/bus/virtio/drivers/virtiofs || exit 1
+for one in virtio*; do eval before_$one=$(interrupts $one); done
+for i in $(seq 40); do cat /mnt/t/file > /dev/null; done
+for one in virtio*; do
+  eval before=\$before_$one
+  [ $(($(interrupts $one) - before)) -ge 40 ] && device=$one
+done
+[ -n "$device" ] || exit 2
+device=$PWD/$device
+"#;
+
+/// Three rounds, so that what the first leaves behind is met by the next.
 fn rebind(fixtures: &Fixtures, driver: &str, name: &str) -> Result<()> {
     let share = directory(&[("file", b"content\n")])?;
     let script = format!(
-        "interrupts() {{
-           awk -v device=$1 '$NF == device {{ for (i = 2; i < NF - 2; i++) sum += $i }} END {{ print sum + 0 }}' /proc/interrupts
-         }}
-         cd /sys/bus/virtio/drivers/virtiofs || exit 1
-         for one in virtio*; do eval before_$one=$(interrupts $one); done
-         for i in $(seq 40); do cat /mnt/t/file > /dev/null; done
-         for one in virtio*; do
-           eval before=\\$before_$one
-           [ $(($(interrupts $one) - before)) -ge 40 ] && device=$one
-         done
-         [ -n \"$device\" ] || exit 2
-         device=$PWD/$device
+        "{FIND_DEVICE}
          name=$({name})
          cd /
          umount /mnt/t || exit 3

@@ -14,6 +14,8 @@ pub(crate) struct Command(i32, i32);
 /// Locks that belong to the process.
 pub(crate) const READ: Command = Command(libc::F_SETLK, libc::F_RDLCK);
 pub(crate) const WRITE: Command = Command(libc::F_SETLK, libc::F_WRLCK);
+#[allow(dead_code)] // of locker
+pub(crate) const UNLOCK: Command = Command(libc::F_SETLK, libc::F_UNLCK);
 /// Locks that belong to the open file.
 pub(crate) const OWN_READ: Command = Command(libc::F_OFD_SETLK, libc::F_RDLCK);
 pub(crate) const OWN_WRITE: Command = Command(libc::F_OFD_SETLK, libc::F_WRLCK);

@@ -11,8 +11,14 @@ use std::thread;
 
 use tempfile::TempDir;
 
-/// Set for the test program that runs on a share.
+/// Set for the test program that runs on a share. The end-to-end tests set it as
+/// well, in a guest.
 const INSIDE: &str = "NATIVE_TEST_INSIDE";
+
+/// Set where a guest has done the first part of a test, in the directory of the host
+/// that [`DIRECTORY`] names.
+const CHECK: &str = "NATIVE_TEST_CHECK";
+const DIRECTORY: &str = "NATIVE_TEST_DIRECTORY";
 
 /// Every cache policy, and write-back where it can be had.
 pub(crate) const MODES: [&str; 6] = [
@@ -198,15 +204,18 @@ impl Place {
 /// Runs `body` on the mount point of a fresh share with `options`, and then
 /// `check` on what is shared. For a test that calls nothing else.
 pub(crate) fn on_share(options: &str, body: impl FnOnce(&Path), check: impl FnOnce(&Path)) {
-    if env::var_os(INSIDE).is_some_and(|inside| inside == options) {
-        return body(&mount_point());
+    match (env::var_os(INSIDE), env::var_os(CHECK)) {
+        (Some(inside), _) if inside == options => body(&mount_point()),
+        (None, Some(done)) if done == options => {
+            check(Path::new(&env::var_os(DIRECTORY).unwrap()));
+        }
+        (None, None) => {
+            let place = Place::new();
+            run_inside(&place, options);
+            check(&place.directory());
+        }
+        _ => {}
     }
-    if env::var_os(INSIDE).is_some() {
-        return;
-    }
-    let place = Place::new();
-    run_inside(&place, options);
-    check(&place.directory());
 }
 
 /// Runs `body` on the mount point of a share with `options` of what `script`

@@ -21,4 +21,6 @@ mod mapping;
 mod overlay;
 mod owners;
 mod serve;
+mod unnamed;
+mod verity;
 mod xattrs;

@@ -1,6 +1,8 @@
 //! What the end-to-end tests need: `vmm`, kernels, modules. Made on the host,
 //! used where the guests run, under the same paths.
 
+mod tools;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -12,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::conformance::suite::SUITES;
 use crate::kernels::{Kernel, Kernels, Variant};
+pub use tools::PRELUDE;
 
 /// How long modules of a kernel are kept after they were made. Another run may
 /// want other kernels, so what this one does not want is no reason.
@@ -32,21 +35,36 @@ pub struct Fixtures {
     pub busybox: PathBuf,
     /// The suites' scripts, and in `bin` the programs that are installed for them.
     pub suites: PathBuf,
+    /// Programs of the host for guests; see [`PRELUDE`].
+    pub tools: PathBuf,
+    /// An empty directory, in the lab on an ext4 disk of its own where there are tools.
+    pub disk: PathBuf,
+}
+
+/// What only some tests need.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// The suites of others.
+    pub suites: bool,
+    /// Programs of the host, and these of ours with them.
+    pub tools: Option<Vec<PathBuf>>,
 }
 
 /// The variables that carry the paths to where the tests run.
-const VARIABLES: [&str; 5] = [
+const VARIABLES: [&str; 7] = [
     "E2E_VMM",
     "E2E_DRIVER_TESTS",
     "E2E_PAYLOADS",
     "E2E_BUSYBOX",
     "E2E_SUITES",
+    "E2E_TOOLS",
+    "E2E_DISK",
 ];
 
 impl Fixtures {
     /// Makes what is missing. `payload_sizes` are the modules' sizes in bytes;
     /// they are made for the kernels that are not for tests of the driver.
-    /// Suites of others are installed where they are asked for.
+    /// The `extras` are made where they are asked for.
     ///
     /// # Errors
     ///
@@ -55,7 +73,7 @@ impl Fixtures {
         workspace: &Path,
         kernels: impl IntoIterator<Item = Kernel>,
         payload_sizes: &[u64],
-        with_suites: bool,
+        extras: &Extras,
     ) -> Result<Self> {
         let scratch = workspace.join("target/e2e");
         fs::create_dir_all(&scratch)
@@ -75,7 +93,12 @@ impl Fixtures {
             payloads,
             busybox: crate::lab::static_busybox()?
                 .context("no static busybox; try apt-get install busybox-static")?,
-            suites: suites(workspace, &scratch, with_suites)?,
+            suites: suites(workspace, &scratch, extras.suites)?,
+            tools: match &extras.tools {
+                Some(programs) => tools::make(workspace, &scratch, programs)?,
+                None => empty(&scratch.join("no-tools"))?,
+            },
+            disk: empty(&scratch.join("disk"))?,
         })
     }
 
@@ -119,7 +142,7 @@ impl Fixtures {
                 .map(PathBuf::from)
                 .with_context(|| format!("{name} is not set"))
         };
-        let [vmm, driver_tests, payloads, busybox, suites] = VARIABLES;
+        let [vmm, driver_tests, payloads, busybox, suites, tools, disk] = VARIABLES;
         Ok(Self {
             vmm: get(vmm)?,
             kernels: Kernels::from_environment(),
@@ -127,6 +150,8 @@ impl Fixtures {
             payloads: get(payloads)?,
             busybox: get(busybox)?,
             suites: get(suites)?,
+            tools: get(tools)?,
+            disk: get(disk)?,
         })
     }
 
@@ -139,6 +164,8 @@ impl Fixtures {
             &self.payloads,
             &self.busybox,
             &self.suites,
+            &self.tools,
+            &self.disk,
         ];
         let mut variables: Vec<(OsString, OsString)> = VARIABLES
             .into_iter()
@@ -157,6 +184,7 @@ impl Fixtures {
             self.driver_tests.clone(),
             self.busybox.clone(),
             self.suites.clone(),
+            self.tools.clone(),
         ];
         files.extend(self.kernels.files());
         let payloads = (self.kernels.iter()).map(|(_, directory)| self.payloads_of(directory));
@@ -165,15 +193,20 @@ impl Fixtures {
     }
 }
 
+/// A directory that there is.
+fn empty(directory: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    Ok(directory.to_owned())
+}
+
 /// Puts into one directory what a guest needs to run the suites of others, or
 /// makes an empty one.
 fn suites(workspace: &Path, scratch: &Path, wanted: bool) -> Result<PathBuf> {
-    let directory = scratch.join(if wanted { "suites" } else { "no-suites" });
     if !wanted {
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        return Ok(directory);
+        return empty(&scratch.join("no-suites"));
     }
+    let directory = scratch.join("suites");
     let mut programs = Vec::new();
     for suite in SUITES {
         if let Some(installed) = suite.install()? {

@@ -90,7 +90,8 @@ fn make_file_system(from: &Path, image: &File, capacity: u64, inodes: u64) -> Re
         .set_len(capacity)
         .context("cannot create a sparse temporary file")?;
     let output = Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-m", "0"])
+        // What is shared may be files with verity.
+        .args(["-q", "-F", "-t", "ext4", "-O", "verity", "-m", "0"])
         .args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"])
         .args(["-N", &inodes.to_string()])
         .arg("-d")

@@ -54,7 +54,7 @@ pub(super) fn build(plan: &Plan, modules: &[PathBuf]) -> Result<File> {
 }
 
 /// Looks `name` up in `PATH`.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|directory| directory.join(name))

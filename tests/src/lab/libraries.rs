@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 /// # Errors
 ///
 /// When `ldd` cannot be run.
-pub(super) fn of(program: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn of(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd")
         .arg(program)
         .output()

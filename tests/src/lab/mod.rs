@@ -47,6 +47,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use lab_init::{Ending, Module, Plan, Port};
 
+pub(crate) use initramfs::find_program;
+pub(crate) use libraries::of as libraries_of;
 pub use machine::Timing;
 
 use disk::Disk;
