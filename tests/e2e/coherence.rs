@@ -1,15 +1,14 @@
 //! What a guest sees of changes on the host, by cache mode: the table in the
 //! README.
 //!
-//! The guest looks at everything, the host changes it at once, or a while
-//! later, within or just after what the guest may keep, and the guest opens it
+//! The guest looks at everything, the host or another guest changes it at once, or a
+//! while later, within or just after what the guest may keep, and the guest opens it
 //! again.
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{ChildStdin, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -17,8 +16,9 @@ use anyhow::{Result, ensure};
 use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Stock, Variant, Version};
 
+use crate::guest::Guest;
 use crate::theme::{Test, Theme};
-use crate::vm::{Running, Vm, below, directory};
+use crate::vm::{Vm, below, directory};
 
 /// A kernel that nothing of ours is in.
 const DEBIAN: Kernel = Kernel::Debian(Stock::Host);
@@ -36,14 +36,22 @@ pub(crate) fn theme() -> Theme {
                 [kernel],
                 move |fixtures| {
                     let image = fixtures.kernel(kernel)?.join("bzImage");
-                    at_the_next_open(Vm::new(fixtures, &image)?, cache)
+                    at_the_next_open(Vm::new(fixtures, &image)?, None, cache)
+                },
+            ));
+            tests.push(Test::new(
+                format!("what_another_guest_made_is_there_with_cache_{cache}_on_{build}"),
+                [kernel],
+                move |fixtures| {
+                    let vm = || Vm::booting(fixtures, kernel);
+                    at_the_next_open(vm()?, Some(vm()?), cache)
                 },
             ));
         }
         tests.push(Test::new(
             format!("what_the_guest_opens_is_what_is_there_with_cache_{cache}_on_debian"),
             [DEBIAN],
-            move |fixtures| at_the_next_open(Vm::booting(fixtures, DEBIAN)?, cache),
+            move |fixtures| at_the_next_open(Vm::booting(fixtures, DEBIAN)?, None, cache),
         ));
     }
     tests.push(Test::new(
@@ -66,46 +74,14 @@ pub(crate) fn theme() -> Theme {
     Theme::new("coherence", tests)
 }
 
-/// A guest that does what it is told, one command after the other.
-struct Guest {
-    running: Running,
-    input: ChildStdin,
-}
-
-impl Guest {
-    fn start(vm: Vm, share: &Path, options: &str) -> Result<Self> {
-        let mut running = vm
-            .share(share, &format!("tag=t,{options}"))
-            .patience(crate::vm::stretched(Duration::from_secs(60)))
-            .script("cd /mnt/t; while read -r line; do eval \"$line\" 2>&1; echo '=='; done")
-            .start(Stdio::piped())?;
-        let input = running.stdin()?;
-        Ok(Self { running, input })
-    }
-
-    /// What a command says, its lines joined by spaces.
-    fn ask(&mut self, command: &str) -> Result<String> {
-        writeln!(self.input, "{command}")?;
-        let mut said = Vec::new();
-        loop {
-            match self.running.read_line()? {
-                line if line == "==" => return Ok(said.join(" ")),
-                line => said.push(line),
-            }
-        }
-    }
-
-    fn finish(self) -> Result<()> {
-        drop(self.input);
-        self.running.finish()?.expect_success().map(drop)
-    }
-}
-
-/// A change on the host, in a directory with what [`prepare`] puts there, and
-/// what the guest then does and says.
+/// A change, in a directory with what [`prepare`] puts there, and what the guest then
+/// does and says.
 struct Cell {
     name: &'static str,
+    /// As the host makes it.
     change: fn(&Path) -> Result<()>,
+    /// As another guest does.
+    by_guest: &'static str,
     command: &'static str,
     answer: &'static str,
     /// What the command makes, and the host has then where that name now is.
@@ -132,9 +108,10 @@ const LOOK: &str = "cat f l d/s/f; ls -l . d d/s > /dev/null";
 const SIZE: &str = "stat -L -c %s /proc/self/fd/0 < f; cat f";
 
 fn cells() -> Vec<Cell> {
-    let cell = |name, change, command, answer| Cell {
+    let cell = |name, change, by_guest, command, answer| Cell {
         name,
         change,
+        by_guest,
         command,
         answer,
         makes: None,
@@ -143,6 +120,7 @@ fn cells() -> Vec<Cell> {
         cell(
             "rewrite",
             |at| Ok(fs::write(at.join("f"), "rewritten\n")?),
+            "echo rewritten >f",
             SIZE,
             "10 rewritten",
         ),
@@ -152,6 +130,7 @@ fn cells() -> Vec<Cell> {
                 let mut file = fs::OpenOptions::new().append(true).open(at.join("f"))?;
                 Ok(file.write_all(b"more\n")?)
             },
+            "echo more >>f",
             SIZE,
             "9 old more",
         ),
@@ -161,12 +140,14 @@ fn cells() -> Vec<Cell> {
                 fs::write(at.join("next"), "replaced\n")?;
                 Ok(fs::rename(at.join("next"), at.join("f"))?)
             },
+            "echo replaced >next; mv next f",
             SIZE,
             "9 replaced",
         ),
         cell(
             "remove",
             |at| Ok(fs::remove_file(at.join("f"))?),
+            "rm f",
             "cat f || ls",
             "cat: can't open 'f': No such file or directory d l",
         ),
@@ -176,12 +157,14 @@ fn cells() -> Vec<Cell> {
                 fs::remove_file(at.join("f"))?;
                 Ok(fs::write(at.join("f"), "remade\n")?)
             },
+            "rm f; echo remade >f",
             SIZE,
             "7 remade",
         ),
         cell(
             "remove_and_write",
             |at| Ok(fs::remove_file(at.join("f"))?),
+            "rm f",
             "echo made > f",
             "",
         )
@@ -193,6 +176,7 @@ fn cells() -> Vec<Cell> {
                 fs::create_dir(at.join("f"))?;
                 Ok(fs::write(at.join("f/inside"), "inside\n")?)
             },
+            "rm f; mkdir f; echo inside >f/inside",
             // Nobody asks us on the way through a file.
             "cat f; ls f; cat f/inside",
             "cat: read error: Is a directory inside inside",
@@ -203,6 +187,7 @@ fn cells() -> Vec<Cell> {
                 fs::remove_dir_all(at.join("d"))?;
                 Ok(fs::write(at.join("d"), "file\n")?)
             },
+            "rm -r d; echo file >d",
             "cat d",
             "file",
         ),
@@ -212,6 +197,7 @@ fn cells() -> Vec<Cell> {
                 fs::remove_file(at.join("l"))?;
                 Ok(fs::write(at.join("l"), "file\n")?)
             },
+            "rm l; echo file >l",
             "cat l",
             "file",
         ),
@@ -221,30 +207,48 @@ fn cells() -> Vec<Cell> {
                 fs::remove_file(at.join("l"))?;
                 Ok(symlink("d/s/f", at.join("l"))?)
             },
+            "rm l; ln -s d/s/f l",
             "echo f > f; cat l",
             "old",
         ),
         cell(
+            "mode_and_owner",
+            |at| {
+                std::os::unix::fs::chown(at.join("f"), Some(12), Some(34))?;
+                Ok(fs::set_permissions(
+                    at.join("f"),
+                    fs::Permissions::from_mode(0o2640),
+                )?)
+            },
+            "chown 12:34 f; chmod 2640 f",
+            "stat -L -c %a-%u-%g /proc/self/fd/0 <f",
+            "2640-12-34",
+        ),
+        cell(
             "directory_replaced_file",
             replace_directory,
+            REPLACE_DIRECTORY,
             "cat d/s/f",
             "new",
         ),
         cell(
             "directory_replaced_new_file",
             replace_directory,
+            REPLACE_DIRECTORY,
             "cat d/s/g",
             "g",
         ),
         cell(
             "directory_replaced_list",
             replace_directory,
+            REPLACE_DIRECTORY,
             "ls d/s",
             "f g",
         ),
         cell(
             "directory_replaced_create",
             replace_directory,
+            REPLACE_DIRECTORY,
             "echo made > d/s/made",
             "",
         )
@@ -252,12 +256,15 @@ fn cells() -> Vec<Cell> {
         cell(
             "directory_replaced_mkdir",
             replace_directory,
+            REPLACE_DIRECTORY,
             "mkdir d/s/made",
             "",
         )
         .makes("d/s/made"),
     ]
 }
+
+const REPLACE_DIRECTORY: &str = "mv d aside; mkdir -p d/s; echo new >d/s/f; echo g >d/s/g";
 
 fn replace_directory(at: &Path) -> Result<()> {
     fs::rename(at.join("d"), at.join("aside"))?;
@@ -266,9 +273,12 @@ fn replace_directory(at: &Path) -> Result<()> {
     Ok(fs::write(at.join("d/s/g"), "g\n")?)
 }
 
-fn at_the_next_open(vm: Vm, cache: &str) -> Result<()> {
+fn at_the_next_open(vm: Vm, other: Option<Vm>, cache: &str) -> Result<()> {
     let share = directory(&[])?;
-    let mut guest = Guest::start(vm, share.path(), &format!("cache={cache}"))?;
+    let options = format!("cache={cache}");
+    let mut guest = Guest::start(vm, share.path(), &options)?;
+    let start = |vm| Guest::start(vm, share.path(), &options);
+    let mut other = other.map(start).transpose()?;
     for delay in DELAYS {
         for cell in cells() {
             let place = format!("{}-{delay}", cell.name);
@@ -277,7 +287,14 @@ fn at_the_next_open(vm: Vm, cache: &str) -> Result<()> {
             let look = guest.ask(&format!("cd /mnt/t/{place}; {LOOK}"))?;
             ensure!(look == "old old old", "{place}: {look}");
             thread::sleep(Duration::from_millis(delay));
-            (cell.change)(&at)?;
+            match &mut other {
+                Some(other) => {
+                    let change = format!("cd /mnt/t/{place} && {{ {}; }}", cell.by_guest);
+                    let said = other.ask(&change)?;
+                    ensure!(said.is_empty(), "{place}: {said}");
+                }
+                None => (cell.change)(&at)?,
+            }
             // By the whole path: the shell stands where it was.
             let command = format!("cd /; cd /mnt/t/{place} && {}", cell.command);
             let said = guest.ask(&command)?;
@@ -291,17 +308,23 @@ fn at_the_next_open(vm: Vm, cache: &str) -> Result<()> {
             }
         }
     }
+    other.map(Guest::finish).transpose()?;
     guest.finish()
 }
 
 fn data_at_once(fixtures: &Fixtures) -> Result<()> {
     let share = directory(&[("f", b"old\n")])?;
-    let vm = Vm::patched(fixtures)?;
-    let mut guest = Guest::start(vm, share.path(), "cache=metadata")?;
+    let start = || Guest::start(Vm::patched(fixtures)?, share.path(), "cache=metadata");
+    let (mut guest, mut other) = (start()?, start()?);
     ensure!(guest.ask("exec 3< f; cat f")? == "old");
     fs::write(below(&share, "f"), "new\n")?;
     let said = guest.ask("cat <&3; cat f")?;
     ensure!(said == "new new", "{said:?}");
+    // As long as before: how long a file is may be a day old.
+    ensure!(other.ask("exec 3<> f; printf two >&3")?.is_empty());
+    let said = guest.ask("cat f")?;
+    ensure!(said == "two", "{said:?}");
+    other.finish()?;
     guest.finish()
 }
 

@@ -4,8 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Variant, Version};
 
@@ -40,28 +42,58 @@ pub(crate) fn theme() -> Theme {
     Theme::new("share_changes", tests)
 }
 
+/// In every mode, each in a share of its own.
+const MODES: [&str; 6] = [
+    "cache=never",
+    "cache=metadata",
+    "cache=auto",
+    "cache=always",
+    "cache=auto,writeback",
+    "cache=always,writeback",
+];
+
 fn of_the_guest(fixtures: &Fixtures) -> Result<()> {
-    let share = directory(&[
+    let files: &[(&str, &[u8])] = &[
         ("modify", b"old content"),
         ("delete", b""),
         ("rename", b"renamed"),
         ("truncate", b"0123456789"),
         ("mode", b""),
         ("replaced", b"old"),
-    ])?;
-    let run = Vm::patched(fixtures)?
-        .share(share.path(), "tag=t")
+    ];
+    let shares: Vec<_> = (MODES.iter().map(|_| directory(files))).collect::<Result<_>>()?;
+    let mut vm = Vm::patched(fixtures)?.patience(Duration::from_secs(15));
+    for (number, (mode, share)) in MODES.iter().zip(&shares).enumerate() {
+        vm = vm.share(share.path(), &format!("tag=t{number},{mode}"));
+    }
+    // What each did is seen in the guest at once.
+    let run = vm
         .script(
-            "cd /mnt/t && echo new > modify && rm delete && mv rename renamed && mkdir -p a/b/c &&
+            "for at in /mnt/t*; do
+             cd $at && echo new > modify && rm delete && mv rename renamed && mkdir -p a/b/c &&
              dd if=/dev/null of=truncate bs=1 seek=4 2>/dev/null && chown 12:34 mode &&
              chmod 2751 mode && touch -d '2001-02-03 04:05:06' mode && ln -s a/b link &&
              ln modify hard && mkfifo fifo && mknod device c 1 3 && echo x > next &&
-             mv next replaced && echo appended >> renamed && rmdir a/b/c",
+             mv next replaced && echo appended >> renamed && rmdir a/b/c &&
+             cat modify hard truncate replaced renamed | tr '\\n' ' ' &&
+             stat -c '%a %u:%g %Y' mode && ls | tr '\\n' ' ' && readlink link && ls a/b && cd / ||
+             echo failed
+             done",
         )
         .run()?
         .expect_success()?;
-    let path = |name: &str| below(&share, name);
-    ensure!(fs::read(path("modify"))? == b"new\n", "{}", run.account());
+    let seen = "new new 0123x renamedappended 2751 12:34 981173106\n\
+                a device fifo hard link mode modify renamed replaced truncate a/b\n";
+    ensure!(run.text()? == seen.repeat(MODES.len()), "{}", run.account());
+    for (mode, share) in MODES.iter().zip(&shares) {
+        as_made(share).context(*mode)?;
+    }
+    Ok(())
+}
+
+fn as_made(share: &TempDir) -> Result<()> {
+    let path = |name: &str| below(share, name);
+    ensure!(fs::read(path("modify"))? == b"new\n");
     ensure!(!path("delete").exists() && !path("rename").exists());
     ensure!(fs::read(path("renamed"))? == b"renamedappended\n");
     ensure!(fs::read(path("truncate"))? == b"0123");
@@ -167,7 +199,7 @@ fn of_the_host(fixtures: &Fixtures, cache: &str) -> Result<()> {
     fs::write(below(&share, "added"), "added by the host\n")?;
     fs::remove_file(below(&share, "removed"))?;
     // What the guest may keep about names and attributes it may keep so long.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     running.stdin()?.write_all(b"go\n")?;
     let run = running.finish()?.expect_success()?;
     let wanted = "edited by the host\nreplaced by the host\nadded by the host\ngone\n";
