@@ -1,6 +1,7 @@
 //! Which operations Linux would ask a server for, by the state that the host is in.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
@@ -83,6 +84,14 @@ impl Host {
             Op::Forget(node) => {
                 let place = |fd: &OwnedFd| std::fs::read_link(path_of(fd)).unwrap();
                 let own = place(self.node(at(node)));
+                // A file that was made without a name has one since, who knows where.
+                let is_somewhere = |fd: &OwnedFd| {
+                    let links = rustix::fs::fstat(fd).unwrap().st_nlink;
+                    links > 0 && place(fd).as_os_str().as_bytes().ends_with(b" (deleted)")
+                };
+                if self.nodes.iter().flatten().any(is_somewhere) {
+                    return false;
+                }
                 let known = self.nodes.iter().flatten().map(place);
                 known
                     .filter(|other| *other != own)
