@@ -15,6 +15,7 @@
 //! | `cpuid` | what a processor says it is |
 //! | `vcpu` | a processor and its thread's loop |
 //! | `board` | the devices on the two buses |
+//! | `running` | a machine whose guest runs |
 //! | `counters` | what is counted |
 //!
 //! Threads: one per vCPU, and the devices' own. The first event that ends the
@@ -36,6 +37,7 @@ mod layout;
 pub(crate) mod limits;
 mod lost_pages;
 mod memory;
+mod running;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -52,7 +54,6 @@ use devices::virtio::VirtioDevice;
 use devices::window::{Window, Windows};
 use kvm_ioctls::Kvm;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::kernel::Kernel;
 use board::Board;
@@ -62,7 +63,8 @@ pub(crate) use counters::{ExitKind, MachineCounters};
 use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
 use lost_pages::LostPages;
-use vcpu::{Alarm, RollCall, Vcpu, VcpuContext, VcpuLaunch, VcpuThreads};
+pub(crate) use running::RunningMachine;
+use vcpu::{Alarm, RollCall, Vcpu, VcpuContext, VcpuLaunch};
 use vm::Vm;
 
 /// What a machine is made of.
@@ -262,90 +264,6 @@ impl Machine {
         let running = self.start()?;
         running.ended().read().map_err(board::Error::EventFd)?;
         running.finish()
-    }
-}
-
-/// A machine whose guest runs. Dropping it takes it down.
-#[derive(Debug)]
-pub(crate) struct RunningMachine {
-    threads: Option<VcpuThreads>,
-    board: Board,
-    ending: FirstEnding,
-    roll_call: Arc<RollCall>,
-    alarm: Arc<Alarm>,
-    _lost_pages: Option<LostPages>,
-    /// Rounds in a row in which every processor had halted.
-    halted_rounds: u32,
-    /// Closed last: it is what the others belong to.
-    _vm: Vm,
-}
-
-/// Between two answers of the same round one processor may have woken another,
-/// and an NMI may have come that was not taken yet; not again and again.
-const HALTED_ROUNDS: u32 = 2;
-
-impl RunningMachine {
-    /// Readable once the machine has a reason to end: then [`Self::finish`]
-    /// it.
-    pub(crate) fn ended(&self) -> &EventFd {
-        self.ending.event()
-    }
-
-    /// Ends the machine if its guest has halted. To be called from time to
-    /// time: it goes by what was seen since the calls before.
-    pub(crate) fn look_for_halt(&mut self) {
-        let halted = self.roll_call.next();
-        self.halted_rounds = if halted { self.halted_rounds + 1 } else { 0 };
-        if self.halted_rounds >= HALTED_ROUNDS {
-            self.ending.set(Ok(Ending::Halted));
-        }
-        if let Some(threads) = &self.threads {
-            threads.kick();
-        }
-    }
-
-    /// Asks every processor where it is, with a non-maskable interrupt.
-    /// [`Self::look_for_halt`] sees to it that all hear of it.
-    pub(crate) fn alarm(&self) {
-        self.alarm.ring();
-        if let Some(threads) = &self.threads {
-            threads.kick();
-        }
-    }
-
-    /// Where the processors were that have answered.
-    pub(crate) fn alarm_answers(&self) -> Vec<String> {
-        self.alarm.answers()
-    }
-
-    /// Takes the machine down and says why it ended. On return every vCPU
-    /// thread is gone and every device is reset, so that what the guest wrote
-    /// has reached the file system. That waits for the file system.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Run`] when KVM failed.
-    pub(crate) fn finish(mut self) -> Result<Ending, Error> {
-        self.take_down();
-        match self.ending.get() {
-            Some(Ok(ending)) => Ok(ending.clone()),
-            Some(Err(error)) => Err(Error::Run(*error)),
-            None => Ok(Ending::Stopped),
-        }
-    }
-
-    /// vCPUs first, so that no new request arrives.
-    fn take_down(&mut self) {
-        if let Some(threads) = self.threads.take() {
-            threads.stop();
-            self.board.reset();
-        }
-    }
-}
-
-impl Drop for RunningMachine {
-    fn drop(&mut self) {
-        self.take_down();
     }
 }
 
