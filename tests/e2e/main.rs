@@ -15,6 +15,7 @@ mod exit_status;
 #[path = "../native/fcntl.rs"]
 #[allow(clippy::unwrap_used, dead_code)]
 mod fcntl;
+mod gdb;
 mod guest;
 mod insmod;
 mod locks;
@@ -78,7 +79,7 @@ fn themes() -> Vec<Theme> {
         vec![boot::theme(), coherence::theme()],
         dax::themes(),
         driver::themes(),
-        vec![exit_status::theme()],
+        vec![exit_status::theme(), gdb::theme()],
         insmod::themes(),
         locks::themes(),
         protocol::themes(),

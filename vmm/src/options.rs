@@ -14,6 +14,7 @@ use vmm_options::share::{self, ShareArgument};
 use vmm_options::size::Size;
 
 use crate::kconfig;
+use crate::machine::debugger;
 use crate::splats::FailOn;
 
 const EXIT_STATUS: &str = "\
@@ -24,7 +25,7 @@ Exit status:
   125  vmm could not set up or run the machine, or write all output
   126  COMMAND cannot be executed
   127  COMMAND was not found
-  130  ended by Ctrl-A x, or by SIGINT to vmm; 143 by SIGTERM
+  130  ended by Ctrl-A x, by gdb's kill, or by SIGINT to vmm; 143 by SIGTERM
   254  COMMAND ended with 0, but the guest's kernel had a splat (--fail-on)
   255  the guest's kernel panicked or crashed, or the guest ended before COMMAND
   The outcome by name is in the JSON of --report.
@@ -135,6 +136,12 @@ pub(crate) struct RunArguments {
     /// Write how the run ended to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// Let the guest wait for gdb before its first instruction: at a PORT of this
+    /// host, at HOST:PORT, or at a socket's path with a /. The time that it stands
+    /// still is none of --timeout's
+    #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
+    pub gdb: Option<debugger::Address>,
 
     /// Kernel modules: /lib/modules/RELEASE or the directory it is in
     /// (default: the host's, if it has the kernel's). Given explicitly and

@@ -18,6 +18,8 @@ pub(crate) enum Ending {
     Crash(String),
     /// A [`Stopper`] stopped it.
     Stopped,
+    /// Whoever debugs it has killed it.
+    Killed,
 }
 
 /// The first reason to end, from whichever thread has one.

@@ -17,6 +17,7 @@
 //! | `board` | the devices on the two buses |
 //! | `running` | a machine whose guest runs |
 //! | `counters` | what is counted |
+//! | `debugger` | gdb, and what it can do with the guest |
 //!
 //! Threads: one per vCPU, and the devices' own. The first event that ends the
 //! machine (the guest's power switch, a halt, a crash, a [`Stopper`]) makes
@@ -31,6 +32,7 @@ pub(crate) mod boot;
 mod console_input;
 mod counters;
 mod cpuid;
+pub(crate) mod debugger;
 mod ending;
 pub(crate) mod host;
 mod layout;
@@ -60,6 +62,7 @@ use board::Board;
 use boot::registers::Start;
 pub(crate) use console_input::ConsoleInput;
 pub(crate) use counters::{ExitKind, MachineCounters};
+use debugger::{Listener, Preparation};
 use ending::FirstEnding;
 pub(crate) use ending::{Ending, Stopper};
 use lost_pages::LostPages;
@@ -86,6 +89,8 @@ pub(crate) struct MachineConfig {
     /// Where the guest's serial console goes. It is written byte by byte from
     /// a vCPU, which waits for it: it must not block for long.
     pub console: Box<dyn Write + Send>,
+    /// Where gdb connects; the guest waits for it.
+    pub debugger: Option<Listener>,
 }
 
 impl fmt::Debug for MachineConfig {
@@ -120,6 +125,8 @@ pub(crate) enum Error {
     Thread(#[from] vcpu::ThreadError),
     #[error(transparent)]
     LostPages(#[from] lost_pages::Error),
+    #[error(transparent)]
+    Debugger(#[from] debugger::Error),
     #[error("KVM failed while the guest ran")]
     Run(#[source] kvm_ioctls::Error),
 }
@@ -133,8 +140,9 @@ pub(crate) struct Machine {
     ending: FirstEnding,
     /// `reboot=t`: the kernel resets by a triple fault.
     triple_fault_resets: bool,
+    debugger: Option<Preparation>,
     /// Closed last: it is what the others belong to.
-    _vm: Vm,
+    vm: Vm,
 }
 
 impl Machine {
@@ -154,6 +162,7 @@ impl Machine {
             windows: config.windows,
             devices: config.devices,
             console: config.console,
+            debugger: config.debugger,
         };
         let (kernel, initramfs, text) = (config.kernel, config.initramfs, config.cmdline);
         let mut machine = Self::assemble(&kvm, counters, hardware, |memory, hardware| {
@@ -184,6 +193,9 @@ impl Machine {
 
         let vm = Vm::new(kvm, memory, parts.windows.clone())?;
         let ending = FirstEnding::new().map_err(board::Error::EventFd)?;
+        let debugger = (parts.debugger)
+            .map(|listener| Preparation::new(vm.fd(), parts.cpus, listener))
+            .transpose()?;
         let board = Board::new(&vm, parts.devices, parts.console, power_handler(&ending))?;
         let vcpus = (0..parts.cpus)
             .map(|index| {
@@ -199,6 +211,7 @@ impl Machine {
             roll_call: Arc::new(RollCall::new(parts.cpus)),
             windows: parts.windows,
             alarm: Arc::new(Alarm::new(parts.cpus)),
+            parking: (debugger.as_ref()).map(|debugger| Arc::clone(&debugger.parking)),
         };
         Ok(Self {
             vcpus,
@@ -206,7 +219,8 @@ impl Machine {
             context,
             ending,
             triple_fault_resets: false,
-            _vm: vm,
+            debugger,
+            vm,
         })
     }
 
@@ -246,16 +260,21 @@ impl Machine {
         if threads.is_err() {
             self.board.reset();
         }
-        Ok(RunningMachine {
+        let mut running = RunningMachine {
             threads: Some(threads?),
             board: self.board,
             ending: self.ending,
             roll_call,
             alarm,
+            debugger: None,
             _lost_pages: lost_pages,
             halted_rounds: 0,
-            _vm: self._vm,
-        })
+            vm: self.vm,
+        };
+        if let Some(preparation) = self.debugger {
+            running.debug(preparation)?;
+        }
+        Ok(running)
     }
 
     /// Runs the guest until the machine ends.
@@ -274,6 +293,7 @@ struct Parts {
     windows: Windows,
     devices: Vec<Box<dyn VirtioDevice>>,
     console: Box<dyn Write + Send>,
+    debugger: Option<Listener>,
 }
 
 fn power_handler(ending: &FirstEnding) -> devices::power::PowerHandler {

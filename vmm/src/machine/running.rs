@@ -1,11 +1,13 @@
 //! A machine whose guest runs, to its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Error;
 use super::board::Board;
+use super::debugger::{Access, Debugger, Preparation};
 use super::ending::{Ending, FirstEnding};
 use super::lost_pages::LostPages;
 use super::vcpu::{Alarm, RollCall, VcpuThreads};
@@ -19,11 +21,12 @@ pub(crate) struct RunningMachine {
     pub(super) ending: FirstEnding,
     pub(super) roll_call: Arc<RollCall>,
     pub(super) alarm: Arc<Alarm>,
+    pub(super) debugger: Option<Debugger>,
     pub(super) _lost_pages: Option<LostPages>,
     /// Rounds in a row in which every processor had halted.
     pub(super) halted_rounds: u32,
     /// Closed last: it is what the others belong to.
-    pub(super) _vm: Vm,
+    pub(super) vm: Vm,
 }
 
 /// Between two answers of the same round one processor may have woken another,
@@ -31,6 +34,21 @@ pub(crate) struct RunningMachine {
 const HALTED_ROUNDS: u32 = 2;
 
 impl RunningMachine {
+    /// Lets gdb connect.
+    pub(super) fn debug(&mut self, preparation: Preparation) -> Result<(), Error> {
+        let Some(threads) = &self.threads else {
+            return Ok(());
+        };
+        let access = Access {
+            parking: Arc::clone(&preparation.parking),
+            kicker: threads.kicker().clone(),
+            memory: self.vm.memory().clone(),
+        };
+        let ending = self.ending.clone();
+        self.debugger = Some(Debugger::start(preparation, access, ending)?);
+        Ok(())
+    }
+
     /// Readable once the machine has a reason to end: then [`Self::finish`]
     /// it.
     pub(crate) fn ended(&self) -> &EventFd {
@@ -46,8 +64,19 @@ impl RunningMachine {
             self.ending.set(Ok(Ending::Halted));
         }
         if let Some(threads) = &self.threads {
-            threads.kick();
+            threads.kicker().kick();
         }
+    }
+
+    /// How long the guest has stood still for its debugger since this was asked
+    /// last.
+    pub(crate) fn take_pause(&self) -> Duration {
+        (self.debugger.as_ref()).map_or(Duration::ZERO, Debugger::take_pause)
+    }
+
+    /// Whether the guest stands still for its debugger.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.debugger.as_ref().is_some_and(Debugger::is_paused)
     }
 
     /// Asks every processor where it is, with a non-maskable interrupt.
@@ -55,7 +84,7 @@ impl RunningMachine {
     pub(crate) fn alarm(&self) {
         self.alarm.ring();
         if let Some(threads) = &self.threads {
-            threads.kick();
+            threads.kicker().kick();
         }
     }
 
@@ -84,6 +113,8 @@ impl RunningMachine {
     fn take_down(&mut self) {
         if let Some(threads) = self.threads.take() {
             threads.stop();
+            // It has heard of that, and tells gdb.
+            self.debugger = None;
             self.board.reset();
         }
     }

@@ -2,6 +2,7 @@
 //! hardware virtualization, but they do need `/dev/kvm`: without it they fail,
 //! because a test that did not run has shown nothing.
 
+mod debugger;
 mod ending;
 mod windows;
 mod wiring;
@@ -94,6 +95,7 @@ pub(super) fn parts(output: &SerialOutput) -> Parts {
         windows: Windows::default(),
         devices: Vec::new(),
         console: Box::new(output.clone()),
+        debugger: None,
     }
 }
 

@@ -9,7 +9,7 @@
 //! | 125 | `vmm` could not set up or run the machine or deliver what the command wrote, or the guest's init could not prepare the guest |
 //! | 126 | the command cannot be executed |
 //! | 127 | the command was not found |
-//! | 130 | the user typed Ctrl-A x |
+//! | 130 | the user typed Ctrl-A x, or killed the guest in gdb |
 //! | 254 | all of that went well, but the guest's kernel had a splat (`--fail-on`) |
 //! | 255 | the guest panicked or crashed, or ended before its command did |
 //!
@@ -46,7 +46,7 @@ pub(crate) enum Outcome {
     /// `vmm` was told to stop by this signal, and how its command ended that
     /// was told, too.
     Interrupted(i32, Option<Status>),
-    /// The user typed the escape, Ctrl-A x.
+    /// The user typed the escape, Ctrl-A x, or killed the guest in gdb.
     Quit,
     /// All else went well, but the guest's kernel reported a bug of its own.
     Splat(String),

@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::console::marks;
 use crate::kernel::{Discovery, Kernel};
 use crate::machine::boot::command_line;
+use crate::machine::debugger::{self, Listener};
 use crate::machine::{host, limits};
 use crate::options::RunArguments;
 use crate::outcome::output_file::{self, OutputFile};
@@ -72,6 +73,8 @@ pub(crate) struct Configuration {
     pub console_log: Option<PathBuf>,
     pub metrics: Option<OutputFile>,
     pub report: Option<OutputFile>,
+    /// Where gdb is waited for.
+    pub gdb: Option<Listener>,
     /// Show the kernel's console.
     pub verbose: bool,
     kernel_path: PathBuf,
@@ -123,6 +126,8 @@ pub(crate) enum Error {
     Host(#[from] host::Error),
     #[error(transparent)]
     Machine(#[from] limits::Error),
+    #[error(transparent)]
+    Gdb(#[from] debugger::ListenerError),
 }
 
 impl Configuration {
@@ -199,12 +204,12 @@ impl Configuration {
         if let Some(path) = &arguments.console_log {
             output_file::check_log("--console-log", path)?;
         }
-        let configuration = Self {
+        let mut configuration = Self {
             kernel,
             boot,
             plan,
             initramfs,
-            cmdline: command_line(boot, &arguments.cmdline),
+            cmdline: command_line(boot, arguments.gdb.is_some(), &arguments.cmdline),
             shares,
             owners,
             cpus: arguments.cpus,
@@ -218,6 +223,7 @@ impl Configuration {
             console_log: arguments.console_log,
             metrics,
             report,
+            gdb: None,
             verbose: arguments.verbose,
             kernel_path: arguments.kernel,
             modules: modules.map(|modules| modules.directory().to_owned()),
@@ -229,6 +235,8 @@ impl Configuration {
         } else {
             host::check()?;
         }
+        // Last: the place is taken, which others see.
+        configuration.gdb = arguments.gdb.as_ref().map(Listener::bind).transpose()?;
         Ok(configuration)
     }
 
@@ -253,6 +261,18 @@ impl Configuration {
     #[must_use]
     pub(crate) fn devices(&self) -> usize {
         self.shares.len() + usize::from(self.plan.is_some())
+    }
+
+    /// What to type to debug the guest, if that is to be.
+    #[must_use]
+    pub(crate) fn gdb_line(&self) -> Option<String> {
+        let address = self.gdb.as_ref()?.address();
+        let symbols = vmlinux(&self.kernel_path).unwrap_or_else(|| "vmlinux".into());
+        Some(format!(
+            "gdb {} -ex {}",
+            shell_word(&symbols.to_string_lossy()),
+            shell_word(&format!("target remote {address}"))
+        ))
     }
 
     /// The configuration for `--dry-run`.
@@ -289,6 +309,7 @@ impl Configuration {
             "console_log": text(self.console_log.as_deref()),
             "metrics": text(self.metrics.as_ref().map(OutputFile::path)),
             "report": text(self.report.as_ref().map(OutputFile::path)),
+            "gdb": self.gdb.as_ref().map(|gdb| gdb.address().to_string()),
             "verbose": self.verbose,
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
         });
@@ -297,11 +318,31 @@ impl Configuration {
 }
 
 /// What the kernel is to hear. Where programs have no business on the console,
-/// it marks what is its own.
-fn command_line(boot: Boot, user: &[String]) -> String {
-    let ours = (boot == Boot::Command).then_some(marks::PARAMETER);
-    let words = ours.into_iter().chain(user.iter().map(String::as_str));
+/// it marks what is its own. Under gdb it is to be where its symbols are.
+fn command_line(boot: Boot, gdb: bool, user: &[String]) -> String {
+    let marks = (boot == Boot::Command).then_some(marks::PARAMETER);
+    let ours = marks.into_iter().chain(gdb.then_some("nokaslr"));
+    let words = ours.chain(user.iter().map(String::as_str));
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// The kernel with its symbols: beside the image, above the image in the tree that
+/// it was built in, or the image itself.
+fn vmlinux(kernel: &Path) -> Option<PathBuf> {
+    let places = kernel.ancestors().skip(1).take(5);
+    let itself = std::iter::once(kernel.to_owned()).filter(|path| path.ends_with("vmlinux"));
+    itself
+        .chain(places.map(|place| place.join("vmlinux")))
+        .find(|path| path.is_file())
+}
+
+/// A word that a shell takes as it is.
+fn shell_word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The host's busybox for the initramfs, where the guest needs one: not for a

@@ -40,6 +40,7 @@ pub(super) fn outcome(
     }
     match (boot, ending) {
         (_, Ending::Crash(text)) => Outcome::Died(line::of_text(&text)),
+        (_, Ending::Killed) => Outcome::Quit,
         (_, Ending::Stopped) => Outcome::Died("it was stopped".into()),
         (Boot::Command, Ending::PowerOff) => {
             Outcome::Died("it switched itself off before the command ended".into())
@@ -143,6 +144,14 @@ mod tests {
             let quiet = console("");
             let outcome = outcome(Boot::Command, ending, cause, &quiet, Some(&session));
             assert_eq!(outcome.code(), 124);
+        }
+    }
+
+    #[test]
+    fn what_gdb_kills_ends_as_what_the_user_ends() {
+        for boot in [Boot::Command, Boot::System, Boot::Initramfs] {
+            let outcome = outcome(boot, Ending::Killed, None, &console(""), None);
+            assert_eq!(outcome, Outcome::Quit);
         }
     }
 

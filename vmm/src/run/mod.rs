@@ -109,6 +109,7 @@ fn execute(
     // Before any thread starts, and before the shares are opened.
     configuration.owners.enter()?;
     let boot = configuration.boot;
+    let gdb_line = configuration.gdb_line();
     let log = configuration
         .console_log
         .as_deref()
@@ -167,6 +168,7 @@ fn execute(
         windows,
         devices: exports.devices,
         console: Box::new(console.writer()),
+        debugger: configuration.gdb,
     })?;
     observed.counters = Some(machine.counters());
 
@@ -197,7 +199,11 @@ fn execute(
             records.write(&mut outcome.clone(), &seen, Findings::default());
         },
     };
-    let (ending, cause) = supervisor.run(machine.start()?, &mut events)?;
+    let machine = machine.start()?;
+    if let Some(line) = gdb_line {
+        line::tell(&format!("vmm: the guest waits for: {line}"));
+    }
+    let (ending, cause) = supervisor.run(machine, &mut events)?;
     drop(raw);
     let session = observed.session.as_deref();
     Ok(ending::outcome(boot, ending, cause, &console, session))

@@ -62,8 +62,18 @@ pub(super) struct Supervisor<R> {
 /// A machine, before and while it is taken down. That may take long, or for
 /// ever, so the loop does not wait for it: signals still come.
 enum Stage {
-    Running(RunningMachine),
+    Running(Box<RunningMachine>),
     GoingDown(JoinHandle<Result<Ending, machine::Error>>),
+}
+
+impl Stage {
+    /// Whether a debugger has stopped the guest.
+    fn is_paused(&self) -> bool {
+        match self {
+            Self::Running(machine) => machine.is_paused(),
+            Self::GoingDown(_) => false,
+        }
+    }
 }
 
 impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
@@ -79,14 +89,18 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
             let one_shot = OneShot::new(eventfd, event, events.queue()).map_err(Error::EventFd)?;
             events.add(one_shot);
         }
-        let mut stage = Stage::Running(machine);
+        let mut stage = Stage::Running(Box::new(machine));
         let mut inquiry = None;
         self.deadline.set(self.watch.deadline())?;
         loop {
-            let decision = match events.next()? {
+            let event = events.next()?;
+            if let Stage::Running(machine) = &stage {
+                self.watch.paused(machine.take_pause());
+            }
+            let decision = match event {
                 Event::Ending => {
                     stage = match stage {
-                        Stage::Running(machine) => take_down(machine, &gone)?,
+                        Stage::Running(machine) => take_down(*machine, &gone)?,
                         going_down => going_down,
                     };
                     continue;
@@ -107,7 +121,9 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
                     Decision::Wait
                 }
                 Event::DeadlinePassed => self.watch.deadline_passed(),
-                Event::Signal(signal) if self.can_tell(signal) => self.watch.asked_to_tell(signal),
+                Event::Signal(signal) if self.can_tell(signal, &stage) => {
+                    self.watch.asked_to_tell(signal)
+                }
                 Event::Signal(signal) => self.watch.asked_to_end(Cause::Signal(signal)),
                 Event::Quit => self.watch.asked_to_end(Cause::Quit),
             };
@@ -125,7 +141,12 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
                 }
                 Decision::Abandon => abandon::abandon(self.watch.cause(), self.record),
             }
-            self.deadline.set(self.watch.deadline())?;
+            // While the guest stands still the deadline is as far away as ever; the
+            // next tick sees to it.
+            let deadline = (!stage.is_paused())
+                .then(|| self.watch.deadline())
+                .flatten();
+            self.deadline.set(deadline)?;
         }
         let ending = match stage {
             Stage::Running(machine) => machine.finish(),
@@ -150,8 +171,12 @@ impl<R> Supervisor<R> {
         }
     }
 
-    /// Whether there is a command that knows this signal as a request to end.
-    fn can_tell(&self, signal: i32) -> bool {
+    /// Whether there is a command that knows this signal as a request to end, and
+    /// can act on it.
+    fn can_tell(&self, signal: i32, stage: &Stage) -> bool {
+        if stage.is_paused() {
+            return false;
+        }
         let runs = |session: &Arc<Session>| session.reached(Mark::CommandStarted).is_some();
         TOLD.iter().any(|told| *told as i32 == signal) && self.session.as_ref().is_some_and(runs)
     }

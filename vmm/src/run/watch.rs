@@ -91,6 +91,24 @@ impl Watch {
         }
     }
 
+    /// The guest stood still for so long, which is to cost it no time.
+    pub(super) fn paused(&mut self, pause: Duration) {
+        if self.stopping {
+            return;
+        }
+        let later = |end: &mut Instant| {
+            if let Some(moved) = end.checked_add(pause) {
+                *end = moved;
+            }
+        };
+        if let Some((_, end)) = &mut self.limit {
+            later(end);
+        }
+        if let Some(deadline) = &mut self.deadline {
+            later(deadline);
+        }
+    }
+
     /// When [`Self::deadline_passed`] has to be called.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -319,6 +337,22 @@ mod tests {
         assert_eq!(watch.deadline_passed(), Decision::Wait);
         watch.deadline = Some(Instant::now());
         assert_eq!(watch.deadline_passed(), Decision::Abandon);
+    }
+
+    #[test]
+    fn a_guest_that_stands_still_loses_no_time() {
+        let mut watch = limited(Duration::ZERO);
+        watch.paused(Duration::from_secs(3600));
+        assert_eq!(watch.deadline_passed(), Decision::Wait);
+        // Nor does its command, and the limit holds after that.
+        assert_eq!(watch.asked_to_tell(15), Decision::Tell(15));
+        assert!(watch.deadline() > Some(Instant::now() + Duration::from_secs(3000)));
+        let before = watch.deadline();
+        assert_eq!(watch.asked_to_end(Cause::Signal(9)), Decision::Stop);
+        let stopping = watch.deadline();
+        assert!(stopping < before);
+        watch.paused(Duration::from_secs(3600));
+        assert_eq!(watch.deadline(), stopping);
     }
 
     #[test]

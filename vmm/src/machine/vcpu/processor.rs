@@ -10,6 +10,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::alarm::Alarm;
+use super::parking::{DebugExit, Parking};
 use super::registers::registers;
 use super::roll_call::RollCall;
 use crate::machine::counters::{ExitKind, MachineCounters};
@@ -35,6 +36,8 @@ pub(in crate::machine) struct VcpuContext {
     pub(in crate::machine) windows: Windows,
     /// Asks, with a kick, where the guest is.
     pub(in crate::machine) alarm: Arc<Alarm>,
+    /// Where the processors are when a debugger has them.
+    pub(in crate::machine) parking: Option<Arc<Parking>>,
 }
 
 /// Why a vCPU does not go on by itself.
@@ -58,6 +61,8 @@ enum Step {
     Fault(kvm_ioctls::Error),
     /// Somebody wants to know something of the processor.
     Kicked,
+    /// The debugger is to know.
+    Debug(DebugExit),
     End(VcpuEnd),
     /// An end that the registers have to explain.
     Explain {
@@ -85,6 +90,11 @@ impl Vcpu {
     /// Runs the guest until it ends or is stopped.
     pub(in crate::machine) fn run(mut self, context: &VcpuContext) -> VcpuEnd {
         let mut faults = 0;
+        // A debugger may want to be there from the first instruction on.
+        let Some(vcpu) = self.pass(context, None) else {
+            return VcpuEnd::Stopped;
+        };
+        self = vcpu;
         loop {
             // A kick between this check and KVM_RUN is lost; whoever kicks
             // repeats it until the thread is gone.
@@ -103,7 +113,15 @@ impl Vcpu {
                 Step::Kicked => {
                     context.roll_call.answer(self.index, &self.fd);
                     context.alarm.answer(self.index, &self.fd);
+                    match self.pass(context, None) {
+                        Some(vcpu) => self = vcpu,
+                        None => return VcpuEnd::Stopped,
+                    }
                 }
+                Step::Debug(exit) => match self.pass(context, Some(exit)) {
+                    Some(vcpu) => self = vcpu,
+                    None => return VcpuEnd::Stopped,
+                },
                 Step::End(end) => return end,
                 Step::Explain { what, triple_fault } => {
                     let text = self.explain(&what);
@@ -114,6 +132,14 @@ impl Vcpu {
                     };
                 }
             }
+        }
+    }
+
+    /// Waits for the debugger where that wants it; `None` when the machine ends.
+    fn pass(self, context: &VcpuContext, exit: Option<DebugExit>) -> Option<Self> {
+        match &context.parking {
+            Some(parking) => parking.pass(self, exit),
+            None => Some(self),
         }
     }
 
@@ -167,6 +193,14 @@ fn step(exit: Result<VcpuExit<'_>, kvm_ioctls::Error>, context: &VcpuContext) ->
         Ok(VcpuExit::Intr) => {
             count(ExitKind::Interrupted);
             Step::Kicked
+        }
+        Ok(VcpuExit::Debug(exit)) if context.parking.is_some() => {
+            count(ExitKind::Other);
+            Step::Debug(DebugExit {
+                vector: exit.exception,
+                pc: exit.pc,
+                dr6: exit.dr6,
+            })
         }
         Ok(VcpuExit::Shutdown) => {
             count(ExitKind::Shutdown);

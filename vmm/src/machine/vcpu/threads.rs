@@ -1,12 +1,13 @@
 //! The threads of the vCPUs: started together, stopped together.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
+use super::parking::Parking;
 use super::processor::{Vcpu, VcpuContext, VcpuEnd};
 use crate::machine::ending::{Ending, FirstEnding};
 
@@ -35,7 +36,36 @@ pub(in crate::machine) struct VcpuLaunch {
 #[derive(Debug)]
 pub(in crate::machine) struct VcpuThreads {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    kicker: Kicker,
+    /// Where some may wait for a debugger.
+    parking: Option<Arc<Parking>>,
+}
+
+/// Gets processors out of the guest, from any thread.
+#[derive(Clone, Debug, Default)]
+pub(in crate::machine) struct Kicker(Arc<Mutex<Vec<JoinHandle<()>>>>);
+
+impl Kicker {
+    /// Kicks every vCPU out of the guest, once. Says whether there are any left.
+    pub(in crate::machine) fn kick(&self) -> bool {
+        let threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut any = false;
+        for thread in threads.iter().filter(|thread| !thread.is_finished()) {
+            any = true;
+            // A thread that ends in this moment needs no kick.
+            let _ = thread.kill(SIGRTMIN());
+        }
+        any
+    }
+
+    fn add(&self, thread: JoinHandle<()>) {
+        let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(thread);
+    }
+
+    fn take(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl VcpuLaunch {
@@ -43,16 +73,17 @@ impl VcpuLaunch {
     pub(in crate::machine) fn start(&self, vcpus: Vec<Vcpu>) -> Result<VcpuThreads, Error> {
         // The handler does nothing: that the signal arrives ends KVM_RUN.
         register_signal_handler(SIGRTMIN(), ignore_kick).map_err(Error::Signal)?;
-        let mut started = VcpuThreads {
+        let started = VcpuThreads {
             stop: Arc::clone(&self.context.stop),
-            threads: Vec::with_capacity(vcpus.len()),
+            kicker: Kicker::default(),
+            parking: self.context.parking.clone(),
         };
         for vcpu in vcpus {
             let index = vcpu.index();
             let thread = self
                 .spawn(vcpu)
                 .map_err(|source| Error::Thread { index, source })?;
-            started.threads.push(thread);
+            started.kicker.add(thread);
         }
         Ok(started)
     }
@@ -81,9 +112,9 @@ impl VcpuLaunch {
 
 impl VcpuThreads {
     /// Stops every vCPU and waits for its thread.
-    pub(in crate::machine) fn stop(mut self) {
+    pub(in crate::machine) fn stop(self) {
         self.halt();
-        for thread in self.threads.drain(..) {
+        for thread in self.kicker.take() {
             // A panic aborts the process, except in tests, which see it there.
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
@@ -91,20 +122,19 @@ impl VcpuThreads {
         }
     }
 
-    /// Kicks every vCPU out of the guest, once.
-    pub(in crate::machine) fn kick(&self) {
-        for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
-            // A thread that ends in this moment needs no kick.
-            let _ = thread.kill(SIGRTMIN());
-        }
+    /// What gets the vCPUs out of the guest.
+    pub(in crate::machine) fn kicker(&self) -> &Kicker {
+        &self.kicker
     }
 
     /// Kicks every vCPU out of the guest, again and again: a kick that arrives
     /// just before KVM_RUN has no effect.
     fn halt(&self) {
         self.stop.store(true, Ordering::Release);
-        while self.threads.iter().any(|thread| !thread.is_finished()) {
-            self.kick();
+        if let Some(parking) = &self.parking {
+            parking.close();
+        }
+        while self.kicker.kick() {
             std::thread::sleep(KICK_INTERVAL);
         }
     }
