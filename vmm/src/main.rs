@@ -29,16 +29,15 @@ mod session;
 mod splats;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 
 use options::{RunArguments, Task};
-use outcome::output_file::OutputFile;
-use outcome::report::{self, Report, Timings};
-use outcome::{Outcome, line};
+use outcome::junit::{self, Subject};
+use outcome::refusal::{Documents, refused};
+use outcome::{line, report};
 use prepare::Configuration;
 
 fn main() -> ExitCode {
@@ -50,9 +49,13 @@ fn main() -> ExitCode {
         Ok(Task::Kconfig(arguments)) => kconfig(&arguments),
         Err(error) if error.use_stderr() => {
             // Not to be taken for a file that a mistake has made a report.
-            let report = options::report_of(std::env::args_os().skip(1))
-                .filter(|path| report::may_replace(path));
-            refused(options::mistake(&error), report.as_deref(), start)
+            let named = |option| options::value_of(option, std::env::args_os().skip(1));
+            let documents = Documents {
+                report: named("--report").filter(|path| report::may_replace(path)),
+                junit: named("--junit").filter(|path| junit::may_replace(path)),
+                subject: Subject::default(),
+            };
+            refused(options::mistake(&error), &documents, start)
         }
         Err(help) => printed(help.print()),
     }
@@ -60,13 +63,22 @@ fn main() -> ExitCode {
 
 fn run(arguments: RunArguments, start: Instant) -> ExitCode {
     raise_descriptor_limit();
-    let report = arguments.report.clone();
+    let documents = Documents {
+        report: arguments.report.clone(),
+        junit: arguments.junit.clone(),
+        subject: Subject::of(&arguments.command, None),
+    };
     let dry_run = arguments.dry_run;
     let configuration = match Configuration::prepare(arguments) {
         Ok(configuration) => configuration,
         Err(error) => {
-            let report = report.filter(|_| !matches!(error, prepare::Error::SameFile(_)));
-            return refused(line::of_error(&error), report.as_deref(), start);
+            let is_unsafe = matches!(error, prepare::Error::SameFile(_));
+            let documents = if is_unsafe {
+                Documents::default()
+            } else {
+                documents
+            };
+            return refused(line::of_error(&error), &documents, start);
         }
     };
     if dry_run {
@@ -84,7 +96,7 @@ fn kconfig(arguments: &kconfig::Arguments) -> ExitCode {
             }
             code
         }
-        Err(error) => refused(line::of_error(&error), None, Instant::now()),
+        Err(error) => refused_without_documents(line::of_error(&error)),
     }
 }
 
@@ -110,19 +122,8 @@ fn raise_descriptor_limit() {
     );
 }
 
-/// The end of a process that starts nothing. Whoever reads the report should
-/// find the reason in it, too.
-fn refused(message: String, report: Option<&Path>, start: Instant) -> ExitCode {
-    let outcome = Outcome::VmmError(message);
-    outcome.tell();
-    // Where it cannot be, that may be the message, and is the second mistake.
-    if let Some(Ok(file)) = report.map(|path| OutputFile::check("--report", path)) {
-        let timings = Timings::collect(start, None, None);
-        if let Err(error) = file.write(&Report::new(&outcome, timings).json()) {
-            Outcome::VmmError(line::of_error(&error)).tell();
-        }
-    }
-    ExitCode::from(outcome.code())
+fn refused_without_documents(message: String) -> ExitCode {
+    refused(message, &Documents::default(), Instant::now())
 }
 
 /// The end of a process that had nothing but text to print.
@@ -133,7 +134,7 @@ fn printed(result: io::Result<()>) -> ExitCode {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             let message = format!("cannot write to standard output: {error}");
-            refused(message, None, Instant::now())
+            refused_without_documents(message)
         }
     }
 }

@@ -137,6 +137,11 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
+    /// Write the run to FILE as a test suite, in JUnit's XML: COMMAND is a case, and
+    /// each splat
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+
     /// Let the guest wait for gdb before its first instruction: at a PORT of this
     /// host, at HOST:PORT, or at a socket's path with a /. The time that it stands
     /// still is none of --timeout's
@@ -222,22 +227,26 @@ fn on_one_line(message: &str) -> String {
     format!("{message} (vmm {task} --help has the options)")
 }
 
-/// The file of `--report` in a command line that may be wrong elsewhere.
-pub(crate) fn report_of(arguments: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
+/// The file that `option` names in a command line that may be wrong elsewhere.
+pub(crate) fn value_of(
+    option: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Option<PathBuf> {
     let mut arguments = arguments
         .into_iter()
         .take_while(|argument| argument != "--");
-    let mut report = None;
+    let mut named = None;
     while let Some(argument) = arguments.next() {
-        let attached = argument.as_bytes().strip_prefix(b"--report=");
+        let rest = argument.as_bytes().strip_prefix(option.as_bytes());
+        let attached = rest.and_then(|rest| rest.strip_prefix(b"="));
         let value = match attached {
             Some(value) => Some(OsStr::from_bytes(value).to_owned()),
-            None if argument == "--report" => arguments.next(),
+            None if argument == option => arguments.next(),
             None => continue,
         };
-        report = value.filter(|value| !value.as_bytes().starts_with(b"-"));
+        named = value.filter(|value| !value.as_bytes().starts_with(b"-"));
     }
-    report.map(PathBuf::from)
+    named.map(PathBuf::from)
 }
 
 fn parse_cpus(text: &str) -> Result<u8, String> {

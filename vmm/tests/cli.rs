@@ -320,6 +320,51 @@ fn a_command_line_with_a_mistake_leaves_no_old_report() {
 }
 
 #[test]
+fn a_failure_before_the_start_is_in_the_junit_file() {
+    let bench = Bench::new();
+    let path = bench.path("junit.xml");
+    bench.mistake(&["--junit", "junit.xml", "--share", "gone"]);
+    let xml = fs::read_to_string(&path).unwrap();
+    for part in ["<testsuites ", "<error ", "vmm-error", "does not exist"] {
+        assert!(xml.contains(part), "{xml}");
+    }
+    // Of a command line that is not understood only such a file is believed to be one.
+    bench.mistake(&["--junit", "junit.xml", "--nonsense"]);
+    assert!(fs::read_to_string(&path).unwrap().contains("--nonsense"));
+    fs::write(bench.path("notes"), "mine").unwrap();
+    bench.mistake(&["--junit", "notes", "--nonsense"]);
+    assert_eq!(fs::read(bench.path("notes")).unwrap(), b"mine");
+    assert!(
+        bench
+            .mistake(&["--dry-run", "--junit", "no/file"])
+            .contains("--junit")
+    );
+    bench.dry_run(&["--junit", "new.xml"]);
+    assert!(!bench.path("new.xml").exists());
+}
+
+#[test]
+fn gdb_is_waited_for_where_that_is_possible() {
+    let bench = Bench::new();
+    let gdb = |place: &str| bench.mistake(&["--dry-run", "--gdb", place]);
+    assert!(gdb("x").contains("HOST:PORT"));
+    assert!(gdb("-1").contains("HOST:PORT"));
+    assert!(gdb("./bzImage").contains("name another port or path"));
+    assert!(gdb("no/such/socket").contains("name another port or path"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    assert!(gdb(&port).contains(&port));
+
+    let shown = bench.dry_run(&["--gdb", "./socket"]);
+    assert_eq!(shown["gdb"], "./socket");
+    let cmdline = shown["cmdline"].as_str().unwrap();
+    assert!(cmdline.contains(" nokaslr"), "{cmdline}");
+    assert!(!bench.path("socket").exists());
+    let shown = bench.dry_run(&[]);
+    assert!(!shown["cmdline"].as_str().unwrap().contains("nokaslr"));
+}
+
+#[test]
 fn a_report_that_nobody_reads_is_told_and_not_waited_for() {
     let bench = Bench::new();
     let fifo = bench.path("fifo");

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use vmm_options::share;
 use vmm_options::size::Size;
@@ -29,7 +29,7 @@ enum Traffic {
 }
 
 /// Every option of `vmm run` that names a path of the host.
-const PATH_OPTIONS: [(&str, Traffic); 8] = [
+const PATH_OPTIONS: [(&str, Traffic); 9] = [
     ("--kernel", Traffic::In),
     ("--initramfs", Traffic::In),
     ("--modules", Traffic::In),
@@ -38,6 +38,7 @@ const PATH_OPTIONS: [(&str, Traffic); 8] = [
     ("--console-log", Traffic::Out),
     ("--metrics", Traffic::Out),
     ("--report", Traffic::Out),
+    ("--junit", Traffic::Out),
 ];
 
 /// A lab that runs `vmm run` with `arguments`.
@@ -55,6 +56,9 @@ pub fn order(vmm: PathBuf, arguments: &[OsString]) -> Result<Order> {
     for (option, value) in options(arguments) {
         if let Some((_, traffic)) = PATH_OPTIONS.iter().find(|(name, _)| option == *name) {
             add_path(&mut order, *traffic, &value)?;
+        }
+        if option == "--gdb" {
+            bail!("gdb cannot reach a guest in the lab; --gdb is for a host with KVM");
         }
         if option == "--kernel" {
             add_modules(&mut order, Path::new(&value));
@@ -111,7 +115,7 @@ fn options(arguments: &[OsString]) -> Vec<(String, OsString)> {
             found.push((name, OsString::from_vec(bytes[equals + 1..].to_vec())));
         } else {
             let name = String::from_utf8_lossy(bytes).into_owned();
-            let takes_value = ["--memory", "--env"].contains(&name.as_str())
+            let takes_value = ["--memory", "--env", "--gdb"].contains(&name.as_str())
                 || PATH_OPTIONS.iter().any(|(n, _)| *n == name);
             if takes_value && let Some(value) = rest.next() {
                 found.push((name, value.clone()));
@@ -244,6 +248,15 @@ mod tests {
                 .directories
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn gdb_is_told_that_it_has_no_way_in() {
+        for line in [&["--gdb", "1234"][..], &["--gdb=./socket"]] {
+            let arguments: Vec<OsString> = line.iter().map(OsString::from).collect();
+            let error = super::order("/bin/true".into(), &arguments).unwrap_err();
+            assert!(error.to_string().contains("a host with KVM"), "{error}");
+        }
     }
 
     #[test]

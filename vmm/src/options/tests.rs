@@ -97,7 +97,7 @@ fn mistakes_take_one_line() {
 
 #[test]
 fn the_report_is_found_in_a_command_line_with_mistakes() {
-    let report = |arguments: &[&str]| report_of(arguments.iter().map(Into::into));
+    let report = |arguments: &[&str]| value_of("--report", arguments.iter().map(Into::into));
     let found = Some(PathBuf::from("r"));
     assert_eq!(report(&["run", "--nonsense", "--report", "r"]), found);
     assert_eq!(report(&["run", "--report=r", "--cpus", "0"]), found);

@@ -16,9 +16,11 @@
 //! The meanings overlap, since a command may exit with any of these numbers;
 //! `--report` has the outcome by name.
 
+pub(crate) mod junit;
 pub(crate) mod line;
 pub(crate) mod metrics;
 pub(crate) mod output_file;
+pub(crate) mod refusal;
 pub(crate) mod report;
 
 use std::time::Duration;

@@ -24,6 +24,7 @@ pub(super) fn check(arguments: &RunArguments) -> Result<(), Error> {
         ("--console-log", arguments.console_log.as_ref()),
         ("--metrics", arguments.metrics.as_ref()),
         ("--report", arguments.report.as_ref()),
+        ("--junit", arguments.junit.as_ref()),
     ];
     let identity = |path: Option<&PathBuf>| path.and_then(|path| Identity::of(path));
     let mut others: Vec<_> = read.map(|(option, path)| (option, identity(path))).into();

@@ -24,6 +24,7 @@ use crate::machine::boot::command_line;
 use crate::machine::debugger::{self, Listener};
 use crate::machine::{host, limits};
 use crate::options::RunArguments;
+use crate::outcome::junit::Subject;
 use crate::outcome::output_file::{self, OutputFile};
 use crate::splats::{FailOn, Policy};
 use initramfs::modules::Modules;
@@ -73,6 +74,9 @@ pub(crate) struct Configuration {
     pub console_log: Option<PathBuf>,
     pub metrics: Option<OutputFile>,
     pub report: Option<OutputFile>,
+    pub junit: Option<OutputFile>,
+    /// What the run is called there.
+    pub subject: Subject,
     /// Where gdb is waited for.
     pub gdb: Option<Listener>,
     /// Show the kernel's console.
@@ -200,10 +204,12 @@ impl Configuration {
         };
         let metrics = output("--metrics", &arguments.metrics)?;
         let report = output("--report", &arguments.report)?;
+        let junit = output("--junit", &arguments.junit)?;
         // The log is opened when the run starts: a dry run truncates nothing.
         if let Some(path) = &arguments.console_log {
             output_file::check_log("--console-log", path)?;
         }
+        let subject = Subject::of(&arguments.command, kernel.release());
         let mut configuration = Self {
             kernel,
             boot,
@@ -223,6 +229,8 @@ impl Configuration {
             console_log: arguments.console_log,
             metrics,
             report,
+            junit,
+            subject,
             gdb: None,
             verbose: arguments.verbose,
             kernel_path: arguments.kernel,
@@ -309,6 +317,7 @@ impl Configuration {
             "console_log": text(self.console_log.as_deref()),
             "metrics": text(self.metrics.as_ref().map(OutputFile::path)),
             "report": text(self.report.as_ref().map(OutputFile::path)),
+            "junit": text(self.junit.as_ref().map(OutputFile::path)),
             "gdb": self.gdb.as_ref().map(|gdb| gdb.address().to_string()),
             "verbose": self.verbose,
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),

@@ -61,6 +61,8 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
         start,
         metrics: configuration.metrics.clone(),
         report: configuration.report.clone(),
+        junit: configuration.junit.clone(),
+        subject: configuration.subject.clone(),
     };
     let mut observed = Observed::default();
     let outcome = match execute(configuration, records.clone(), &mut observed) {
@@ -77,7 +79,7 @@ fn conclude(outcome: Outcome, records: &Records, observed: &Observed) -> Outcome
     if let Some(console) = &observed.console {
         console.flush();
     }
-    let findings = observed.findings();
+    let mut findings = observed.findings();
     let failure = findings.splats.failure();
     // Of output that could not be written the console says nothing.
     let wants_console = outcome.wants_console() || failure.is_some();
@@ -90,6 +92,7 @@ fn conclude(outcome: Outcome, records: &Records, observed: &Observed) -> Outcome
         if wants_console && entered.is_some() {
             tail::show(console, &findings);
         }
+        findings.shown = tail::text(console, &findings);
     }
     if let Some(failure) = failure.filter(|_| !matches!(outcome, Outcome::Splat(_))) {
         line::tell(&format!(
@@ -213,6 +216,7 @@ fn execute(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::outcome::junit::Subject;
     use crate::outcome::output_file::OutputFile;
     use crate::session::tests::session_that_lost_output;
     use std::fs::File;
@@ -226,6 +230,8 @@ mod tests {
             start: Instant::now(),
             metrics: None,
             report: Some(OutputFile::check("--report", &report).unwrap()),
+            junit: None,
+            subject: Subject::default(),
         };
         // Not written before the run ends: there is no whole line.
         let full = File::options().write(true).open("/dev/full").unwrap();

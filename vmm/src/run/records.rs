@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::console::log::ConsoleLog;
 use crate::machine::MachineCounters;
+use crate::outcome::junit::{self, Subject};
 use crate::outcome::metrics::{MeteredDevice, Metrics, ProcessUsage};
 use crate::outcome::output_file::{self, OutputFile};
 use crate::outcome::report::{Report, Timings};
@@ -21,6 +22,8 @@ pub(super) struct Findings {
     pub(super) splats: Splats,
     /// Where the guest hung.
     pub(super) traces: Vec<String>,
+    /// What is shown of the console after an abnormal end.
+    pub(super) shown: String,
 }
 
 /// What is known of a run from outside while it runs, and after it.
@@ -42,6 +45,7 @@ impl Observed {
         Findings {
             splats: seen.unwrap_or_default().with_taint(taint),
             traces: (self.console.as_ref()).map_or_else(Vec::new, ConsoleLog::traces),
+            shown: String::new(),
         }
     }
 
@@ -69,6 +73,8 @@ pub(super) struct Records {
     pub(super) start: Instant,
     pub(super) metrics: Option<OutputFile>,
     pub(super) report: Option<OutputFile>,
+    pub(super) junit: Option<OutputFile>,
+    pub(super) subject: Subject,
 }
 
 impl Records {
@@ -92,6 +98,13 @@ impl Records {
                 usage.unwrap_or_else(ProcessUsage::now),
             );
             if let Err(error) = file.write(&metrics.json()) {
+                *outcome = unwritten(&error);
+            }
+        }
+        if let Some(file) = &self.junit {
+            let Findings { splats, shown, .. } = &findings;
+            let xml = junit::xml(&self.subject, outcome, timings, splats, shown);
+            if let Err(error) = file.write(&xml) {
                 *outcome = unwritten(&error);
             }
         }

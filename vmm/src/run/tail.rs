@@ -16,7 +16,8 @@ pub(super) fn show(console: &ConsoleLog, findings: &Findings) {
     line::tell(&text(console, findings));
 }
 
-fn text(console: &ConsoleLog, findings: &Findings) -> String {
+/// What is shown.
+pub(super) fn text(console: &ConsoleLog, findings: &Findings) -> String {
     let splats = findings.splats.excerpt(FROM_SPLAT).join("\n| ");
     let traces: Vec<_> = (findings.traces.iter().map(String::as_str))
         .take(TRACES)
@@ -55,6 +56,7 @@ mod tests {
         let findings = Findings {
             splats: console.splats(),
             traces: console.traces(),
+            ..Findings::default()
         };
         text(&console, &findings)
     }
@@ -70,6 +72,7 @@ mod tests {
         let findings = Findings {
             splats: console.splats(),
             traces: console.traces(),
+            ..Findings::default()
         };
         assert_eq!(
             text(&console, &findings),

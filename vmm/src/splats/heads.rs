@@ -40,6 +40,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// As reports have it.
+    pub(crate) fn name(self) -> String {
+        let name = serde_json::to_value(self).unwrap_or_default();
+        name.as_str().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn severity(self) -> Severity {
         match self {
             Self::Kcsan

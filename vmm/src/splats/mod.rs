@@ -85,8 +85,13 @@ impl Splat {
         std::iter::once(self.line.as_str()).chain(more.into_iter().flatten().map(String::as_str))
     }
 
+    /// It and what follows, as the console shows it.
+    pub(crate) fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
     /// All that it says of itself on one line.
-    fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         self.texts().collect::<Vec<_>>().join(": ")
     }
 }
@@ -126,11 +131,15 @@ impl Splats {
         self.taint
     }
 
+    /// Whether this one makes the run fail.
+    pub(crate) fn is_failure(&self, splat: &Splat) -> bool {
+        !splat.allowed && self.policy.counts(splat.severity)
+    }
+
     /// What makes the run fail, on one line; `None` if nothing does.
     #[must_use]
     pub(crate) fn failure(&self) -> Option<String> {
-        let counts = |splat: &&Splat| !splat.allowed && self.policy.counts(splat.severity);
-        let mut failing = self.list.iter().filter(counts);
+        let mut failing = self.list.iter().filter(|splat| self.is_failure(splat));
         let first = failing.next().map(Splat::summary);
         let count = u64::from(first.is_some()) + failing.count() as u64 + self.beyond;
         match (count, first) {
