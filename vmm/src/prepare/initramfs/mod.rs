@@ -55,6 +55,7 @@ pub(super) fn files(busybox: Option<&Busybox>) -> Vec<String> {
     let mut files: Vec<String> = FILES.iter().map(|(path, ..)| (*path).to_owned()).collect();
     if let Some(busybox) = busybox {
         files.push(BUSYBOX.to_owned());
+        files.extend(busybox.libraries.iter().map(|(path, _)| path.clone()));
         files.extend(busybox.links.iter().cloned());
     }
     files
@@ -91,10 +92,11 @@ pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec
 
 fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), Error> {
     let mut directories = BTreeSet::from(["bin"]);
-    for link in &busybox.links {
+    let libraries = busybox.libraries.iter().map(|(path, _)| path);
+    for path in busybox.links.iter().chain(libraries) {
         directories.extend(
-            link.match_indices('/')
-                .filter_map(|(end, _)| link.get(..end)),
+            path.match_indices('/')
+                .filter_map(|(end, _)| path.get(..end)),
         );
     }
     // In order, so that a parent comes before what is in it.
@@ -102,6 +104,9 @@ fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), Error> {
         archive.directory(directory, 0o755)?;
     }
     archive.file(BUSYBOX, 0o755, &busybox.executable)?;
+    for (path, contents) in &busybox.libraries {
+        archive.file(path, 0o755, contents)?;
+    }
     for link in &busybox.links {
         if link != BUSYBOX {
             archive.symlink(link, "/bin/busybox")?;
@@ -122,6 +127,7 @@ mod tests {
         let busybox = Busybox {
             executable: b"busybox".to_vec(),
             links: vec!["bin/busybox".into(), "usr/bin/env".into(), "bin/sh".into()],
+            libraries: vec![("lib64/ld.so".to_owned(), b"loader".to_vec())],
         };
         let module = |name: &str| Module {
             name: name.into(),
@@ -145,6 +151,7 @@ mod tests {
         assert!(read("init") == INIT);
         assert_eq!(read("modules/order"), b"virtio.ko\nfuse.ko\n");
         assert_eq!(read("modules/fuse.ko"), b"fuse");
+        assert_eq!(read("lib64/ld.so"), b"loader");
         assert_eq!(
             std::fs::read_link(directory.path().join("usr/bin/env")).unwrap(),
             std::path::Path::new("/bin/busybox")
