@@ -15,12 +15,14 @@
 //! | `splats` | what a kernel reports of its own bugs |
 //! | `kernel` | the kernel's file, recognized and read; what a guest needs of it |
 //! | `kconfig` | the same for who builds kernels |
+//! | `manual` | the command line for `man` and for shells |
 //! | `outcome` | how a run ended, the exit status, the report and the metrics |
 
 mod console;
 mod kconfig;
 mod kernel;
 mod machine;
+mod manual;
 mod options;
 mod outcome;
 mod prepare;
@@ -47,6 +49,14 @@ fn main() -> ExitCode {
     match options::parse() {
         Ok(Task::Run(arguments)) => run(*arguments, start),
         Ok(Task::Kconfig(arguments)) => kconfig(&arguments),
+        Ok(Task::Man(arguments)) => printed(
+            manual::page(&arguments, options::definition())
+                .and_then(|page| io::stdout().write_all(&page)),
+        ),
+        Ok(Task::Completions(arguments)) => {
+            let text = manual::completions(&arguments, options::definition());
+            printed(io::stdout().write_all(&text))
+        }
         Err(error) if error.use_stderr() => {
             // Not to be taken for a file that a mistake has made a report.
             let named = |option| options::value_of(option, std::env::args_os().skip(1));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use regex::Regex;
 use vmm_options::share::{self, ShareArgument};
@@ -15,6 +15,7 @@ use vmm_options::size::Size;
 
 use crate::kconfig;
 use crate::machine::debugger;
+use crate::manual;
 use crate::splats::FailOn;
 
 const EXIT_STATUS: &str = "\
@@ -54,6 +55,10 @@ pub(crate) enum Task {
     Run(Box<RunArguments>),
     /// Print the configuration that a guest's kernel needs
     Kconfig(kconfig::Arguments),
+    /// Print a manual page
+    Man(manual::PageArguments),
+    /// Print completions for a shell
+    Completions(manual::ShellArguments),
 }
 
 #[derive(Debug, Args)]
@@ -180,6 +185,11 @@ pub(crate) struct RunArguments {
 /// as clap has it.
 pub(crate) fn parse() -> Result<Task, clap::Error> {
     Ok(Cli::try_parse()?.command)
+}
+
+/// The command line as clap has it, for what describes it.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// What is wrong with the command line, hints included, on one line.

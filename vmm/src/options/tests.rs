@@ -1,7 +1,6 @@
 //! Command lines as people write them.
 
 use super::*;
-use clap::CommandFactory;
 
 fn parse(arguments: &[&str]) -> Result<RunArguments, String> {
     let all = ["vmm", "run"].iter().chain(arguments);
