@@ -14,16 +14,20 @@ SETUP ?= yes
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,MINUTES)
 # What `make run` boots and shares.
 KERNEL_VERSION ?= 6.1
+# Where make install puts things; DESTDIR before it for packages.
+PREFIX ?= /usr/local
 
 # What `make test` boots. A version takes a tree for patched, which makes stock on the way,
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: install deb test-ci help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
 	@echo 'make test     unit, process and end-to-end tests (in the lab where KVM cannot boot Linux)'
+	@echo 'make install  vmm, its manual pages and completions, below DESTDIR and PREFIX ($(PREFIX))'
+	@echo 'make deb      a Debian package of the same'
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
@@ -47,6 +51,25 @@ setup:
 build: setup
 	$(CARGO) build --release --locked -p vmm -p tests -p perf
 
+# Builds nothing, since it may be root that installs.
+install:
+	@[ -x $(BIN)/vmm ] || { echo 'make install: error: no $(BIN)/vmm; run make build first' >&2; exit 1; }
+	install -D -m 755 $(BIN)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
+	set -e; for page in vmm vmm-run vmm-kconfig; do \
+	    mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1; \
+	    $(BIN)/vmm man $$page >$(DESTDIR)$(PREFIX)/share/man/man1/$$page.1; \
+	done
+	set -e; while read -r shell file; do \
+	    mkdir -p "$$(dirname "$(DESTDIR)$(PREFIX)/share/$$file")"; \
+	    $(BIN)/vmm completions $$shell >"$(DESTDIR)$(PREFIX)/share/$$file"; \
+	done <<<$$'bash bash-completion/completions/vmm\nzsh zsh/vendor-completions/_vmm\nfish fish/vendor_completions.d/vmm.fish'
+
+# cargo install cargo-deb, if there is none. The tree is what make install makes.
+deb: build
+	@command -v cargo-deb >/dev/null || { echo 'make deb: error: no cargo-deb; run cargo install cargo-deb' >&2; exit 1; }
+	rm -rf target/deb && $(MAKE) --no-print-directory install DESTDIR=target/deb PREFIX=/usr
+	$(CARGO) deb --no-build --no-strip -p vmm
+
 kernel: setup
 	guest-kernel/build --version $(KERNEL_VERSION)
 
@@ -66,7 +89,12 @@ series: setup
 run: build kernel
 	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share
 
-test: unit conformance-short e2e
+test: unit test-ci conformance-short e2e
+
+# What CI services read, against their schemas.
+test-ci: setup
+	tests/ci/check
+
 
 # The native tests mount, and are several users: for root.
 TEST_AS_ROOT := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(or $(AS_ROOT),env)' $(CARGO) test
