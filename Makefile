@@ -21,13 +21,14 @@ PREFIX ?= /usr/local
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: install deb test-ci help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: install deb test-ci test-suites help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
 	@echo 'make test     unit, process and end-to-end tests (in the lab where KVM cannot boot Linux)'
 	@echo 'make install  vmm, its manual pages and completions, below DESTDIR and PREFIX ($(PREFIX))'
 	@echo 'make deb      a Debian package of the same'
+	@echo 'make test-suites  KUnit and kselftest in a guest, as the README has them'
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
@@ -89,12 +90,15 @@ series: setup
 run: build kernel
 	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share
 
-test: unit test-ci conformance-short e2e
+test: unit test-ci conformance-short e2e test-suites
 
 # What CI services read, against their schemas.
 test-ci: setup
 	tests/ci/check
 
+# The suites of the kernel's own, as the README has them.
+test-suites: build kernels
+	BIN=$(BIN) tests/suites/run
 
 # The native tests mount, and are several users: for root.
 TEST_AS_ROOT := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(or $(AS_ROOT),env)' $(CARGO) test
