@@ -291,7 +291,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Err(_) => humantime::parse_duration(text)
             .map_err(|_| "write a number with its unit: 500ms, 30s, 5m or 1h".to_owned())?,
     };
-    if Instant::now().checked_add(duration).is_none() {
+    // Of the clock, and of the milliseconds that `--dry-run` shows.
+    let counts = u64::try_from(duration.as_millis()).is_ok()
+        && Instant::now().checked_add(duration).is_some();
+    if !counts {
         return Err("that is longer than the clock can count".to_owned());
     }
     Ok(duration)

@@ -116,5 +116,11 @@ fn durations_have_a_unit_or_are_seconds() {
     assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
     assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
     assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-    assert!(parse_duration("18446744073709551615").is_err());
+    for endless in [
+        "18446744073709551615",
+        "18446744073709552",
+        "99999999999999h",
+    ] {
+        assert!(parse_duration(endless).is_err(), "{endless}");
+    }
 }
