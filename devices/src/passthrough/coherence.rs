@@ -95,15 +95,18 @@ impl Passthrough {
         let names: Vec<Name> = trusted(&place.names, now, trust).cloned().collect();
         let dropped = place.names.dropped();
         drop(place);
+        // By another name, which is true.
+        let found = self.refusals.has_found(caller.pid, inode.number, what, now);
         let mut seen = None;
         for name in &names {
             match self.leads(name, inode, now, trust)? {
                 Leads::Here(status) => seen = Some(status),
+                Leads::Elsewhere if found => {}
                 Leads::Elsewhere => self.blame(name, inode, caller, what, now, trust)?,
                 Leads::Nowhere => {}
             }
         }
-        if dropped.is_some_and(|told| told.age(now) <= trust) {
+        if !found && dropped.is_some_and(|told| told.age(now) <= trust) {
             self.refuse_once(inode, caller, what, now)?;
         }
         Ok(seen)
@@ -118,6 +121,7 @@ impl Passthrough {
         let status = self.looks_into(inode, status)?;
         if let Some(trust) = self.trust()
             && inode.told.contradicts(&status, now, trust)
+            && !(self.refusals).has_found(caller.pid, inode.number, Asked::Use, now)
         {
             self.refuse_once(inode, caller, Asked::Use, now)?;
         }

@@ -32,7 +32,12 @@ impl LookupOperations for Passthrough {
     fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
         let (parent, directory) = self.directory(request.node)?;
         match self.known_or_new_child(&parent, &directory, name, request.may_wait()) {
-            Ok((inode, status)) => Ok(self.entry(&inode, &status)),
+            Ok((inode, status)) => {
+                if inode.kind != Kind::Directory {
+                    self.refusals.found(request.caller.pid, inode.number);
+                }
+                Ok(self.entry(&inode, &status))
+            }
             Err(Errno::NOENT) => {
                 self.coherently_missing(&parent, name, &request.caller)?;
                 self.refusals.found_nothing(request.caller.pid);

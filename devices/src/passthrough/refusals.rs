@@ -46,6 +46,8 @@ struct Refusal {
     directory: bool,
     what: Asked,
     at: Moment,
+    /// What the task looked up last since then, if that is no directory.
+    found: Option<NodeId>,
 }
 
 /// All refusals of one share.
@@ -78,6 +80,7 @@ impl Refusals {
             directory,
             what,
             at,
+            found: None,
         });
         self.length.store(list.len(), Ordering::Relaxed);
     }
@@ -90,10 +93,37 @@ impl Refusals {
         !self.is_empty() && self.lock().iter().any(same)
     }
 
+    /// The name that `task` has just asked for leads to `node`, which is no
+    /// directory.
+    pub(super) fn found(&self, task: u32, node: NodeId) {
+        self.note_found(task, Some(node));
+    }
+
+    /// Whether `task` was refused as much a moment ago, and `node` is what it has
+    /// found since: it came there by a name that is true.
+    pub(super) fn has_found(&self, task: u32, node: NodeId, what: Asked, now: Moment) -> bool {
+        let same = |r: &Refusal| {
+            (r.task, r.found) == (task, Some(node))
+                && r.what.covers(what)
+                && r.at.age(now) < PATIENCE
+        };
+        !self.is_empty() && self.lock().iter().any(same)
+    }
+
+    fn note_found(&self, task: u32, node: Option<NodeId>) {
+        if self.is_empty() {
+            return;
+        }
+        let mut list = self.lock();
+        let own = list.iter_mut().filter(|r| r.task == task);
+        own.for_each(|r| r.found = node);
+    }
+
     /// `task` has come to the end of its way. What it was told of directories
     /// stays: it may go on in one that it has open.
     pub(super) fn arrived(&self, task: u32) {
         self.forget(|r| r.task == task && !r.directory);
+        self.note_found(task, None);
     }
 
     /// `task` has come to where nothing is, which is the end of its way unless it
@@ -167,6 +197,31 @@ mod tests {
         );
         refusals.arrived(8);
         assert!(refusals.is_empty());
+    }
+
+    #[test]
+    fn what_a_refused_task_finds_it_may_use_until_it_has_arrived() {
+        let refusals = Refusals::default();
+        let has_found = |node, what| refusals.has_found(7, node, what, at(10));
+        refusals.found(7, 3);
+        refusals.refuse(7, 1, false, Asked::Use, at(10));
+        refusals.refuse(7, 2, true, Asked::Lookup, at(10));
+        assert!(!has_found(3, Asked::Lookup));
+
+        refusals.found(8, 3);
+        assert!(!has_found(3, Asked::Lookup));
+        refusals.found(7, 3);
+        assert!(has_found(3, Asked::Use) && !has_found(1, Asked::Use));
+        assert!(!refusals.has_found(7, 3, Asked::Use, at(15)));
+        // The last is what it came for.
+        refusals.found(7, 4);
+        assert!(has_found(4, Asked::Use) && !has_found(3, Asked::Use));
+
+        refusals.arrived(7);
+        assert!(!has_found(4, Asked::Lookup));
+        // What was refused to a LOOKUP excuses no use.
+        refusals.found(7, 4);
+        assert!(has_found(4, Asked::Lookup) && !has_found(4, Asked::Use));
     }
 
     #[test]

@@ -376,6 +376,34 @@ fn a_file_known_by_two_names_has_to_be_there_by_both() {
 }
 
 #[test]
+fn a_file_that_the_host_renamed_is_opened_by_the_name_it_has_now() {
+    // As rotated logs, and what is written beside and then put in its place: the
+    // guest has just seen it by the name it had.
+    for above in ["", "d/"] {
+        let (f, g) = (format!("{above}f"), format!("{above}g"));
+        let share = Share::new();
+        std::fs::create_dir(share.path("d")).unwrap();
+        std::fs::write(share.path(&f), b"f").unwrap();
+        std::fs::write(share.path(&g), b"g").unwrap();
+        let (old_f, old_g) = (share.walk(&f).unwrap(), share.walk(&g).unwrap());
+        let directory = match above {
+            "" => ROOT,
+            _ => share.walk("d").unwrap(),
+        };
+        std::fs::rename(share.path(&f), share.path("aside")).unwrap();
+        std::fs::rename(share.path(&g), share.path(&f)).unwrap();
+        std::fs::rename(share.path("aside"), share.path(&g)).unwrap();
+
+        let open = |child, cached| open_by_path(&share, 7, directory, child, cached);
+        assert_eq!(open("f", old_f), Ok(old_g), "{f}");
+        assert_eq!(open("g", old_g), Ok(old_f), "{g}");
+        // By a name that is not true, nothing.
+        std::fs::remove_file(share.path(&g)).unwrap();
+        assert_eq!(open("g", old_f), Err(Errno::NOENT), "{g}");
+    }
+}
+
+#[test]
 fn a_file_of_more_names_than_are_remembered_is_looked_up_again() {
     let share = Share::new();
     std::fs::write(share.path("0"), b"old").unwrap();
