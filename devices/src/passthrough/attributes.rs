@@ -55,11 +55,11 @@ impl AttributeOperations for Passthrough {
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
         self.writable()?;
-        let (inode, descriptor) = self.node_to_change(request.node, handle)?;
         if changes.size.is_some() && handle.is_none() {
             // truncate(2), which goes by a path as OPEN does.
-            self.coherent(&inode, &request.caller)?;
+            self.coherent_to_truncate(request.node, &request.caller)?;
         }
+        let (inode, descriptor) = self.node_to_change(request.node, handle)?;
         let new_owner = changes.uid.is_some() || changes.gid.is_some();
         let granted = match (new_owner || changes.size.is_some()) && changes.mode.is_none() {
             true => self.granted(request, &inode, &descriptor)?,

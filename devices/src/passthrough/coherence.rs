@@ -24,6 +24,7 @@
 
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -37,7 +38,7 @@ use super::inode::{Inode, Place};
 use super::names::{Name, Names};
 use super::refusals::Asked;
 use super::stat::{Kind, Stat};
-use crate::filesystem::{Caller, ROOT, Result};
+use crate::filesystem::{Caller, NodeId, ROOT, Result};
 
 /// The guest counts from when it gets an answer, by a clock of its own.
 const LATE: u32 = 2;
@@ -79,6 +80,18 @@ impl Passthrough {
         caller: &Caller,
     ) -> Result<Option<Stat>> {
         self.coherent_for(inode, caller, Asked::Link)
+    }
+
+    /// As [`coherent`](Self::coherent), for a node that is to be truncated by its path.
+    pub(super) fn coherent_to_truncate(&self, node: NodeId, caller: &Caller) -> Result<()> {
+        let inode = self.inodes.get(node)?;
+        let now = self.clock.now();
+        let by_open = self.refusals.has_opened(caller.pid, node, now)
+            && inode.writers.load(Ordering::Relaxed) > 0;
+        match by_open {
+            true => Ok(()),
+            false => self.coherent(&inode, caller).map(drop),
+        }
     }
 
     fn coherent_for(

@@ -32,7 +32,8 @@ impl FileOperations for Passthrough {
         }
         let permit = self.permit(Purpose::Open)?;
         let opened = self.open_inode(&inode, args, request.may_wait(), permit)?;
-        self.refusals.arrived(request.caller.pid);
+        let now = self.clock.now();
+        self.refusals.opened(request.caller.pid, request.node, now);
         Ok(opened)
     }
 

@@ -15,6 +15,8 @@ use crate::filesystem::NodeId;
 
 /// How long a task may take to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long after an OPEN its truncation may come.
+const SOON: Duration = Duration::from_millis(100);
 /// How many refusals are remembered. A guest that has more at once loses some,
 /// and a program of its sees `ESTALE`.
 const MOST: usize = 256;
@@ -48,6 +50,16 @@ struct Refusal {
     at: Moment,
     /// What the task looked up last since then, if that is no directory.
     found: Option<NodeId>,
+    /// What it came for and has opened, and when.
+    opened: Option<(NodeId, Moment)>,
+}
+
+impl Refusal {
+    /// Whether it still counts, and for this.
+    fn counts(&self, task: u32, what: Asked, now: Moment) -> bool {
+        let over = self.opened.is_some() || self.at.age(now) >= PATIENCE;
+        !over && self.task == task && self.what.covers(what)
+    }
 }
 
 /// All refusals of one share.
@@ -81,32 +93,28 @@ impl Refusals {
             what,
             at,
             found: None,
+            opened: None,
         });
         self.length.store(list.len(), Ordering::Relaxed);
     }
 
     /// Whether `task` was refused as much a moment ago.
     pub(super) fn excuse(&self, task: u32, node: NodeId, what: Asked, now: Moment) -> bool {
-        let same = |r: &Refusal| {
-            (r.task, r.node) == (task, node) && r.what.covers(what) && r.at.age(now) < PATIENCE
-        };
+        let same = |r: &Refusal| r.counts(task, what, now) && r.node == node;
         !self.is_empty() && self.lock().iter().any(same)
     }
 
     /// The name that `task` has just asked for leads to `node`, which is no
     /// directory.
     pub(super) fn found(&self, task: u32, node: NodeId) {
+        self.forget(|r| r.task == task && r.opened.is_some());
         self.note_found(task, Some(node));
     }
 
     /// Whether `task` was refused as much a moment ago, and `node` is what it has
     /// found since: it came there by a name that is true.
     pub(super) fn has_found(&self, task: u32, node: NodeId, what: Asked, now: Moment) -> bool {
-        let same = |r: &Refusal| {
-            (r.task, r.found) == (task, Some(node))
-                && r.what.covers(what)
-                && r.at.age(now) < PATIENCE
-        };
+        let same = |r: &Refusal| r.counts(task, what, now) && r.found == Some(node);
         !self.is_empty() && self.lock().iter().any(same)
     }
 
@@ -124,6 +132,31 @@ impl Refusals {
     pub(super) fn arrived(&self, task: u32) {
         self.forget(|r| r.task == task && !r.directory);
         self.note_found(task, None);
+    }
+
+    /// `task` has opened `node`, and so arrived.
+    pub(super) fn opened(&self, task: u32, node: NodeId, now: Moment) {
+        if self.is_empty() {
+            return;
+        }
+        self.forget(|r| r.task == task && r.opened.is_some());
+        let mut list = self.lock();
+        let found = |r: &&mut Refusal| r.task == task && !r.directory && r.found == Some(node);
+        if let Some(refusal) = list.iter_mut().find(found) {
+            refusal.opened = Some((node, now));
+        }
+        drop(list);
+        self.forget(|r| r.task == task && !r.directory && r.opened.is_none());
+        self.note_found(task, None);
+    }
+
+    /// Whether `task` has just opened `node`, having come by a name that is true.
+    /// `open(2)` with `O_TRUNC` then truncates it, and Linux says no handle.
+    pub(super) fn has_opened(&self, task: u32, node: NodeId, now: Moment) -> bool {
+        let same = |r: &Refusal| {
+            r.task == task && (r.opened).is_some_and(|(n, at)| n == node && at.age(now) < SOON)
+        };
+        !self.is_empty() && self.lock().iter().any(same)
     }
 
     /// `task` has come to where nothing is, which is the end of its way unless it
@@ -222,6 +255,31 @@ mod tests {
         // What was refused to a LOOKUP excuses no use.
         refusals.found(7, 4);
         assert!(has_found(4, Asked::Lookup) && !has_found(4, Asked::Use));
+    }
+
+    #[test]
+    fn what_was_opened_may_be_truncated_and_nothing_else() {
+        let refusals = Refusals::default();
+        let has_opened = |node, milliseconds: u64| {
+            let now = Moment::from_milliseconds(10_000 + milliseconds);
+            refusals.has_opened(7, node, now)
+        };
+        refusals.opened(7, 3, at(10));
+        assert!(!has_opened(3, 0) && refusals.is_empty());
+        refusals.refuse(7, 1, false, Asked::Use, at(10));
+        refusals.found(7, 3);
+        assert!(!has_opened(3, 0));
+
+        refusals.opened(7, 3, at(10));
+        assert!(has_opened(3, 0) && has_opened(3, 99));
+        assert!(!has_opened(3, 100) && !has_opened(1, 0) && !refusals.has_opened(8, 3, at(10)));
+        for node in [1, 3] {
+            assert!(!refusals.excuse(7, node, Asked::Lookup, at(10)));
+            assert!(!refusals.has_found(7, node, Asked::Lookup, at(10)));
+        }
+        // Until it goes on to another.
+        refusals.opened(7, 4, at(10));
+        assert!(!has_opened(3, 0) && !has_opened(4, 0) && refusals.is_empty());
     }
 
     #[test]

@@ -403,6 +403,47 @@ fn a_file_that_the_host_renamed_is_opened_by_the_name_it_has_now() {
     }
 }
 
+/// `open(2)` with `O_TRUNC`, for which Linux truncates after OPEN and names no
+/// handle, and `truncate(2)`.
+#[test]
+fn a_file_that_the_host_renamed_is_truncated_by_the_name_it_has_now() {
+    let size = SetAttributes {
+        size: Some(0),
+        ..SetAttributes::default()
+    };
+    for opens in [true, false] {
+        let (share, old) = with_file("f");
+        std::fs::write(share.path("g"), b"g").unwrap();
+        let g = share.walk("g").unwrap();
+        std::fs::rename(share.path("g"), share.path("f")).unwrap();
+        let truncate = |node| {
+            let request = by(&GUEST_ROOT, node);
+            share.fs.setattr(&request, None, &size).map(drop)
+        };
+        let open = |node| {
+            let args = opening(libc::O_WRONLY.cast_unsigned(), false);
+            share.fs.open(&by(&GUEST_ROOT, node), args)
+        };
+
+        match opens {
+            true => assert_eq!(open(old).map(drop), Err(Errno::STALE)),
+            false => assert_eq!(truncate(old), Err(Errno::STALE)),
+        }
+        assert_eq!(look(&share, GUEST_ROOT.pid, ROOT, "f"), Ok(g));
+        let opened = opens.then(|| open(g).unwrap());
+        assert_eq!(truncate(g), Ok(()), "{opens}");
+        assert_eq!(std::fs::read(share.path("f")).unwrap(), b"");
+        // Nobody else, and no longer.
+        let other = by(&task(8), g);
+        let outcome = share.fs.setattr(&other, None, &size);
+        assert_eq!(outcome.map(drop), Err(Errno::STALE));
+        if let Some(opened) = opened {
+            share.release(g, &opened);
+            assert_eq!(truncate(g), Err(Errno::STALE));
+        }
+    }
+}
+
 #[test]
 fn a_file_of_more_names_than_are_remembered_is_looked_up_again() {
     let share = Share::new();
