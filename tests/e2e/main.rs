@@ -18,6 +18,7 @@ mod fcntl;
 mod gdb;
 mod guest;
 mod insmod;
+mod kernels;
 mod locks;
 mod metrics;
 mod protocol;
@@ -84,6 +85,7 @@ fn themes() -> Vec<Theme> {
         locks::themes(),
         protocol::themes(),
         vec![
+            kernels::theme(),
             metrics::theme(),
             rebind::theme(),
             share_changes::theme(),
@@ -208,6 +210,8 @@ fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
     argv.extend(std::env::args_os().skip(1));
     let mut order = Order::new(argv);
     order.programs = vec![program, fixtures.vmm.clone()];
+    let depmod = Path::new("/usr/sbin/depmod");
+    order.programs.push(depmod.to_owned());
     order.inputs = fixtures
         .files()
         .into_iter()

@@ -64,9 +64,11 @@ pub(crate) enum Task {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RunArguments {
-    /// Kernel to boot: a bzImage or an ELF vmlinux
-    #[arg(short = 'k', long, value_name = "FILE")]
-    pub kernel: PathBuf,
+    /// Kernel to boot: a bzImage or an ELF vmlinux, or a directory that has one: a
+    /// build tree, an unpacked package, or what make kernel made (default: the
+    /// current directory)
+    #[arg(short = 'k', long, value_name = "PATH")]
+    pub kernel: Option<PathBuf>,
 
     /// Share a host directory with the guest: DIR[,OPTION[=VALUE]]...
     #[arg(long = "share", value_name = "DIR[,OPTION]...", long_help = share::help(),
@@ -153,9 +155,9 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
     pub gdb: Option<debugger::Address>,
 
-    /// Kernel modules: /lib/modules/RELEASE or the directory it is in
-    /// (default: the host's, if it has the kernel's). Given explicitly and
-    /// without --root, they are in the guest's /lib/modules too
+    /// Kernel modules: /lib/modules/RELEASE, the directory it is in, or a build tree
+    /// (default: those in the directory of --kernel, or else the host's for its
+    /// release). But for the host's, they are in the guest's /lib/modules too
     #[arg(long, value_name = "DIR")]
     pub modules: Option<PathBuf>,
 

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod command;
 pub mod environment;
 pub mod loopback;
+pub mod module_tree;
 pub mod modules;
 pub mod mounts;
 pub mod power;

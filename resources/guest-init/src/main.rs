@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use guest_init::command;
+use guest_init::module_tree::ModuleTree;
 use guest_init::protocol::{MODULES, Mark, Plan, Status};
 use guest_init::session::Session;
 use guest_init::{clock, environment, loopback, modules, mounts, power, root};
@@ -79,8 +80,16 @@ fn leave_shares() {
 fn set_up(plan: &Plan) -> Result<(), Box<dyn Error>> {
     let _ = rustix::system::sethostname(plan.hostname.as_bytes());
     let _ = loopback::switch_on();
+    let modules = plan.modules.as_ref().map(ModuleTree::prepare);
     if let Some(plan) = &plan.root {
         root::change(plan)?;
+    }
+    let asked = plan.modules.as_ref().is_some_and(|modules| modules.asked);
+    let root = plan.root.as_ref();
+    match modules.map(|modules| modules?.attach(root)) {
+        Some(Err(error)) if asked => return Err(error.into()),
+        Some(Err(error)) => eprintln!("guest-init: {}: the guest has no modules", chain(&error)),
+        Some(Ok(())) | None => {}
     }
     for share in &plan.shares {
         mounts::mount_share(share)?;

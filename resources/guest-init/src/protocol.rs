@@ -72,6 +72,8 @@ pub struct Plan {
     pub hostname: String,
     /// The root file system, `None` to stay in the initramfs.
     pub root: Option<RootPlan>,
+    /// The kernel's modules, to be had before the shares.
+    pub modules: Option<ModulesPlan>,
     /// The shares to mount, in this order.
     pub shares: Vec<SharePlan>,
     /// The terminal to run the command on, `None` for pipes.
@@ -94,6 +96,21 @@ pub struct SharePlan {
     pub at: Text,
     /// Mount it read-only.
     pub read_only: bool,
+}
+
+/// Kernel modules for `/lib/modules`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModulesPlan {
+    /// The virtio-fs tag of the share that has them.
+    pub tag: String,
+    /// The kernel's release, which their directory is called by.
+    pub release: String,
+    /// Where in their directory the share is mounted, which the initramfs has with
+    /// lists and links; `None` where the share is the directory.
+    pub below: Option<String>,
+    /// The user has asked for them: without them there is no run.
+    pub asked: bool,
 }
 
 /// The root file system to use in place of the initramfs.
@@ -284,6 +301,12 @@ mod tests {
                 overlay_bytes: Some(1 << 30),
                 tag: "root".into(),
                 read_only: true,
+            }),
+            modules: Some(ModulesPlan {
+                tag: "modules".into(),
+                release: "6.1.0".into(),
+                below: Some("build".into()),
+                asked: true,
             }),
             shares: vec![SharePlan {
                 tag: "t".into(),

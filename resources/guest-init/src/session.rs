@@ -197,6 +197,7 @@ mod tests {
             working_directory: None,
             hostname: "vm".into(),
             root: None,
+            modules: None,
             shares: Vec::new(),
             terminal: None,
             interactive: false,

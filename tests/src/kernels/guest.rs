@@ -12,8 +12,8 @@ use crate::lab::debian::{KernelPackage, read_module};
 /// A module of more than 8 MiB: the kernel's own `dummy` with a section of 9 MiB,
 /// so that the tables that make it a module lie behind those.
 pub const LARGE_MODULE: &str = "large.ko";
-/// The modules that a guest needs to see a share.
-const MODULES: [&str; 4] = ["virtio_mmio", "fuse", "virtiofs", "overlay"];
+/// The modules that a guest needs to see a share, and one that needs another.
+const MODULES: [&str; 5] = ["virtio_mmio", "fuse", "virtiofs", "overlay", "bonding"];
 /// What `vmm` and `modprobe` read of a directory of modules.
 const LISTS: [&str; 4] = [
     "modules.dep",

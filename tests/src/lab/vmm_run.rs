@@ -45,7 +45,7 @@ const PATH_OPTIONS: [(&str, Traffic); 9] = [
 ///
 /// # Errors
 ///
-/// When the working directory is gone.
+/// When the working directory is gone, and with `--host`.
 pub fn order(vmm: PathBuf, arguments: &[OsString]) -> Result<Order> {
     let mut argv: Vec<OsString> = vec![vmm.clone().into(), "run".into()];
     argv.extend_from_slice(arguments);
@@ -53,6 +53,18 @@ pub fn order(vmm: PathBuf, arguments: &[OsString]) -> Result<Order> {
     order.cwd = std::env::current_dir().context("there is no working directory")?;
     order.programs.push(vmm);
     order.env = environment();
+    let depmod = Path::new("/usr/sbin/depmod");
+    if depmod.is_file() {
+        order.programs.push(depmod.to_owned());
+    }
+    let mut own = arguments.iter().take_while(|argument| *argument != "--");
+    if own.any(|argument| argument == "--host") {
+        bail!("the lab has a root of its own: name a tree with --root");
+    }
+    let names_kernel = |(option, _): &(String, _)| option == "--kernel";
+    if !options(arguments).iter().any(names_kernel) && has_kernel(&order.cwd) {
+        add_path(&mut order, Traffic::In, OsStr::new("."))?;
+    }
     for (option, value) in options(arguments) {
         if let Some((_, traffic)) = PATH_OPTIONS.iter().find(|(name, _)| option == *name) {
             add_path(&mut order, *traffic, &value)?;
@@ -79,6 +91,19 @@ pub fn order(vmm: PathBuf, arguments: &[OsString]) -> Result<Order> {
         order.inputs.push((path.clone(), path));
     }
     Ok(order)
+}
+
+/// Whether `vmm` would find a kernel in `directory`.
+fn has_kernel(directory: &Path) -> bool {
+    [
+        "arch/x86/boot/bzImage",
+        "bzImage",
+        "vmlinux",
+        "vmlinuz",
+        "boot",
+    ]
+    .iter()
+    .any(|name| directory.join(name).exists())
 }
 
 /// What `vmm` may look at. The guest's environment comes from its options.

@@ -21,7 +21,7 @@ fn the_definition_is_sound() {
 #[test]
 fn a_kernel_and_a_share_are_enough() {
     let arguments = parse(&["--kernel", "bzImage", "--share", "./dir"]).unwrap();
-    assert_eq!(arguments.kernel, PathBuf::from("bzImage"));
+    assert_eq!(arguments.kernel, Some(PathBuf::from("bzImage")));
     assert_eq!(arguments.shares.len(), 1);
     assert_eq!(arguments.memory, Size::from_mebibytes(512));
 }
@@ -32,7 +32,7 @@ fn what_is_typed_every_day_is_short() {
         "-k", "bzImage", "-m", "1G", "-c", "2", "-a", "x", "--append", "y",
     ];
     let arguments = parse(&line).unwrap();
-    assert_eq!(arguments.kernel, PathBuf::from("bzImage"));
+    assert_eq!(arguments.kernel, Some(PathBuf::from("bzImage")));
     assert_eq!(
         (arguments.cpus, arguments.memory),
         (2, Size::from_mebibytes(1024))
@@ -78,7 +78,6 @@ fn mistakes_take_one_line() {
         (&["--kernel", "k", "--allow-splat", "a(b"], "unclosed group"),
         (&["--kernel", "k", "--allow-splat", ""], "every splat"),
         (&["--kernel", "k", "--allow-splat", ".*|x"], "every splat"),
-        (&["--share", "d"], "--kernel"),
         (
             &["--kernel", "k", "--initramfs", "i", "--", "ls"],
             "cannot be used with",

@@ -1,7 +1,7 @@
 //! The files of a run are not each other's: what one option writes, no other
 //! writes over, and what is read is not written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::options::RunArguments;
 use crate::outcome::output_file::Identity;
@@ -14,11 +14,12 @@ pub(crate) struct Error {
     path: PathBuf,
 }
 
-/// Checks the files that the arguments name against each other.
-pub(super) fn check(arguments: &RunArguments) -> Result<(), Error> {
+/// Checks the files that the arguments name, and the `kernel` that was found,
+/// against each other.
+pub(super) fn check(arguments: &RunArguments, kernel: &Path) -> Result<(), Error> {
     let read = [
-        ("--kernel", Some(&arguments.kernel)),
-        ("--initramfs", arguments.initramfs.as_ref()),
+        ("--kernel", Some(kernel)),
+        ("--initramfs", arguments.initramfs.as_deref()),
     ];
     let written = [
         ("--console-log", arguments.console_log.as_ref()),
@@ -26,7 +27,7 @@ pub(super) fn check(arguments: &RunArguments) -> Result<(), Error> {
         ("--report", arguments.report.as_ref()),
         ("--junit", arguments.junit.as_ref()),
     ];
-    let identity = |path: Option<&PathBuf>| path.and_then(|path| Identity::of(path));
+    let identity = |path: Option<&Path>| path.and_then(Identity::of);
     let mut others: Vec<_> = read.map(|(option, path)| (option, identity(path))).into();
     for (other, path) in written {
         let Some(path) = path else { continue };

@@ -4,13 +4,16 @@
 mod files;
 mod initramfs;
 pub(crate) mod input;
+mod kernel_modules;
+mod listing;
 mod places;
 mod plan;
 mod preflight;
 pub(crate) mod serving;
 pub(crate) mod shares;
+mod source;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,11 +30,10 @@ use crate::options::RunArguments;
 use crate::outcome::junit::Subject;
 use crate::outcome::output_file::{self, OutputFile};
 use crate::splats::{FailOn, Policy};
-use initramfs::modules::Modules;
 use initramfs::{busybox, busybox::Busybox, foreign};
+use kernel_modules::KernelModules;
 use preflight::Needs;
 use shares::Share;
-use vmm_options::share::{IdMaps, Service};
 use vmm_options::size::Size;
 
 /// The time that COMMAND has after a signal.
@@ -82,8 +84,8 @@ pub(crate) struct Configuration {
     /// Show the kernel's console.
     pub verbose: bool,
     kernel_path: PathBuf,
-    /// Where the kernel's modules are, if it has any.
-    modules: Option<PathBuf>,
+    /// The kernel's modules, if it has any.
+    modules: Option<KernelModules>,
     packed_modules: Vec<String>,
 }
 
@@ -101,7 +103,11 @@ pub(crate) enum Error {
     #[error(transparent)]
     Preflight(#[from] preflight::Error),
     #[error(transparent)]
-    Modules(#[from] initramfs::modules::Error),
+    Source(#[from] source::Error),
+    #[error(transparent)]
+    Modules(#[from] kernel_modules::Error),
+    #[error(transparent)]
+    Module(#[from] initramfs::modules::Error),
     #[error(transparent)]
     Busybox(#[from] busybox::Error),
     #[error(transparent)]
@@ -138,13 +144,18 @@ impl Configuration {
     /// Checks the arguments, and whether this host can run them, and packs
     /// the initramfs.
     pub(crate) fn prepare(arguments: RunArguments) -> Result<Self, Error> {
+        let output = std::env::var_os("KBUILD_OUTPUT");
+        let source = source::find(arguments.kernel.as_deref(), output.as_deref());
+        let named = arguments.kernel.as_deref().unwrap_or(Path::new("."));
         // First: where this fails, no report may be written.
-        files::check(&arguments)?;
+        let image = source.as_ref().map_or(named, |source| &source.image);
+        files::check(&arguments, image)?;
+        let source = source?;
         if arguments.fail_on == FailOn::Never && !arguments.allow_splat.is_empty() {
             return Err(Error::NothingToAllow);
         }
         let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
-        let kernel = Kernel::open(&arguments.kernel)?;
+        let kernel = Kernel::open(&source.image)?;
         let boot = match (&arguments.initramfs, &arguments.root) {
             (Some(_), _) => Boot::Initramfs,
             (None, Some(_)) if arguments.command.is_empty() => Boot::System,
@@ -155,8 +166,13 @@ impl Configuration {
         }
         let modules = match boot {
             Boot::Initramfs => None,
-            _ => Modules::find(arguments.modules.as_deref(), kernel.release())?,
+            _ => kernel_modules::find(
+                arguments.modules.as_deref(),
+                source.modules.as_ref(),
+                kernel.release(),
+            )?,
         };
+        let known = modules.as_ref().map(KernelModules::modules);
         let needs = Needs {
             shares: boot != Boot::Initramfs || !shares.is_empty(),
             init_loads_modules: boot != Boot::Initramfs,
@@ -165,38 +181,46 @@ impl Configuration {
                     .first()
                     .is_some_and(|root| root.service.server.read_only),
         };
-        let names = preflight::check_kernel(&arguments.kernel, &kernel, modules.as_ref(), needs)?;
-        let packed = match &modules {
+        let names = preflight::check_kernel(&source.image, &kernel, known, needs)?;
+        let packed = match known {
             Some(modules) => modules.load_order(&names)?,
             None => Vec::new(),
         };
-        if let (Some(modules), Some(_), None) = (&modules, &arguments.modules, &arguments.root) {
-            let modules = modules_share(modules, &shares, kernel.release());
-            if let Some(other) = shares.iter().find(|share| share.at == modules.at) {
-                return Err(places::Error::Modules(other.at.clone().unwrap_or_default()).into());
-            }
-            shares.push(modules);
+        if arguments.initramfs.is_some() {
+            shares::leave_unmounted(&mut shares, &arguments.shares)?;
         }
+        let own = shares.len();
+        let given = modules
+            .as_ref()
+            .map(|modules| modules.given(&shares, kernel.release()))
+            .transpose()?
+            .flatten();
+        let (modules_share, modules_plan) = given.unzip();
+        shares.extend(modules_share);
         let owners = shares::plan_owners(&mut shares)?;
+        // The init knows where to put the modules.
+        let users = shares.get(..own).unwrap_or_default();
         let initramfs = match &arguments.initramfs {
-            Some(path) => {
-                shares::leave_unmounted(&mut shares, &arguments.shares)?;
-                foreign::read(path)?
-            }
+            Some(path) => foreign::read(path)?,
             None => {
-                let tools = tools(&arguments, &shares)?;
+                let tools = tools(&arguments, users)?;
                 let files = match arguments.root {
                     Some(_) => Vec::new(),
                     None => initramfs::files(tools.as_ref()),
                 };
-                places::check(&shares, &files)?;
-                initramfs::build(tools.as_ref(), &packed)?
+                places::check(users, &files)?;
+                let listing = modules.as_ref().and_then(KernelModules::listing);
+                let listing = listing.zip(kernel.release());
+                initramfs::build(tools.as_ref(), &packed, listing)?
             }
         };
-        let plan = match boot {
+        let mut plan = match boot {
             Boot::Initramfs => None,
-            _ => Some(plan::plan(&arguments, boot, &shares, &kernel)?),
+            _ => Some(plan::plan(&arguments, boot, users, &kernel)?),
         };
+        if let Some(plan) = &mut plan {
+            plan.modules = modules_plan;
+        }
         let output = |option, path: &Option<PathBuf>| {
             path.as_deref()
                 .map(|path| OutputFile::check(option, path))
@@ -233,8 +257,8 @@ impl Configuration {
             subject,
             gdb: None,
             verbose: arguments.verbose,
-            kernel_path: arguments.kernel,
-            modules: modules.map(|modules| modules.directory().to_owned()),
+            kernel_path: source.image,
+            modules,
             packed_modules: packed.into_iter().map(|module| module.name).collect(),
         };
         // The machine says the rest when it is made.
@@ -288,6 +312,7 @@ impl Configuration {
     pub(crate) fn json(&self) -> Vec<u8> {
         let discovery = self.kernel.discovery();
         let text = |path: Option<&Path>| path.map(Text::from);
+        let directory = (self.modules.as_ref()).map(|modules| modules.modules().directory());
         let value = json!({
             "schema": crate::outcome::report::SCHEMA,
             "kernel": {
@@ -308,7 +333,7 @@ impl Configuration {
             "memory_bytes": self.memory.bytes(),
             "initramfs_bytes": self.initramfs.len(),
             "modules": self.packed_modules,
-            "modules_directory": text(self.modules.as_deref()),
+            "modules_directory": text(directory),
             "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
             "plan": self.plan,
             "grace_ms": self.grace.as_millis(),
@@ -375,25 +400,6 @@ fn is_on_a_share(command: Option<&OsString>, shares: &[Share]) -> bool {
             .filter_map(|share| share.at.as_ref())
             .any(|at| Path::new(command).starts_with(at))
     })
-}
-
-/// The modules that the user named, where `modprobe` in the guest looks.
-fn modules_share(modules: &Modules, shares: &[Share], release: Option<&str>) -> Share {
-    let directory = modules.directory();
-    let release = release.map(OsStr::new).or_else(|| directory.file_name());
-    let mut tag = "modules".to_owned();
-    while shares.iter().any(|share| share.tag == tag) {
-        tag.push('+');
-    }
-    let mut service = Service::default();
-    service.server.read_only = true;
-    Share {
-        tag,
-        directory: directory.to_owned(),
-        at: Some(Path::new("/lib/modules").join(release.unwrap_or_default())),
-        service,
-        maps: IdMaps::default(),
-    }
 }
 
 #[cfg(test)]

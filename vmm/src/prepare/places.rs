@@ -14,11 +14,6 @@ pub(crate) enum Error {
     #[error("two shares are mounted at {}: give one of them another at=", .0.display())]
     Twice(PathBuf),
     #[error(
-        "the modules of --modules are mounted at {}, and so is a share: give the share another \
-         at=, or leave --modules out", .0.display()
-    )]
-    Modules(PathBuf),
-    #[error(
         "at={SHELL_DIRECTORY} would hide the guest's shell and its tools: give another place, or \
          use --root for a system of your own"
     )]

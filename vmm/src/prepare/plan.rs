@@ -79,6 +79,7 @@ pub(super) fn plan(
             read_only: root.service.server.read_only,
             overlay_bytes: overlay_size.map(Size::bytes),
         }),
+        modules: None,
         shares: mounts,
         terminal: on_terminal
             .then(terminal::size)
@@ -157,6 +158,7 @@ mod tests {
             working_directory: None,
             hostname: HOSTNAME.into(),
             root: None,
+            modules: None,
             shares: Vec::new(),
             terminal: None,
             interactive: false,

@@ -27,8 +27,8 @@ pub(crate) enum Error {
     NoDevices { path: PathBuf, reason: String },
     /// A driver is a module, and nobody said where the modules are.
     #[error(
-        "the kernel {} has {option} as a module: name the directory of its modules with --modules",
-        path.display()
+        "the kernel {} has {option} as a module: name the directory of its modules with --modules, \
+         or the tree or package that it is in with --kernel", path.display()
     )]
     ModulesUnknown { path: PathBuf, option: &'static str },
     #[error(
@@ -86,7 +86,14 @@ pub(crate) fn check_kernel(
                     option,
                 });
             }
-            (_, Some(modules)) if modules.presence(module) == Presence::Absent => {
+            (state, Some(modules))
+                if match modules.presence(module) {
+                    Presence::Absent => true,
+                    // It may be built in, unless the kernel says otherwise.
+                    Presence::Unknown => state.is_some(),
+                    Presence::BuiltIn | Presence::File => false,
+                } =>
+            {
                 return Err(Error::ModuleMissing {
                     path: path.to_owned(),
                     module,

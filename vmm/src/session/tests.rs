@@ -90,6 +90,7 @@ fn plan() -> Plan {
         working_directory: None,
         hostname: "vm".into(),
         root: None,
+        modules: None,
         shares: Vec::new(),
         terminal: Some(WindowSize {
             rows: 1,

@@ -24,6 +24,7 @@ impl Host {
             working_directory: None,
             hostname: "vm".into(),
             root: None,
+            modules: None,
             shares: Vec::new(),
             terminal,
             interactive: false,

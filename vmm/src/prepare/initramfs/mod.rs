@@ -15,6 +15,8 @@ use busybox::Busybox;
 use cpio::{Archive, Error};
 use modules::Module;
 
+use super::listing::Listing;
+
 /// The guest's init: a static executable, built by this crate's build script.
 pub(crate) const INIT: &[u8] = include_bytes!(env!("VMM_GUEST_INIT"));
 
@@ -61,8 +63,12 @@ pub(super) fn files(busybox: Option<&Busybox>) -> Vec<String> {
     files
 }
 
-/// Builds the initramfs.
-pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec<u8>, Error> {
+/// Builds the initramfs. `listing` is of modules for a kernel's release.
+pub(crate) fn build(
+    busybox: Option<&Busybox>,
+    modules: &[Module],
+    listing: Option<(&Listing, &str)>,
+) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     for (path, mode) in DIRECTORIES {
         archive.directory(path, mode)?;
@@ -74,6 +80,9 @@ pub(crate) fn build(busybox: Option<&Busybox>, modules: &[Module]) -> Result<Vec
     }
     if let Some(busybox) = busybox {
         add_busybox(&mut archive, busybox)?;
+    }
+    if let Some((listing, release)) = listing {
+        add_listing(&mut archive, listing, release)?;
     }
     let mut order = String::new();
     for module in modules {
@@ -115,6 +124,30 @@ fn add_busybox(archive: &mut Archive, busybox: &Busybox) -> Result<(), Error> {
     Ok(())
 }
 
+/// Adds the lists and links of `listing`, and the place for the share they lead to.
+fn add_listing(archive: &mut Archive, listing: &Listing, release: &str) -> Result<(), Error> {
+    let top = format!("lib/modules/{release}");
+    let links = || listing.links.iter();
+    let places = links().map(|(link, _)| format!("{top}/{link}"));
+    let places = places.chain([format!("{top}/{}/", listing.mount)]);
+    let mut directories = BTreeSet::new();
+    for place in places {
+        let ends = place.match_indices('/').map(|(end, _)| end);
+        directories.extend(ends.filter_map(|end| place.get(..end)).map(str::to_owned));
+    }
+    // In order, so that a parent comes before what is in it.
+    for directory in directories {
+        archive.directory(&directory, 0o755)?;
+    }
+    for (name, contents) in &listing.lists {
+        archive.file(&format!("{top}/{name}"), 0o644, contents)?;
+    }
+    for (link, target) in links() {
+        archive.symlink(&format!("{top}/{link}"), target)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -133,7 +166,7 @@ mod tests {
             name: name.into(),
             contents: name.into(),
         };
-        let bytes = build(Some(&busybox), &[module("virtio"), module("fuse")]).unwrap();
+        let bytes = build(Some(&busybox), &[module("virtio"), module("fuse")], None).unwrap();
 
         let directory = tempfile::tempdir().unwrap();
         let mut cpio = Command::new("busybox")

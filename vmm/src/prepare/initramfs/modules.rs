@@ -54,13 +54,17 @@ pub(crate) enum Presence {
     File,
     /// Nowhere.
     Absent,
+    /// Not in a file, and what is built in nobody has written down.
+    Unknown,
 }
 
 /// The modules of one kernel: a `/lib/modules/RELEASE`.
 #[derive(Debug)]
 pub(crate) struct Modules {
     directory: PathBuf,
-    built_in: HashSet<String>,
+    /// Where that is written down.
+    built_in: Option<HashSet<String>>,
+    /// Below the directory.
     files: HashMap<String, PathBuf>,
     /// From `modules.dep`; without one, each module is read for what it needs.
     dependencies: Option<HashMap<String, Vec<String>>>,
@@ -102,15 +106,25 @@ impl Modules {
         }
     }
 
+    /// The modules in `files` below `directory`, which say themselves what they need.
+    pub(crate) fn listed<'a>(
+        directory: &Path,
+        files: impl Iterator<Item = &'a str>,
+        built_in: Option<&str>,
+    ) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            built_in: built_in.map(names),
+            files: files.map(|file| (module_name(file), file.into())).collect(),
+            dependencies: None,
+        }
+    }
+
     fn open(directory: &Path) -> Result<Self, Error> {
-        let built_in = read_optional(&directory.join("modules.builtin"))?
-            .unwrap_or_default()
-            .lines()
-            .map(module_name)
-            .collect();
+        let built_in = read_optional(&directory.join("modules.builtin"))?;
         let mut modules = Self {
             directory: directory.to_owned(),
-            built_in,
+            built_in: built_in.as_deref().map(names),
             files: HashMap::new(),
             dependencies: None,
         };
@@ -127,11 +141,34 @@ impl Modules {
     pub(crate) fn presence(&self, name: &str) -> Presence {
         if self.files.contains_key(name) {
             Presence::File
-        } else if self.built_in.contains(name) {
-            Presence::BuiltIn
         } else {
-            Presence::Absent
+            match &self.built_in {
+                Some(names) if names.contains(name) => Presence::BuiltIn,
+                Some(_) => Presence::Absent,
+                None => Presence::Unknown,
+            }
         }
+    }
+
+    /// The name of the module in `file`.
+    pub(crate) fn name_of(file: &str) -> String {
+        module_name(file)
+    }
+
+    /// What the module `name` itself says that it needs; nothing where it cannot be
+    /// read.
+    pub(crate) fn own_needs(&self, name: &str) -> Vec<String> {
+        let file = self.files.get(name);
+        let contents = file.and_then(|file| read_module(&self.directory.join(file)).ok());
+        contents
+            .as_deref()
+            .map(own_dependencies)
+            .unwrap_or_default()
+    }
+
+    /// Whether `depmod` has run over them.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.dependencies.is_some()
     }
 
     /// The directory they are in.
@@ -217,7 +254,7 @@ impl Modules {
             }
             let file = entry.file_name();
             let file = file.to_string_lossy();
-            if file.ends_with(".ko") || file.contains(".ko.") {
+            if is_module(&file) {
                 let name = module_name(&file);
                 let path = path.strip_prefix(&self.directory).unwrap_or(&path);
                 self.files.insert(name, path.to_owned());
@@ -231,6 +268,18 @@ fn looks_right(path: &Path) -> bool {
     path.join("modules.dep").is_file()
         || path.join("modules.builtin").is_file()
         || path.join("kernel").is_dir()
+}
+
+/// Whether a file of this name is a module.
+pub(crate) fn is_module(file: &str) -> bool {
+    let packed = [".gz", ".xz", ".zst"];
+    let name = packed.iter().find_map(|suffix| file.strip_suffix(suffix));
+    name.unwrap_or(file).ends_with(".ko")
+}
+
+/// The names in a list of files.
+fn names(list: &str) -> HashSet<String> {
+    list.lines().map(module_name).collect()
 }
 
 /// `kernel/fs/fuse/virtiofs.ko.xz` is `virtiofs`; `-` and `_` are the same.

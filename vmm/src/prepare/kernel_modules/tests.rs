@@ -1,0 +1,119 @@
+//! Modules that are named, and modules that are found.
+
+use super::*;
+use std::fs;
+
+const RELEASE: Option<&str> = Some("6.1.0");
+
+fn write(path: &Path, contents: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, contents).unwrap();
+}
+
+/// A build tree with a module.
+fn tree() -> tempfile::TempDir {
+    let top = tempfile::tempdir().unwrap();
+    write(&top.path().join(".config"), "");
+    write(&top.path().join("include/config/kernel.release"), "6.1.0\n");
+    write(&top.path().join("modules.order"), "m.o\n");
+    write(&top.path().join("m.ko"), "\0depends=\0");
+    top
+}
+
+fn place(found: &KernelModules, others: &[Share]) -> PathBuf {
+    let (share, plan) = found.given(others, RELEASE).unwrap().unwrap();
+    assert!(share.service.server.read_only);
+    assert_eq!((&share.tag, plan.asked), (&plan.tag, found.asked));
+    share.at.unwrap()
+}
+
+#[test]
+fn a_tree_is_one_whether_it_is_named_or_found() {
+    let tree = tree();
+    let beside = Beside::Tree(tree.path().to_owned());
+    for (named, beside) in [(Some(tree.path()), None), (None, Some(&beside))] {
+        let found = find(named, beside, RELEASE).unwrap().unwrap();
+        assert_eq!(found.asked, named.is_some());
+        assert_eq!(place(&found, &[]), Path::new("/lib/modules/6.1.0/build"));
+        assert!(found.listing().is_some());
+    }
+}
+
+#[test]
+fn what_nobody_lists_is_listed_and_the_rest_is_as_it_is() {
+    let top = tempfile::tempdir().unwrap();
+    let package = top.path().join("lib/modules/6.1.0");
+    write(&package.join("kernel/fs/m.ko"), "\0depends=\0");
+    let beside = Beside::Installed(package.clone());
+    let found = find(None, Some(&beside), RELEASE).unwrap().unwrap();
+    assert_eq!(place(&found, &[]), Path::new("/lib/modules/6.1.0/files"));
+    let found = find(Some(&package.join("kernel/fs")), None, RELEASE)
+        .unwrap()
+        .unwrap();
+    assert_eq!(place(&found, &[]), Path::new("/lib/modules/6.1.0/files"));
+
+    write(&package.join("modules.dep"), "kernel/fs/m.ko:\n");
+    for named in [package.as_path(), top.path()] {
+        let found = find(Some(named), None, RELEASE).unwrap().unwrap();
+        assert_eq!(place(&found, &[]), Path::new("/lib/modules/6.1.0"));
+        assert!(found.listing().is_none());
+    }
+}
+
+#[test]
+fn what_nobody_asked_for_is_no_error() {
+    let tree = tree();
+    let (tree, beside) = (tree.path(), Beside::Tree(tree.path().to_owned()));
+    // A release that is no name of a directory.
+    for release in [
+        None,
+        Some("../../etc"),
+        Some(".."),
+        Some("/etc"),
+        Some("a/b"),
+    ] {
+        assert!(matches!(
+            find(Some(tree), None, release),
+            Err(Error::NoRelease)
+        ));
+        assert!(find(None, Some(&beside), release).unwrap().is_none());
+    }
+    fs::remove_file(tree.join("modules.order")).unwrap();
+    let error = find(Some(tree), None, RELEASE).unwrap_err().to_string();
+    assert!(error.contains("make modules"), "{error}");
+    assert!(find(None, Some(&beside), RELEASE).unwrap().is_none());
+    fs::create_dir(tree.join("modules.order")).unwrap();
+    assert!(find(Some(tree), None, RELEASE).is_err());
+    assert!(find(None, Some(&beside), RELEASE).unwrap().is_none());
+    let gone = Beside::Installed(tree.join("gone"));
+    assert!(find(None, Some(&gone), RELEASE).unwrap().is_none());
+}
+
+#[test]
+fn a_share_of_the_users_takes_the_place_of_modules_that_were_found() {
+    let tree = tree();
+    let beside = Beside::Tree(tree.path().to_owned());
+    let named = find(Some(tree.path()), None, RELEASE).unwrap().unwrap();
+    let found = find(None, Some(&beside), RELEASE).unwrap().unwrap();
+    let share = |at: &str| Share {
+        tag: "modules".into(),
+        directory: tree.path().to_owned(),
+        at: Some(at.into()),
+        service: Service::default(),
+        maps: IdMaps::default(),
+    };
+    for at in [
+        "/lib",
+        "/lib/modules",
+        "/lib/modules/6.1.0",
+        "/lib/modules/6.1.0/x",
+    ] {
+        let error = named.given(&[share(at)], RELEASE).unwrap_err().to_string();
+        assert!(error.contains("leave --modules out"), "{error}");
+        assert!(found.given(&[share(at)], RELEASE).unwrap().is_none());
+    }
+    for at in ["/", "/lib/modules/6.1.0-other", "/mnt"] {
+        let (share, _) = named.given(&[share(at)], RELEASE).unwrap().unwrap();
+        assert_eq!(share.tag, "modules+");
+    }
+}
