@@ -100,6 +100,9 @@ pub struct Config {
     /// Every change is refused with `EROFS`, by this side, whatever the guest
     /// mounted.
     pub read_only: bool,
+    /// What the host's kernel makes up is not there: procfs, sysfs and their like,
+    /// mounted below the share. For a share of all that the host has.
+    pub only_stored: bool,
     /// Extended attributes are served. When not, the guest is told once that
     /// there are none and never asks again, which spares it the question for
     /// `security.capability`: before the first write after it asked for the
@@ -160,6 +163,7 @@ impl Default for Config {
             cache: CachePolicy::default(),
             writeback: false,
             read_only: false,
+            only_stored: false,
             xattr: true,
             posix_acl: false,
             announce_submounts: false,

@@ -254,6 +254,9 @@ impl Passthrough {
         let status = self.status_below(parent, may_wait, |source| Stat::of_from(source, &fd))?;
         let status = self.seen(status, &*fd)?;
         let mount = self.mount_of(&fd, &status, &parent.mount);
+        if self.config.only_stored && mount.host_fs.synthetic {
+            return Err(Errno::NOENT);
+        }
         self.ensure_readable(status.kind, &mount)?;
         let identity = mount.identity(&status);
         let fd = Arc::new(fd);

@@ -421,6 +421,17 @@ fn files_that_are_made_as_they_are_read_below_a_share_are_told_apart() {
             let status = at(at(ROOT, c"below"), c"uptime");
             assert!(fs.may_stall(status) && direct(status));
             assert!(!fs.may_stall(file) && !fs.may_stall(ROOT));
+            // Who is not to have it finds nothing there, and what is stored.
+            let config = Config {
+                only_stored: true,
+                ..Config::default()
+            };
+            let stored = Passthrough::new(place.path(), config).unwrap();
+            stored.init(Agreement::default());
+            for (name, outcome) in [(c"below", Err(Errno::NOENT)), (c"f", Ok(()))] {
+                let found = stored.lookup(&by(&GUEST_ROOT, ROOT), name);
+                assert_eq!(found.map(drop), outcome);
+            }
             // The way to what is mounted there leads over it.
             mount("tmpfs", "size=1m", &place.path().join("below/fs"));
             assert!(fs.may_stall(at(at(ROOT, c"below"), c"fs")));
