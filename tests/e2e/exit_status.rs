@@ -217,6 +217,7 @@ fn ended_by_its_init(fixtures: &Fixtures) -> Result<()> {
         fs::set_permissions(&init, PermissionsExt::from_mode(0o755))?;
         Vm::patched(fixtures)?
             .option("--root", tree.path())
+            .flag("--init")
             .run()?
             .expect(0, outcome)?;
     }

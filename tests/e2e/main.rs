@@ -23,6 +23,7 @@ mod locks;
 mod metrics;
 mod protocol;
 mod rebind;
+mod roots;
 mod shards;
 mod share_changes;
 mod share_read_only;
@@ -88,6 +89,7 @@ fn themes() -> Vec<Theme> {
             kernels::theme(),
             metrics::theme(),
             rebind::theme(),
+            roots::theme(),
             share_changes::theme(),
             share_read_only::theme(),
             shares::theme(),
@@ -146,6 +148,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         suites: chosen(&[suites::THEME]),
         tools: chosen(&[&locks::THEMES[..], &protocol::THEMES].concat())
             .then(|| vec![env!("CARGO_BIN_EXE_locker").into()]),
+        debian: chosen(&[roots::THEME]),
     };
     let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES, &extras)?;
     match (host, selections.as_slice()) {

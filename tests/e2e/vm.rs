@@ -83,6 +83,12 @@ impl Vm {
         self
     }
 
+    /// An option without a value.
+    pub(crate) fn flag(mut self, name: &str) -> Self {
+        self.arguments.push(name.into());
+        self
+    }
+
     /// Lets `vmm` have at most `count` descriptors.
     pub(crate) fn limit_files(self, count: u32) -> Self {
         self.limit("-n", count)

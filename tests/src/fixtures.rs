@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::conformance::suite::SUITES;
+use crate::debian_system;
 use crate::kernels::{Kernel, Kernels, Variant};
 pub use tools::PRELUDE;
 
@@ -39,6 +40,8 @@ pub struct Fixtures {
     pub tools: PathBuf,
     /// An empty directory, in the lab on an ext4 disk of its own where there are tools.
     pub disk: PathBuf,
+    /// An archive of a system of Debian's.
+    pub debian: PathBuf,
 }
 
 /// What only some tests need.
@@ -48,10 +51,12 @@ pub struct Extras {
     pub suites: bool,
     /// Programs of the host, and these of ours with them.
     pub tools: Option<Vec<PathBuf>>,
+    /// A system of Debian's.
+    pub debian: bool,
 }
 
 /// The variables that carry the paths to where the tests run.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 8] = [
     "E2E_VMM",
     "E2E_DRIVER_TESTS",
     "E2E_PAYLOADS",
@@ -59,6 +64,7 @@ const VARIABLES: [&str; 7] = [
     "E2E_SUITES",
     "E2E_TOOLS",
     "E2E_DISK",
+    "E2E_DEBIAN",
 ];
 
 impl Fixtures {
@@ -99,6 +105,7 @@ impl Fixtures {
                 None => empty(&scratch.join("no-tools"))?,
             },
             disk: empty(&scratch.join("disk"))?,
+            debian: debian(&scratch, extras.debian)?,
         })
     }
 
@@ -142,7 +149,16 @@ impl Fixtures {
                 .map(PathBuf::from)
                 .with_context(|| format!("{name} is not set"))
         };
-        let [vmm, driver_tests, payloads, busybox, suites, tools, disk] = VARIABLES;
+        let [
+            vmm,
+            driver_tests,
+            payloads,
+            busybox,
+            suites,
+            tools,
+            disk,
+            debian,
+        ] = VARIABLES;
         Ok(Self {
             vmm: get(vmm)?,
             kernels: Kernels::from_environment(),
@@ -152,6 +168,7 @@ impl Fixtures {
             suites: get(suites)?,
             tools: get(tools)?,
             disk: get(disk)?,
+            debian: get(debian)?,
         })
     }
 
@@ -166,6 +183,7 @@ impl Fixtures {
             &self.suites,
             &self.tools,
             &self.disk,
+            &self.debian,
         ];
         let mut variables: Vec<(OsString, OsString)> = VARIABLES
             .into_iter()
@@ -185,12 +203,23 @@ impl Fixtures {
             self.busybox.clone(),
             self.suites.clone(),
             self.tools.clone(),
+            self.debian.clone(),
         ];
         files.extend(self.kernels.files());
         let payloads = (self.kernels.iter()).map(|(_, directory)| self.payloads_of(directory));
         files.extend(payloads.filter(|directory| directory.exists()));
         files
     }
+}
+
+/// The archive of a system of Debian's, or an empty one.
+fn debian(scratch: &Path, wanted: bool) -> Result<PathBuf> {
+    if wanted {
+        return debian_system::archive();
+    }
+    let none = scratch.join("no-debian.tar");
+    fs::write(&none, "").with_context(|| format!("cannot write {}", none.display()))?;
+    Ok(none)
 }
 
 /// A directory that there is.

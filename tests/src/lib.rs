@@ -6,6 +6,7 @@
 //! ways a host has to go.
 
 pub mod conformance;
+pub mod debian_system;
 pub mod fixtures;
 pub mod host;
 pub mod kernels;

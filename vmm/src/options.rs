@@ -78,15 +78,30 @@ pub(crate) struct RunArguments {
     /// Boot the tree in DIR as the guest's root file system; options as for
     /// --share. Unless rw is given, the guest's changes go to an overlay in its
     /// memory, of at most half of it or overlay-size=, and the tree's own /tmp
-    /// and /run are hidden below empty ones. Without COMMAND the tree's
-    /// /sbin/init runs on the serial console
+    /// and /run are hidden below empty ones
     #[arg(long, value_name = "DIR[,OPTION]...", conflicts_with = "initramfs",
           value_parser = OsStringValueParser::new().try_map(|text| share::root(&text)))]
     pub root: Option<ShareArgument>,
 
+    /// Boot with the host's own root, read-only below an overlay, and with the current
+    /// directory, to be written to at its own path, which COMMAND runs in
+    #[arg(long, conflicts_with_all = ["root", "initramfs", "init"])]
+    pub host: bool,
+
+    /// Let the /sbin/init of --root have the machine, or what init= of --cmdline
+    /// names. COMMAND is one of its services then; without COMMAND the init is on
+    /// the serial console
+    #[arg(long, requires = "root")]
+    pub init: bool,
+
+    /// Run COMMAND as this user of the guest, in whose name the shell is, too
+    /// (default: root; without NAME who runs vmm)
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub user: Option<OsString>,
+
     /// Boot this initramfs instead of the built-in one; its serial console is
     /// standard input and output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "env", "cwd", "modules"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "env", "cwd", "modules", "user"])]
     pub initramfs: Option<PathBuf>,
 
     /// Append to the kernel's command line (repeatable)
@@ -178,7 +193,7 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Command to run in the guest, with its arguments (default: a shell)
+    /// Command to run in the guest, with its arguments (default: the user's shell)
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }

@@ -612,12 +612,13 @@ fn a_share_below_another_is_mounted_after_it() {
 }
 
 #[test]
-fn a_root_is_an_overlay_and_its_init_takes_over_without_a_command() {
+fn a_root_is_an_overlay_with_a_shell() {
     let bench = Bench::new();
     let json = bench.dry_run(&["--root", "share"]);
-    assert_eq!(json["boot"], "system");
+    assert_eq!(json["boot"], "command");
     assert_eq!(json["plan"]["root"]["read_only"], true);
     assert_eq!(json["plan"]["command"], serde_json::json!([]));
+    assert_eq!(json["plan"]["interactive"], true);
 
     assert!(json["plan"]["root"]["overlay_bytes"].is_null());
 

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group};
 
+use crate::account::Account;
 use crate::environment;
 use crate::protocol::{Status, Text};
 use crate::session::Session;
@@ -32,16 +33,22 @@ pub struct Running {
 /// The status to report: the command does not exist, cannot be executed, or
 /// its streams cannot be set up.
 pub fn start(session: &Arc<Session>) -> Result<Running, Status> {
-    let Some((program, arguments)) = session.plan.command.split_first() else {
-        return Err(Status::SetupFailed {
-            message: "the plan names no command".into(),
-        });
+    let plan = &session.plan;
+    let user = plan.user.as_ref().map(Text::as_os_str);
+    let account = Account::find(Path::new("/etc"), user);
+    let account = account.map_err(|error| Status::SetupFailed {
+        message: error.to_string(),
+    })?;
+    let (program, arguments) = match plan.command.split_first() {
+        Some((program, arguments)) => (program.as_os_str(), arguments),
+        None => (account.shell_or_default(), &[][..]),
     };
-    let program = program.as_os_str();
     let mut command = Command::new(program);
     command.args(arguments.iter().map(Text::as_os_str));
     command.env_clear();
-    command.envs(environment::variables(&session.plan.environment));
+    command.envs(account.environment());
+    // The user's come last and win.
+    command.envs(environment::variables(&plan.environment));
 
     let terminal = session.plan.terminal.and_then(|size| {
         // A kernel without pseudo-terminals still runs the command.
@@ -50,14 +57,18 @@ pub fn start(session: &Arc<Session>) -> Result<Running, Status> {
             .ok()
     });
     let streams = match terminal {
-        Some(terminal) => Streams::on_terminal(&mut command, terminal),
+        Some(terminal) => {
+            account.own(&terminal.slave);
+            Streams::on_terminal(&mut command, terminal)
+        }
         // On a terminal it leads a session, and thereby a group as well.
-        None => Streams::on_pipes(command.process_group(0)),
+        None => Streams::on_pipes(command.process_group(0), &account),
     };
     let streams = streams.map_err(|error| Status::SetupFailed {
         message: format!("cannot set up the command's streams: {error}"),
     })?;
 
+    account.take_on(&mut command);
     let child = command
         .spawn()
         .map_err(|error| not_started(program, arguments.is_empty(), &error))?;

@@ -9,9 +9,11 @@
 //! that both ends of the session are compiled from one definition, and the
 //! tests run the parts that need no guest on the host.
 
+pub mod account;
 pub mod clock;
 pub mod command;
 pub mod environment;
+pub mod host;
 pub mod loopback;
 pub mod module_tree;
 pub mod modules;
@@ -23,3 +25,4 @@ pub mod root;
 pub mod session;
 pub mod streams;
 pub mod terminal;
+pub mod unit;

@@ -12,22 +12,26 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use guest_init::account::Account;
 use guest_init::command;
 use guest_init::module_tree::ModuleTree;
-use guest_init::protocol::{MODULES, Mark, Plan, Status};
+use guest_init::protocol::{MODULES, Mark, Plan, Status, Text};
 use guest_init::session::Session;
-use guest_init::{clock, environment, loopback, modules, mounts, power, root};
+use guest_init::{clock, environment, host, loopback, modules, mounts, power, root, unit};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 /// Flags of what the kernel has been through.
 const TAINTED: &str = "/proc/sys/kernel/tainted";
 
-/// The init of a root file system that takes over.
-const SYSTEM_INIT: &str = "/sbin/init";
+/// Where the session is mounted for a moment.
+const SESSION: &str = "/session";
 
 fn main() -> ExitCode {
     if !rustix::process::getpid().is_init() {
+        if std::env::current_exe().is_ok_and(|path| path == Path::new(unit::PROGRAM)) {
+            return run_as_unit();
+        }
         eprintln!("guest-init: this is the first process of a guest of vmm, not a command");
         return ExitCode::from(125);
     }
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
 /// Everything before the session can carry a message.
 fn prepare() -> Result<Session, Box<dyn Error>> {
     modules::load(&Path::new("/").join(MODULES))?;
-    let session = Session::attach()?;
+    let session = Session::attach(Path::new(SESSION))?;
     clock::follow(&session);
     session.mark(Mark::InitStarted);
     Ok(session)
@@ -56,8 +60,10 @@ fn run(session: &Arc<Session>) -> ! {
         Err(error) => Status::SetupFailed {
             message: chain(&*error),
         },
-        Ok(()) if session.plan.command.is_empty() => hand_over(&session.plan),
-        Ok(()) => run_command(session),
+        Ok(()) => match &session.plan.init {
+            Some(init) => hand_over(init.as_os_str(), &session.plan),
+            None => run_command(session),
+        },
     };
     leave_shares();
     session.pass_on_taint(Path::new(TAINTED));
@@ -84,6 +90,15 @@ fn set_up(plan: &Plan) -> Result<(), Box<dyn Error>> {
     if let Some(plan) = &plan.root {
         root::change(plan)?;
     }
+    if let Some(user) = plan.root.as_ref().and_then(|root| root.host.as_ref())
+        && let Err(error) = host::make_up(
+            user,
+            plan.user.as_ref().map(Text::as_os_str),
+            &plan.hostname,
+        )
+    {
+        eprintln!("guest-init: {}", chain(&error));
+    }
     let asked = plan.modules.as_ref().is_some_and(|modules| modules.asked);
     let root = plan.root.as_ref();
     match modules.map(|modules| modules?.attach(root)) {
@@ -91,9 +106,22 @@ fn set_up(plan: &Plan) -> Result<(), Box<dyn Error>> {
         Some(Err(error)) => eprintln!("guest-init: {}: the guest has no modules", chain(&error)),
         Some(Ok(())) | None => {}
     }
+    if let Some(init) = &plan.init {
+        if !plan.command.is_empty() {
+            unit::install(Path::new(init.as_os_str()), plan.power_off)?;
+        }
+        mounts::leave_cgroups();
+    }
     for share in &plan.shares {
         mounts::mount_share(share)?;
     }
+    if plan.init.is_none() {
+        enter_working_directory(plan)?;
+    }
+    Ok(())
+}
+
+fn enter_working_directory(plan: &Plan) -> Result<(), Box<dyn Error>> {
     if let Some(directory) = &plan.working_directory {
         let directory = Path::new(directory.as_os_str());
         std::env::set_current_dir(directory).map_err(|error| {
@@ -157,17 +185,63 @@ fn watch_for_shutdown(session: &Arc<Session>) -> Arc<AtomicBool> {
 
 /// Makes this process the init of the root file system. Returns when that
 /// fails.
-fn hand_over(plan: &Plan) -> Status {
-    let error = Command::new(SYSTEM_INIT)
-        .env_clear()
+fn hand_over(init: &OsStr, plan: &Plan) -> Status {
+    let mut command = Command::new(init);
+    command.env_clear();
+    if let Ok(root) = Account::find(Path::new("/etc"), None) {
+        command.envs(root.environment());
+    }
+    let error = command
         .envs(environment::variables(&plan.environment))
         .exec();
     Status::SetupFailed {
         message: format!(
             "cannot execute {} of the root file system: {error}",
-            OsStr::new(SYSTEM_INIT).display()
+            init.display()
         ),
     }
+}
+
+/// The command as a service of the root's init, which has started this program for it.
+fn run_as_unit() -> ExitCode {
+    let session = match Session::attach(Path::new(unit::SESSION)) {
+        Ok(session) => Arc::new(session),
+        Err(error) => {
+            eprintln!("vmm: {}", chain(&error));
+            return ExitCode::from(125);
+        }
+    };
+    let plan = &session.plan;
+    // What the command leaves in the background comes to this process.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let status = match enter_working_directory(plan) {
+        Ok(()) => run_unit_command(&session),
+        Err(error) => Status::SetupFailed {
+            message: chain(&*error),
+        },
+    };
+    let _ = std::env::set_current_dir("/");
+    rustix::fs::sync();
+    session.pass_on_taint(Path::new(TAINTED));
+    if let Err(error) = session.report(&status) {
+        eprintln!("vmm: cannot report {status:?}: {error}");
+    }
+    unit::end(plan.power_off)
+}
+
+fn run_unit_command(session: &Arc<Session>) -> Status {
+    session.mark(Mark::CommandStarted);
+    let running = match command::start(session) {
+        Ok(running) => running,
+        Err(status) => return status,
+    };
+    running.pass_signals(session);
+    let status = running.wait();
+    if power::kill_descendants() {
+        running.deliver_output();
+    }
+    session.mark(Mark::CommandEnded);
+    status
 }
 
 /// An error and its causes on one line.

@@ -38,6 +38,9 @@ pub enum Error {
     },
 }
 
+/// Where control groups are.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// Mounts `/proc`, `/sys`, `/dev` and the temporary directories.
 ///
 /// Goes on where one fails: a kernel without sysfs still runs commands, and
@@ -68,6 +71,14 @@ pub fn mount_basics() {
         None,
     );
 
+    for (kind, at) in [
+        ("cgroup2", CGROUPS),
+        ("bpf", "/sys/fs/bpf"),
+        ("configfs", "/sys/kernel/config"),
+    ] {
+        let _ = mount(kind, at.as_ref(), kind, secure, None);
+    }
+
     let devices = Path::new("/dev");
     if mount(
         "devtmpfs",
@@ -97,6 +108,10 @@ pub fn mount_basics() {
         secure,
         Some(c"mode=1777"),
     );
+    let pages = Path::new("/dev/hugepages");
+    if mount("hugetlbfs", pages, "hugetlbfs", secure, None).is_err() {
+        let _ = fs::remove_dir(pages);
+    }
     let _ = std::os::unix::fs::symlink("/proc/self/fd", "/dev/fd");
     for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
         let _ = std::os::unix::fs::symlink(
@@ -105,6 +120,17 @@ pub fn mount_basics() {
         );
     }
     mount_temporary();
+}
+
+/// Unmounts the cgroups: another init may want them otherwise.
+pub fn leave_cgroups() {
+    let _ = rustix::mount::unmount(CGROUPS, UnmountFlags::DETACH);
+}
+
+/// Mounts a fresh `/run`.
+pub fn mount_run() -> Result<(), Error> {
+    let flags = MountFlags::NOSUID.union(MountFlags::NODEV);
+    mount("tmpfs", "/run".as_ref(), "tmpfs", flags, Some(c"mode=0755"))
 }
 
 /// Mounts fresh `/tmp` and `/run`.
@@ -117,13 +143,7 @@ pub fn mount_temporary() {
         secure,
         Some(c"mode=1777"),
     );
-    let _ = mount(
-        "tmpfs",
-        "/run".as_ref(),
-        "tmpfs",
-        secure,
-        Some(c"mode=0755"),
-    );
+    let _ = mount_run();
 }
 
 /// The nodes that programs expect, for a kernel without devtmpfs. The numbers

@@ -28,6 +28,43 @@ pub fn kill_everything() -> bool {
     }
 }
 
+/// Kills every process that this one or its children have started, and waits until
+/// they are gone; this process has to be a reaper of orphans
+/// (`PR_SET_CHILD_SUBREAPER`). Says whether they all are.
+pub fn kill_descendants() -> bool {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let own = rustix::process::getpid();
+    loop {
+        // Those of a child that was killed are this process's.
+        for child in children_of(own) {
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+        }
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(None) => return false,
+            Err(_) => return true,
+        }
+    }
+}
+
+/// The children of a process, by `/proc`.
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let child = |entry: std::fs::DirEntry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // The name before may have anything in it.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let above: i32 = fields.split_whitespace().nth(1)?.parse().ok()?;
+        (above == parent.as_raw_nonzero().get()).then_some(())?;
+        Pid::from_raw(number)
+    };
+    entries.filter_map(child).collect()
+}
+
 /// Ends the machine: by powering it off where it `can_power_off`, else by a
 /// restart, which ends a virtual machine as well.
 pub fn off(can_power_off: bool) -> ! {

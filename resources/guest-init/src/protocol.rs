@@ -61,10 +61,16 @@ pub const MODULE_ORDER: &str = "order";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The command and its arguments, exactly. Empty means: hand the machine
-    /// over to the init of the [`root`](Self::root).
+    /// The command and its arguments, exactly. Empty means the user's shell, or with
+    /// an [`init`](Self::init) none.
     pub command: Vec<Text>,
-    /// The command's environment, each as `NAME=value`.
+    /// The program of the [`root`](Self::root) that is handed the machine, and runs the
+    /// command as one of its services.
+    pub init: Option<Text>,
+    /// Who runs the command, by name; `None` for root.
+    pub user: Option<Text>,
+    /// What the command's environment has beside what comes of its user, each as
+    /// `NAME=value`.
     pub environment: Vec<Text>,
     /// The command's working directory, `None` for `/`.
     pub working_directory: Option<Text>,
@@ -124,6 +130,24 @@ pub struct RootPlan {
     pub read_only: bool,
     /// How much the overlay may take of the guest's memory, `None` for half.
     pub overlay_bytes: Option<u64>,
+    /// It is the host's own: the user who runs the VMM.
+    pub host: Option<HostUser>,
+}
+
+/// A user of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostUser {
+    /// The name.
+    pub name: Text,
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the group.
+    pub gid: u32,
+    /// The home directory.
+    pub home: Text,
+    /// The shell.
+    pub shell: Text,
 }
 
 /// The size of a terminal.
@@ -287,97 +311,4 @@ impl<'de> Deserialize<'de> for Text {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_survives_the_journey_byte_for_byte() {
-        let plan = Plan {
-            command: vec!["printf".into(), OsString::from_vec(vec![b'a', 0xff]).into()],
-            environment: vec!["A=b c".into()],
-            working_directory: Some("/mnt".into()),
-            hostname: "vm".into(),
-            root: Some(RootPlan {
-                overlay_bytes: Some(1 << 30),
-                tag: "root".into(),
-                read_only: true,
-            }),
-            modules: Some(ModulesPlan {
-                tag: "modules".into(),
-                release: "6.1.0".into(),
-                below: Some("build".into()),
-                asked: true,
-            }),
-            shares: vec![SharePlan {
-                tag: "t".into(),
-                at: "/mnt/t".into(),
-                read_only: false,
-            }],
-            terminal: Some(WindowSize {
-                rows: 24,
-                columns: 80,
-            }),
-            interactive: false,
-            power_off: true,
-        };
-        let json = serde_json::to_vec(&plan).unwrap();
-        assert_eq!(serde_json::from_slice::<Plan>(&json).unwrap(), plan);
-    }
-
-    #[test]
-    fn a_status_reads_as_documented() {
-        let json = serde_json::to_string(&Status::Exited { code: 3 }).unwrap();
-        assert_eq!(json, r#"{"outcome":"exited","code":3}"#);
-    }
-
-    #[test]
-    fn a_status_with_surplus_fields_is_refused() {
-        let json = r#"{"outcome":"exited","code":3,"signal":9}"#;
-        assert!(serde_json::from_str::<Status>(json).is_err());
-    }
-
-    #[test]
-    fn a_status_out_of_range_is_refused() {
-        let json = r#"{"outcome":"exited","code":256}"#;
-        assert!(serde_json::from_str::<Status>(json).is_err());
-    }
-
-    #[test]
-    fn a_moment_survives_the_journey_to_the_nanosecond() {
-        let moment = WallTime {
-            seconds: 1_700_000_000,
-            nanoseconds: 42,
-        };
-        assert_eq!(moment.to_string(), "1700000000.000000042");
-        assert_eq!(WallTime::from_text(b"1700000000.000000042"), Some(moment));
-    }
-
-    #[test]
-    fn a_moment_in_any_other_form_is_refused() {
-        for text in [
-            "",
-            ".",
-            "1",
-            "1.",
-            ".000000001",
-            "1.5",
-            "1.0000000000",
-            "-1.000000000",
-            "+1.000000000",
-            "1.+00000000",
-            "1.000000000\n",
-            " 1.000000000",
-            "1.000000000.0",
-            "18446744073709551616.000000000",
-        ] {
-            assert_eq!(WallTime::from_text(text.as_bytes()), None, "{text:?}");
-        }
-        assert_eq!(WallTime::from_text(b"1.00000000\xff"), None);
-    }
-
-    #[test]
-    fn marks_are_found_by_their_exact_names_only() {
-        assert_eq!(Mark::from_name(b"init-started"), Some(Mark::InitStarted));
-        assert_eq!(Mark::from_name(b"init-started\n"), None);
-    }
-}
+mod tests;

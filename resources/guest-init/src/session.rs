@@ -11,9 +11,6 @@ use rustix::process::Signal;
 use crate::mounts;
 use crate::protocol::{self, MAX_STATUS, Mark, Plan, SESSION_TAG, Status, WallTime, WindowSize};
 
-/// Where the session is mounted for a moment.
-const MOUNT_POINT: &str = "/session";
-
 /// How long the device may take to appear after its driver is there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -54,12 +51,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// Mounts the session, opens its files and reads the plan.
+    /// Mounts the session at `directory`, which is made for the time, opens its files
+    /// and reads the plan.
     ///
     /// The mount is gone when this returns: the open files keep working, and
     /// the command finds no way to them.
-    pub fn attach() -> Result<Self, Error> {
-        let directory = Path::new(MOUNT_POINT);
+    pub fn attach(directory: &Path) -> Result<Self, Error> {
         mount(directory).map_err(Error::Mount)?;
         let session = Self::open(directory);
         let _ = rustix::mount::unmount(directory, UnmountFlags::DETACH);
@@ -196,6 +193,8 @@ mod tests {
             environment: Vec::new(),
             working_directory: None,
             hostname: "vm".into(),
+            init: None,
+            user: None,
             root: None,
             modules: None,
             shares: Vec::new(),

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use crate::account::Account;
 use crate::relay;
 use crate::session::Session;
 use crate::terminal::{self, PseudoTerminal};
@@ -28,11 +29,14 @@ pub enum Streams {
 }
 
 impl Streams {
-    /// Gives `command` pipes.
-    pub fn on_pipes(command: &mut Command) -> io::Result<Self> {
+    /// Gives `command` pipes, of `account`'s.
+    pub fn on_pipes(command: &mut Command, account: &Account) -> io::Result<Self> {
         let (stdin, input) = io::pipe()?;
         let (output, stdout) = io::pipe()?;
         let (error, stderr) = io::pipe()?;
+        account.own(&stdin);
+        account.own(&stdout);
+        account.own(&stderr);
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         Ok(Self::Pipes {
             input: OwnedFd::from(input).into(),

@@ -192,7 +192,7 @@ fn module_name(path: &str) -> String {
     name.split('.').next().unwrap_or(name).replace('-', "_")
 }
 
-fn cache_directory() -> Result<PathBuf> {
+pub(crate) fn cache_directory() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
         Some(base) => PathBuf::from(base),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),

@@ -1,7 +1,10 @@
 //! Everything that is known before the machine starts: the arguments, checked
 //! and completed.
 
+mod dry_run;
 mod files;
+mod gdb_line;
+mod host_root;
 mod initramfs;
 pub(crate) mod input;
 mod kernel_modules;
@@ -18,11 +21,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guest_init::protocol::{Plan, Text};
-use regex::Regex;
-use serde_json::json;
 
 use crate::console::marks;
-use crate::kernel::{Discovery, Kernel};
+use crate::kernel::Kernel;
 use crate::machine::boot::command_line;
 use crate::machine::debugger::{self, Listener};
 use crate::machine::{host, limits};
@@ -44,10 +45,20 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) enum Boot {
     /// Our init, which runs one command and reports how it ended.
     Command,
+    /// The init of the user's root file system, of which one command is a service that
+    /// reports how it ended.
+    Unit,
     /// The init of the user's root file system, on the serial console.
     System,
     /// The user's own initramfs, on the serial console.
     Initramfs,
+}
+
+impl Boot {
+    /// Whether there is a command, whose end is the run's.
+    pub(crate) fn has_command(self) -> bool {
+        matches!(self, Self::Command | Self::Unit)
+    }
 }
 
 /// A run, ready to start.
@@ -131,6 +142,14 @@ pub(crate) enum Error {
     )]
     NothingToAllow,
     #[error(transparent)]
+    HostRoot(#[from] host_root::Error),
+    #[error("--user is for COMMAND, and there is none: name one after --, or leave --user out")]
+    UserWithoutCommand,
+    #[error(
+        "init= on the kernel's command line is for a root file system: add --root, or leave it out"
+    )]
+    InitWithoutRoot,
+    #[error(transparent)]
     Plan(#[from] plan::Error),
     #[error(transparent)]
     Host(#[from] host::Error),
@@ -143,7 +162,7 @@ pub(crate) enum Error {
 impl Configuration {
     /// Checks the arguments, and whether this host can run them, and packs
     /// the initramfs.
-    pub(crate) fn prepare(arguments: RunArguments) -> Result<Self, Error> {
+    pub(crate) fn prepare(mut arguments: RunArguments) -> Result<Self, Error> {
         let output = std::env::var_os("KBUILD_OUTPUT");
         let source = source::find(arguments.kernel.as_deref(), output.as_deref());
         let named = arguments.kernel.as_deref().unwrap_or(Path::new("."));
@@ -154,15 +173,21 @@ impl Configuration {
         if arguments.fail_on == FailOn::Never && !arguments.allow_splat.is_empty() {
             return Err(Error::NothingToAllow);
         }
+        let host = host_root::expand(&mut arguments)?;
+        let init = init(&arguments)?;
         let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
         let kernel = Kernel::open(&source.image)?;
-        let boot = match (&arguments.initramfs, &arguments.root) {
+        let boot = match (&arguments.initramfs, &init) {
             (Some(_), _) => Boot::Initramfs,
             (None, Some(_)) if arguments.command.is_empty() => Boot::System,
-            (None, _) => Boot::Command,
+            (None, Some(_)) => Boot::Unit,
+            (None, None) => Boot::Command,
         };
-        if arguments.grace.is_some() && boot != Boot::Command {
+        if arguments.grace.is_some() && !boot.has_command() {
             return Err(Error::GraceWithoutCommand);
+        }
+        if arguments.user.is_some() && !boot.has_command() {
+            return Err(Error::UserWithoutCommand);
         }
         let modules = match boot {
             Boot::Initramfs => None,
@@ -216,9 +241,10 @@ impl Configuration {
         };
         let mut plan = match boot {
             Boot::Initramfs => None,
-            _ => Some(plan::plan(&arguments, boot, users, &kernel)?),
+            _ => Some(plan::plan(&arguments, boot, users, &kernel, host.as_ref())?),
         };
         if let Some(plan) = &mut plan {
+            plan.init = init.map(Text::from);
             plan.modules = modules_plan;
         }
         let output = |option, path: &Option<PathBuf>| {
@@ -272,111 +298,38 @@ impl Configuration {
         Ok(configuration)
     }
 
-    /// Whether the machine can be made, as far as that needs no KVM.
-    fn check_machine(&self) -> Result<(), Error> {
-        limits::check(
-            &self.kernel,
-            &self.initramfs,
-            &self.cmdline,
-            (self.cpus, self.devices()),
-            (self.memory.bytes(), &shares::windows(&self.shares)),
-        )?;
-        let descriptors = serving::descriptors(self.cpus, &self.shares);
-        self.owners.enter()?;
-        for (share, owners) in self.shares.iter().zip(&self.owners.shares) {
-            share.serve(owners, self.memory.bytes(), &descriptors)?;
-        }
-        Ok(())
-    }
-
     /// Number of virtio devices: the shares and the session.
     #[must_use]
     pub(crate) fn devices(&self) -> usize {
         self.shares.len() + usize::from(self.plan.is_some())
     }
+}
 
-    /// What to type to debug the guest, if that is to be.
-    #[must_use]
-    pub(crate) fn gdb_line(&self) -> Option<String> {
-        let address = self.gdb.as_ref()?.address();
-        let symbols = vmlinux(&self.kernel_path).unwrap_or_else(|| "vmlinux".into());
-        Some(format!(
-            "gdb {} -ex {}",
-            shell_word(&symbols.to_string_lossy()),
-            shell_word(&format!("target remote {address}"))
-        ))
+/// The program of the root that is to have the machine, if one is.
+fn init(arguments: &RunArguments) -> Result<Option<OsString>, Error> {
+    const USUAL: &str = "/sbin/init";
+    if arguments.initramfs.is_some() {
+        // Knows itself what to do with it.
+        return Ok(None);
     }
-
-    /// The configuration for `--dry-run`.
-    #[must_use]
-    pub(crate) fn json(&self) -> Vec<u8> {
-        let discovery = self.kernel.discovery();
-        let text = |path: Option<&Path>| path.map(Text::from);
-        let directory = (self.modules.as_ref()).map(|modules| modules.modules().directory());
-        let value = json!({
-            "schema": crate::outcome::report::SCHEMA,
-            "kernel": {
-                "path": text(Some(&self.kernel_path)),
-                "version": self.kernel.version,
-                "discovery": match discovery {
-                    Discovery::Acpi => "acpi",
-                    Discovery::CommandLine => "command-line",
-                },
-            },
-            "cmdline": command_line::compose(discovery, self.devices(), &self.cmdline),
-            "boot": match self.boot {
-                Boot::Command => "command",
-                Boot::System => "system",
-                Boot::Initramfs => "initramfs",
-            },
-            "cpus": self.cpus,
-            "memory_bytes": self.memory.bytes(),
-            "initramfs_bytes": self.initramfs.len(),
-            "modules": self.packed_modules,
-            "modules_directory": text(directory),
-            "shares": self.shares.iter().map(Share::json).collect::<Vec<_>>(),
-            "plan": self.plan,
-            "grace_ms": self.grace.as_millis(),
-            "fail_on": self.policy.fail_on.name(),
-            "allow_splats": self.policy.allow.iter().map(Regex::as_str).collect::<Vec<_>>(),
-            "console_log": text(self.console_log.as_deref()),
-            "metrics": text(self.metrics.as_ref().map(OutputFile::path)),
-            "report": text(self.report.as_ref().map(OutputFile::path)),
-            "junit": text(self.junit.as_ref().map(OutputFile::path)),
-            "gdb": self.gdb.as_ref().map(|gdb| gdb.address().to_string()),
-            "verbose": self.verbose,
-            "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
-        });
-        crate::outcome::report::json(&value)
+    match command_line::init(&arguments.cmdline.join(" ")) {
+        Some(_) if arguments.root.is_none() || arguments.host => Err(Error::InitWithoutRoot),
+        Some(program) => Ok(Some(program.into())),
+        None => Ok(arguments.init.then(|| USUAL.into())),
     }
 }
 
 /// What the kernel is to hear. Where programs have no business on the console,
-/// it marks what is its own. Under gdb it is to be where its symbols are.
+/// it marks what is its own. Under gdb it is to be where its symbols are. And nobody is
+/// there to answer the questions that systemd has when a system starts for the first
+/// time.
 fn command_line(boot: Boot, gdb: bool, user: &[String]) -> String {
-    let marks = (boot == Boot::Command).then_some(marks::PARAMETER);
-    let ours = marks.into_iter().chain(gdb.then_some("nokaslr"));
+    let marks = boot.has_command().then_some(marks::PARAMETER);
+    let no_questions = (boot == Boot::Unit).then_some("systemd.firstboot=off");
+    let ours = marks.into_iter().chain(no_questions);
+    let ours = ours.chain(gdb.then_some("nokaslr"));
     let words = ours.chain(user.iter().map(String::as_str));
     words.collect::<Vec<_>>().join(" ")
-}
-
-/// The kernel with its symbols: beside the image, above the image in the tree that
-/// it was built in, or the image itself.
-fn vmlinux(kernel: &Path) -> Option<PathBuf> {
-    let places = kernel.ancestors().skip(1).take(5);
-    let itself = std::iter::once(kernel.to_owned()).filter(|path| path.ends_with("vmlinux"));
-    itself
-        .chain(places.map(|place| place.join("vmlinux")))
-        .find(|path| path.is_file())
-}
-
-/// A word that a shell takes as it is.
-fn shell_word(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&byte);
-    if text.bytes().all(is_plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The host's busybox for the initramfs, where the guest needs one: not for a

@@ -4,18 +4,16 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use guest_init::protocol::{MAX_PLAN, Plan, RootPlan, SharePlan, Text};
+use guest_init::protocol::{HostUser, MAX_PLAN, Plan, RootPlan, SharePlan, Text};
 
-use super::Boot;
 use super::shares::{self, Share};
+use super::{Boot, host_root};
 use crate::console::terminal;
 use crate::kernel::Kernel;
 use crate::machine::boot::command_line;
 use crate::options::RunArguments;
 use vmm_options::size::Size;
 
-/// The shell of the built-in initramfs.
-const SHELL: &str = "/bin/sh";
 /// The search path for COMMAND.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What the guest calls itself.
@@ -34,6 +32,8 @@ pub(crate) enum Error {
     TooLong { size: usize },
     #[error(transparent)]
     Overlay(#[from] shares::Error),
+    #[error(transparent)]
+    HostRoot(#[from] host_root::Error),
 }
 
 /// What the guest's init has to do.
@@ -42,13 +42,10 @@ pub(super) fn plan(
     boot: Boot,
     shares: &[Share],
     kernel: &Kernel,
+    host: Option<&HostUser>,
 ) -> Result<Plan, Error> {
     let interactive = boot == Boot::Command && arguments.command.is_empty();
-    let command = match boot {
-        Boot::Command if interactive => vec![SHELL.into()],
-        _ => arguments.command.iter().map(Text::from).collect(),
-    };
-    let on_terminal = boot == Boot::Command && terminal::is_interactive();
+    let on_terminal = boot.has_command() && terminal::is_interactive();
     if let Some(directory) = &arguments.cwd
         && !directory.is_absolute()
     {
@@ -69,15 +66,24 @@ pub(super) fn plan(
         .collect();
     // A mount hides what was mounted below its place before.
     mounts.sort_by_key(|share| Path::new(share.at.as_os_str()).components().count());
+    let path = match host {
+        Some(_) => host_root::search_path(SEARCH_PATH),
+        None => SEARCH_PATH.into(),
+    };
+    let user = arguments.user.as_ref().map(host_root::name).transpose()?;
     let plan = Plan {
-        command,
-        environment: environment(&arguments.env, on_terminal)?,
+        command: arguments.command.iter().map(Text::from).collect(),
+        // Known by who decides on the boot.
+        init: None,
+        user: user.map(Text::from),
+        environment: environment(path, &arguments.env, on_terminal)?,
         working_directory: arguments.cwd.as_ref().map(Text::from),
         hostname: HOSTNAME.to_owned(),
         root: shares.iter().take(rooted).next().map(|root| RootPlan {
             tag: root.tag.clone(),
             read_only: root.service.server.read_only,
             overlay_bytes: overlay_size.map(Size::bytes),
+            host: host.cloned(),
         }),
         modules: None,
         shares: mounts,
@@ -100,14 +106,12 @@ fn check_length(plan: &Plan) -> Result<(), Error> {
     }
 }
 
-/// COMMAND's environment: what every program expects, then what the user
-/// says.
-fn environment(user: &[OsString], on_terminal: bool) -> Result<Vec<Text>, Error> {
-    let mut variables: Vec<Text> = vec![
-        format!("PATH={SEARCH_PATH}").into(),
-        "HOME=/root".into(),
-        "USER=root".into(),
-    ];
+/// COMMAND's environment: what every program expects and does not come of who runs it,
+/// then what the user says.
+fn environment(path: OsString, user: &[OsString], on_terminal: bool) -> Result<Vec<Text>, Error> {
+    let mut search = OsString::from("PATH=");
+    search.push(path);
+    let mut variables: Vec<Text> = vec![search.into()];
     if on_terminal {
         let mut term = OsString::from("TERM=");
         term.push(std::env::var_os("TERM").unwrap_or_else(|| "linux".into()));
@@ -139,14 +143,14 @@ mod tests {
 
     #[test]
     fn the_users_variables_come_last_and_win() {
-        let variables = environment(&["HOME=/tmp".into()], false).unwrap();
+        let variables = environment(SEARCH_PATH.into(), &["HOME=/tmp".into()], false).unwrap();
         assert_eq!(variables.last(), Some(&"HOME=/tmp".into()));
     }
 
     #[test]
     fn a_name_alone_passes_the_hosts_variable_on() {
         let path = std::env::var("PATH").unwrap();
-        let variables = environment(&["PATH".into()], false).unwrap();
+        let variables = environment(SEARCH_PATH.into(), &["PATH".into()], false).unwrap();
         assert_eq!(variables.last(), Some(&format!("PATH={path}").into()));
     }
 
@@ -157,6 +161,8 @@ mod tests {
             environment: Vec::new(),
             working_directory: None,
             hostname: HOSTNAME.into(),
+            init: None,
+            user: None,
             root: None,
             modules: None,
             shares: Vec::new(),
@@ -173,7 +179,10 @@ mod tests {
     #[test]
     fn a_variable_without_a_name_or_a_value_is_refused() {
         for text in ["=x", "", "VMM_NO_SUCH_VARIABLE"] {
-            assert!(environment(&[text.into()], false).is_err(), "{text:?}");
+            assert!(
+                environment(SEARCH_PATH.into(), &[text.into()], false).is_err(),
+                "{text:?}"
+            );
         }
     }
 }

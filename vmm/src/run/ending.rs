@@ -42,13 +42,13 @@ pub(super) fn outcome(
         (_, Ending::Crash(text)) => Outcome::Died(line::of_text(&text)),
         (_, Ending::Killed) => Outcome::Quit,
         (_, Ending::Stopped) => Outcome::Died("it was stopped".into()),
-        (Boot::Command, Ending::PowerOff) => {
+        (Boot::Command | Boot::Unit, Ending::PowerOff) => {
             Outcome::Died("it switched itself off before the command ended".into())
         }
-        (Boot::Command, Ending::Reset) => {
+        (Boot::Command | Boot::Unit, Ending::Reset) => {
             Outcome::Died("it restarted before the command ended".into())
         }
-        (Boot::Command, Ending::Halted) => {
+        (Boot::Command | Boot::Unit, Ending::Halted) => {
             Outcome::Died("it halted before the command ended".into())
         }
         // By what the kernel said, not because it could not go on.
@@ -79,9 +79,11 @@ mod tests {
     #[test]
     fn a_guest_that_ends_without_a_report_died_if_it_had_a_command() {
         let quiet = console("");
-        for ending in [Ending::PowerOff, Ending::Reset, Ending::Halted] {
-            let outcome = outcome(Boot::Command, ending, None, &quiet, None);
-            assert_eq!(outcome.name(), "died");
+        for boot in [Boot::Command, Boot::Unit] {
+            for ending in [Ending::PowerOff, Ending::Reset, Ending::Halted] {
+                let outcome = outcome(boot, ending, None, &quiet, None);
+                assert_eq!(outcome.name(), "died");
+            }
         }
     }
 

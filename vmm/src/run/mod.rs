@@ -119,21 +119,21 @@ fn execute(
         .map(|path| output_file::create_log("--console-log", path))
         .transpose()?;
     let show = match boot {
-        Boot::Command if configuration.verbose => {
+        Boot::Command | Boot::Unit if configuration.verbose => {
             Some(("standard error", duplicate(rustix::stdio::stderr())?))
         }
-        Boot::Command => None,
+        Boot::Command | Boot::Unit => None,
         Boot::System | Boot::Initramfs => {
             Some(("standard output", duplicate(rustix::stdio::stdout())?))
         }
     };
-    let marked = boot == Boot::Command;
+    let marked = boot.has_command();
     let console = ConsoleLog::new(log, show).judged_by(configuration.policy, marked);
     observed.console = Some(console.clone());
 
     let mut events = EventLoop::new()?;
     let keys = match &configuration.plan {
-        Some(plan) if boot == Boot::Command => Keys::to_command(plan.terminal.is_some()),
+        Some(plan) if boot.has_command() => Keys::to_command(plan.terminal.is_some()),
         _ => Ok(Keys::Console),
     }
     .map_err(Error::Keys)?;
@@ -190,7 +190,8 @@ fn execute(
         watch: Watch::new(
             limit.map(|limit| (limit, records.start + limit)),
             configuration.grace,
-        ),
+        )
+        .with_power_off(boot),
         deadline,
         stopper: machine.stopper(),
         console: console.clone(),

@@ -10,12 +10,16 @@ use nix::sys::signal::Signal;
 
 use super::inquiry;
 use crate::outcome::Outcome;
+use crate::prepare::Boot;
 
 /// How long the machine may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the guest may take to switch itself off after its report. What it
 /// wrote is on the host by then.
 const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same where the guest's own init ends all of its services first.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// How long a guest may take to bring what is written to the host, and to
 /// report, once its command was killed because its grace was over.
@@ -66,6 +70,7 @@ pub(super) struct Watch {
     limit: Option<(Duration, Instant)>,
     deadline: Option<Instant>,
     grace: Duration,
+    power_off: Duration,
     reported: bool,
     killed: bool,
     inquiring: bool,
@@ -82,12 +87,24 @@ impl Watch {
             limit,
             deadline: limit.map(|(_, deadline)| deadline),
             grace,
+            power_off: POWER_OFF_TIMEOUT,
             reported: false,
             killed: false,
             inquiring: false,
             stopping: false,
             cause: None,
             last_signal: None,
+        }
+    }
+
+    /// With the time that a guest takes which boots so to switch itself off.
+    pub(super) fn with_power_off(self, boot: Boot) -> Self {
+        Self {
+            power_off: match boot {
+                Boot::Unit => SHUTDOWN_TIMEOUT,
+                _ => POWER_OFF_TIMEOUT,
+            },
+            ..self
         }
     }
 
@@ -124,7 +141,7 @@ impl Watch {
     pub(super) fn reported(&mut self) {
         if !self.stopping && !self.inquiring {
             self.reported = true;
-            self.deadline = Some(Instant::now() + POWER_OFF_TIMEOUT);
+            self.deadline = Some(Instant::now() + self.power_off);
         }
     }
 

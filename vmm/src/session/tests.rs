@@ -89,6 +89,8 @@ fn plan() -> Plan {
         environment: Vec::new(),
         working_directory: None,
         hostname: "vm".into(),
+        init: None,
+        user: None,
         root: None,
         modules: None,
         shares: Vec::new(),

@@ -23,6 +23,8 @@ impl Host {
             ],
             working_directory: None,
             hostname: "vm".into(),
+            init: None,
+            user: None,
             root: None,
             modules: None,
             shares: Vec::new(),

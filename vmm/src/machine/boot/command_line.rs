@@ -75,6 +75,15 @@ pub(crate) fn has_acpi(discovery: Discovery, user: &str) -> bool {
     discovery == Discovery::Acpi && !words.any(|word| word == "acpi=off")
 }
 
+/// The program that `user` wants to be the init of the root file system. As for the
+/// kernel the last one counts.
+#[must_use]
+pub(crate) fn init(user: &str) -> Option<&str> {
+    let words = user.split_whitespace().take_while(|&word| word != "--");
+    let programs = words.filter_map(|word| word.strip_prefix("init="));
+    programs.filter(|program| !program.is_empty()).last()
+}
+
 /// Checks a command line against the kernel's limit and writes it to guest
 /// memory.
 pub(super) fn write(memory: &GuestMemoryMmap, kernel: &Kernel, text: &str) -> Result<(), Error> {

@@ -1,0 +1,417 @@
+//! Root file systems: whose init has the machine, what is mounted in them, and the
+//! host's own.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use tests::fixtures::Fixtures;
+use tests::kernels::Kernel;
+
+use crate::kernels::account;
+use crate::shares::tree;
+use crate::theme::{PATCHED, Test, Theme};
+use crate::vm::{Vm, below, stretched};
+
+/// Wants a system of Debian.
+pub(crate) const THEME: &str = "roots";
+
+pub(crate) fn theme() -> Theme {
+    Theme::new(
+        THEME,
+        [
+            Test::new("have_a_shell_without_a_command", PATCHED, shell),
+            Test::new("have_what_the_kernel_can_mount", PATCHED, mounts),
+            Test::new("have_an_init_that_init_names", PATCHED, named_init),
+            Test::new(
+                "have_a_busybox_init_that_runs_the_command",
+                PATCHED,
+                busybox_init,
+            ),
+            Test::new(
+                "have_an_init_that_runs_the_command_itself",
+                PATCHED,
+                other_init,
+            ),
+            Test::new("have_a_systemd_that_runs_the_command", PATCHED, systemd),
+            Test::new("have_a_user_who_runs_the_command", PATCHED, user),
+            Test::new("of_the_host_are_read_only_for_root", PATCHED, |fixtures| {
+                own_root(fixtures, User::Root)
+            }),
+            Test::new(
+                "of_the_host_are_read_only_for_a_user",
+                PATCHED,
+                |fixtures| own_root(fixtures, User::Alice),
+            ),
+        ],
+    )
+    .long()
+}
+
+fn executable(path: &Path, script: &str) -> Result<()> {
+    fs::create_dir_all(path.parent().context("no parent")?)?;
+    fs::write(path, format!("#!/bin/sh\n{script}"))?;
+    Ok(fs::set_permissions(path, PermissionsExt::from_mode(0o755))?)
+}
+
+/// Of the user's in the tree's own /etc/passwd.
+fn shell(fixtures: &Fixtures) -> Result<()> {
+    let tree = tree(fixtures)?;
+    let run = |input: &[u8]| {
+        Vm::patched(fixtures)?
+            .option("--root", tree.path())
+            .run_with_input(input.to_vec())
+    };
+    let run_it = run(b"echo $0 $HOME; exit 7\n")?.expect(7, "exited")?;
+    ensure!(run_it.text()? == "/bin/sh /root\n", "{}", run_it.account());
+    executable(&below(&tree, "bin/own"), "echo own; exit 8\n")?;
+    fs::write(below(&tree, "etc/passwd"), "root:x:0:0::/home:/bin/own\n")?;
+    let run = run(b"")?.expect(8, "exited")?;
+    ensure!(run.text()? == "own\n", "{}", run.account());
+    Ok(())
+}
+
+fn mounts(fixtures: &Fixtures) -> Result<()> {
+    let places = [
+        ("cgroup2", "/sys/fs/cgroup"),
+        ("bpf", "/sys/fs/bpf"),
+        ("configfs", "/sys/kernel/config"),
+        ("debugfs", "/sys/kernel/debug"),
+        ("tracefs", "/sys/kernel/tracing"),
+        ("securityfs", "/sys/kernel/security"),
+        ("hugetlbfs", "/dev/hugepages"),
+    ];
+    let tree = tree(fixtures)?;
+    for root in [None, Some(tree.path())] {
+        let vm = Vm::patched(fixtures)?;
+        let vm = match root {
+            Some(root) => vm.option("--root", root),
+            None => vm,
+        };
+        let run = vm
+            .script(
+                "busybox cat /proc/filesystems; echo; busybox cat /proc/mounts; busybox ls /dev",
+            )
+            .run()?
+            .expect_success()?;
+        let (known, mounted) = run.text()?.split_once("\n\n").context("no mounts")?;
+        let mut count = 0;
+        for (kind, place) in places {
+            let has = known
+                .lines()
+                .any(|line| line.split('\t').next_back() == Some(kind));
+            let at = mounted.contains(&format!(" {place} {kind} "));
+            ensure!(
+                has == at,
+                "{kind}: known {has}, mounted {at}\n{}",
+                run.account()
+            );
+            count += usize::from(has);
+        }
+        ensure!(count >= 2, "the kernel knows too few of them:\n{known}");
+    }
+    Ok(())
+}
+
+fn named_init(fixtures: &Fixtures) -> Result<()> {
+    let tree = tree(fixtures)?;
+    executable(
+        &below(&tree, "own/init"),
+        "echo own; exec busybox poweroff -f\n",
+    )?;
+    let run = Vm::patched(fixtures)?
+        .option("--root", tree.path())
+        .option("--cmdline", "init=/own/init")
+        .run()?
+        .expect(0, "powered-off")?;
+    ensure!(run.text()?.contains("own"), "{}", run.account());
+    Ok(())
+}
+
+const COMMAND: &str = "read word; echo got $word; echo wrong >&2; exit 7";
+
+fn busybox_init(fixtures: &Fixtures) -> Result<()> {
+    let tree = tree(fixtures)?;
+    for directory in ["sbin", "dev", "sys", "run"] {
+        fs::create_dir(below(&tree, directory))?;
+    }
+    symlink("/bin/busybox", below(&tree, "sbin/init"))?;
+    symlink("/bin/busybox", below(&tree, "sbin/poweroff"))?;
+    let table = "::sysinit:/bin/busybox touch /run/started";
+    fs::write(below(&tree, "etc/inittab"), table)?;
+    let before = account(tree.path())?;
+    let mut root = tree.path().as_os_str().to_owned();
+    root.push(",rw");
+    let run = Vm::patched(fixtures)?
+        .option("--root", root)
+        .flag("--init")
+        .command([
+            "sh",
+            "-c",
+            &format!("busybox test -e /run/started || exit 9; {COMMAND}"),
+        ])
+        .patience(Duration::from_secs(20))
+        .run_with_input(b"this\n".to_vec())?
+        .expect(7, "exited")?;
+    ensure!(run.text()? == "got this\n", "{}", run.account());
+    ensure!(run.stderr.contains("wrong\n"), "{}", run.account());
+    ensure!(before == account(tree.path())?, "the tree is another");
+    Ok(())
+}
+
+/// It has been told where, in the README.
+fn other_init(fixtures: &Fixtures) -> Result<()> {
+    let tree = tree(fixtures)?;
+    executable(
+        &below(&tree, "sbin/init"),
+        "/run/vmm/command\nbusybox poweroff -f\n",
+    )?;
+    symlink("/bin/busybox", below(&tree, "sbin/poweroff"))?;
+    let run = Vm::patched(fixtures)?
+        .option("--root", tree.path())
+        .flag("--init")
+        .command(["sh", "-c", COMMAND])
+        .run_with_input(b"that\n".to_vec())?
+        .expect(7, "exited")?;
+    ensure!(run.text()? == "got that\n", "{}", run.account());
+    // One that runs nothing ends before the command has.
+    executable(&below(&tree, "sbin/init"), "exec busybox poweroff -f\n")?;
+    Vm::patched(fixtures)?
+        .option("--root", tree.path())
+        .flag("--init")
+        .command(["true"])
+        .run()?
+        .expect(255, "died")?;
+    Ok(())
+}
+
+/// A system of Debian's, unpacked.
+fn debian(fixtures: &Fixtures) -> Result<TempDir> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "only root can unpack a system with all its owners: run this as root"
+    );
+    let tree = tempfile::tempdir()?;
+    fs::set_permissions(tree.path(), PermissionsExt::from_mode(0o755))?;
+    let status = Command::new("tar")
+        .arg("-xf")
+        .arg(&fixtures.debian)
+        .arg("-C")
+        .arg(tree.path())
+        .status()?;
+    ensure!(
+        status.success(),
+        "cannot unpack {}",
+        fixtures.debian.display()
+    );
+    Ok(tree)
+}
+
+fn systemd(fixtures: &Fixtures) -> Result<()> {
+    let tree = debian(fixtures)?;
+    let run = Vm::patched(fixtures)?
+        .option("--root", tree.path())
+        .option("--memory", "1G")
+        .flag("--init")
+        .patience(Duration::from_secs(120))
+        .script(
+            "cat /proc/1/comm; systemctl is-active multi-user.target; cat /proc/self/cgroup
+             sleep 1000 & exit 7",
+        )
+        .run()?
+        .expect(7, "exited")?;
+    let text = run.text()?;
+    ensure!(text.starts_with("systemd\nactive\n"), "{}", run.account());
+    ensure!(text.contains("vmm-command.service"), "{}", run.account());
+    Ok(())
+}
+
+fn user(fixtures: &Fixtures) -> Result<()> {
+    let tree = tree(fixtures)?;
+    fs::write(
+        below(&tree, "etc/passwd"),
+        "bob:x:1234:99::/home/bob:/bin/own\n",
+    )?;
+    fs::write(below(&tree, "etc/group"), "more:x:77:bob\n")?;
+    let run = |vm: Vm| vm.option("--root", tree.path());
+    let bob = run(Vm::patched(fixtures)?)
+        .option("--user", "bob")
+        .script("busybox id; echo $HOME $USER $SHELL > /dev/stdout; echo wrong > /dev/stderr")
+        .run()?
+        .expect_success()?;
+    let expected = "uid=1234(bob) gid=99 groups=77(more),99\n/home/bob bob /bin/own\n";
+    ensure!(bob.text()? == expected, "{}", bob.account());
+    ensure!(bob.stderr.contains("wrong\n"), "{}", bob.account());
+    run(Vm::patched(fixtures)?)
+        .option("--user", "alice")
+        .script("true")
+        .run()?
+        .expect(125, "setup-failed")?;
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum User {
+    Root,
+    Alice,
+}
+
+/// A host of our own: a system of Debian's that one works in.
+struct Host {
+    tree: TempDir,
+    work: &'static str,
+    user: User,
+}
+
+impl Host {
+    fn new(fixtures: &Fixtures, user: User) -> Result<Self> {
+        let tree = debian(fixtures)?;
+        let work = "/home/alice/work";
+        for (from, to) in [
+            (fixtures.vmm.clone(), "opt/vmm"),
+            (
+                fixtures.kernel(Kernel::PATCHED)?.join("bzImage"),
+                "opt/bzImage",
+            ),
+        ] {
+            fs::copy(from, below(&tree, to))?;
+        }
+        let host = Self { tree, work, user };
+        host.as_root(
+            "echo alice:x:1000:1000::/home/alice:/bin/bash >> /etc/passwd
+             echo alice:x:1000: >> /etc/group
+             echo 'alice:!:19000:0:99999:7:::' >> /etc/shadow
+             mkdir -p /home/alice/work && chown -R 1000:1000 /home/alice
+             echo secret > /root/secret",
+        )?;
+        let own = "git config --global user.email a@b && git config --global user.name A &&
+                   git init -q . && echo one > file && git add file && git commit -qm first";
+        host.at_work(own)?;
+        Ok(host)
+    }
+
+    /// Runs a script of root's in it, with what a system has mounted.
+    fn as_root(&self, script: &str) -> Result<String> {
+        let tree = self.tree.path();
+        let at = tree.display();
+        let around = format!(
+            "mount --bind /dev {at}/dev; mount -t proc proc {at}/proc; mount -t tmpfs tmp {at}/tmp
+             chmod 1777 {at}/tmp; chmod 666 {at}/dev/kvm; exec chroot {at} /bin/sh -ec \"$0\""
+        );
+        let mut child = Command::new("unshare")
+            .args(["-m", "sh", "-ec", &around, script])
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut text = String::new();
+        let mut stdout = child.stdout.take().context("no output")?;
+        std::io::Read::read_to_string(&mut stdout, &mut text)?;
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("{status}: {script}\n{text}");
+        }
+        Ok(text)
+    }
+
+    /// Runs a script where the user works.
+    fn at_work(&self, script: &str) -> Result<String> {
+        let work = self.work;
+        let quoted = script.replace('\'', "'\\''");
+        match self.user {
+            User::Root => self.as_root(&format!(
+                "export HOME=/root; cd {work}; chown 0:0 {work}; {script}"
+            )),
+            User::Alice => self.as_root(&format!(
+                "cd {work}; HOME=/home/alice exec setpriv --reuid 1000 --regid 1000 --init-groups \
+                 sh -ec '{quoted}'"
+            )),
+        }
+    }
+
+    /// Runs a script in a guest.
+    fn guest(&self, options: &str, script: &str) -> Result<String> {
+        let quoted = script.replace('\'', "'\\''");
+        let limit = stretched(Duration::from_secs(20)).as_secs();
+        self.at_work(&format!(
+            "/opt/vmm run --host --kernel /opt/bzImage --timeout {limit} {options} -- sh -ec '{quoted}' 2>&1"
+        ))
+    }
+
+    /// All that a run could touch and has no business with.
+    fn account(&self) -> Result<String> {
+        self.as_root(
+            "find / -xdev \\( -path /home/alice/work -o -path /proc -o -path /tmp -o -path /dev \\) -prune \
+                  -o -printf '%p %y %m %U:%G %s %T@ %C@ %l\\n' | sort
+             find / -xdev -path /home/alice/work -prune -o -type f -print0 | sort -z | xargs -0 cksum
+             find /dev -printf '%p %y %m\\n' | sort",
+        )
+    }
+}
+
+fn own_root(fixtures: &Fixtures, user: User) -> Result<()> {
+    let host = Host::new(fixtures, user)?;
+    let before = host.account()?;
+    // As root of the guest.
+    let text = host.guest(
+        "",
+        "pwd; id -un; echo $HOME
+         ls /root | wc -l; echo x > /root/x; cat /root/x
+         grep -c ^root:: /etc/shadow
+         su alice -c 'id -un; echo $HOME; sudo id -un; su -c \"id -un\"'
+         git log --format=%s; git status --short
+         echo two > file; git add file; git -c user.email=a@b -c user.name=A commit -qm second; echo made > made
+         touch /etc/new /usr/new /home/alice/new && echo kept
+         ls -d /proc/1 /sys/kernel > /dev/null && echo own",
+    );
+    let text = text.context("as the guest's root")?;
+    let expected = "/home/alice/work\nroot\n/root\n0\nx\n1\nalice\n/home/alice\nroot\nroot\nfirst\nkept\nown\n";
+    let said: String = text
+        .lines()
+        .filter(|line| !line.contains("user.email") && !line.is_empty())
+        .map(|line| format!("{line}\n"))
+        .collect();
+    ensure!(said == expected, "{said}");
+    // As who runs vmm, or who is named.
+    let options = match user {
+        User::Root => "--user alice",
+        User::Alice => "--user",
+    };
+    let text = host.guest(
+        options,
+        "id -un; echo $HOME $USER $SHELL; sudo id -un; git config user.name || true
+         (echo mine > mine) 2> /dev/null || echo refused",
+    );
+    let text = text.context("as a user")?;
+    let name = if user == User::Alice { "A\n" } else { "" };
+    let refused = if user == User::Root { "refused\n" } else { "" };
+    let expected = format!("alice\n/home/alice alice /bin/bash\nroot\n{name}{refused}");
+    ensure!(text == expected, "{text}");
+    let after = host.account()?;
+    ensure!(before == after, "{}", difference(&before, &after));
+    // What was made is the user's.
+    let owners = host.as_root("cd /home/alice/work; stat -c '%n %U' made; cat file")?;
+    let owner = if user == User::Alice { "alice" } else { "root" };
+    ensure!(owners == format!("made {owner}\ntwo\n"), "{owners}");
+    Ok(())
+}
+
+fn difference(before: &str, after: &str) -> String {
+    let only = |of: &str, other: &str| -> String {
+        let other: std::collections::HashSet<&str> = other.lines().collect();
+        let lines = of.lines().filter(|line| !other.contains(line));
+        lines.map(|line| format!("{line}\n")).collect()
+    };
+    format!(
+        "gone:\n{}new:\n{}",
+        only(before, after),
+        only(after, before)
+    )
+}
