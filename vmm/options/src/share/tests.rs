@@ -343,6 +343,18 @@ fn a_tag_that_the_guest_cannot_mount_is_refused() {
 }
 
 #[test]
+fn places_that_the_guest_cannot_have_are_refused() {
+    let place = |name: usize, times: usize| format!("/{}", "a".repeat(name)).repeat(times);
+    for at in [place(255, 1), place(1, 2047)] {
+        let share = parse(&format!("d,at={at}")).unwrap();
+        assert_eq!(share.at.as_deref(), Some(Path::new(&at)));
+    }
+    for at in [place(256, 1), place(1, 2048)] {
+        assert!(message(&format!("d,at={at}")).contains("a path that Linux can have"));
+    }
+}
+
+#[test]
 fn places_that_hide_what_the_guest_needs_are_refused() {
     for place in ["/proc", "/dev", "/sys", "/sys/fs", "//dev/", "/proc/./x"] {
         let message = message(&format!("d,at={place}"));
