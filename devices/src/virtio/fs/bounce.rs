@@ -74,6 +74,10 @@ impl Bounce {
         for descriptor in chain.clone().readable() {
             let space = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
             let len = space.min(request_len - done);
+            // Nothing may be anywhere, as in a chain that is served in place.
+            if len == 0 {
+                continue;
+            }
             let to = memory.get_slice(done, len).map_err(BounceError::Short)?;
             let from = descriptor.addr();
             match chain.memory().get_slice(from, len) {

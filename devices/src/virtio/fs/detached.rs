@@ -247,6 +247,9 @@ impl BouncedReply {
         for descriptor in chain.clone().writable() {
             let space = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
             let len = space.min(all - done);
+            if len == 0 {
+                continue;
+            }
             let Some(from) = self.bounce.reply_slice(done, len) else {
                 break;
             };

@@ -12,15 +12,23 @@ fn a_detached_request_in_parts_is_answered_in_parts() {
         .write_slice(b"wdabcdef", GuestAddress(data))
         .unwrap();
     let queue = &mut machine.request;
-    queue.describe_at(GuestAddress(table), (data, 3, NEXT, 1));
-    queue.describe_at(GuestAddress(table + 16), (data + 3, 5, NEXT, 2));
-    queue.describe_at(GuestAddress(table + 32), (far, 1, NEXT | WRITE, 3));
-    queue.describe_at(GuestAddress(table + 48), (data, 0, NEXT | WRITE, 4));
+    // Nothing may be anywhere.
+    let nowhere = 1 << 60;
     // More room than is ever copied: the same twice.
-    let large = (0x40_0000, 0x40_0000, NEXT | WRITE, 5);
-    queue.describe_at(GuestAddress(table + 64), large);
-    queue.describe_at(GuestAddress(table + 80), (0x40_0000, 0x40_0000, WRITE, 0));
-    queue.describe(0, (table, 96, INDIRECT, 0));
+    let large = |flags, next| (0x40_0000, 0x40_0000, WRITE | flags, next);
+    let parts = [
+        (data, 3, NEXT, 1),
+        (nowhere, 0, NEXT, 2),
+        (data + 3, 5, NEXT, 3),
+        (far, 1, NEXT | WRITE, 4),
+        (nowhere, 0, NEXT | WRITE, 5),
+        large(NEXT, 6),
+        large(0, 0),
+    ];
+    for (at, part) in (table..).step_by(16).zip(parts) {
+        queue.describe_at(GuestAddress(at), part);
+    }
+    queue.describe(0, (table, 7 * 16, INDIRECT, 0));
     queue.publish(0);
     machine.kick(1);
     assert_eq!(machine.request.wait_used(), (0, 8));
