@@ -182,7 +182,10 @@ fn a_program_that_runs_is_not_emptied() {
             mode,
             |mount| {
                 let path = mount.join("program");
-                fs::copy("/bin/sleep", &path).unwrap();
+                // By another process: children of other tests have what this one has
+                // open for writing.
+                let copied = Command::new("cp").arg("/bin/sleep").arg(&path).status();
+                assert!(copied.unwrap().success());
                 let length = fs::metadata(&path).unwrap().len();
                 let flags = OFlags::TRUNC.bits().cast_signed();
                 let empty = || {
