@@ -23,6 +23,7 @@ mod virtiofsd;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use devices::passthrough::{CachePolicy, Config};
@@ -129,8 +130,13 @@ fn runner(cases: u32, seed: u64) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
+/// Held by the test that runs. A process that another one starts has for a moment
+/// what is open here, and locks of what is closed meanwhile stay.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// So many sequences from `seed` on. What fails is made as short as can be.
 fn run(base: &Path, peers: Peers, cases: u32, seed: u64) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // Modes are as they were asked for.
     rustix::process::umask(rustix::fs::Mode::empty());
     let strategy = (config(), steps(80));
