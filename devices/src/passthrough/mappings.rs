@@ -26,6 +26,8 @@ impl MappingOperations for Passthrough {
         if args.writable {
             self.writable()?;
         }
+        // What is refused changes nothing of the file.
+        window.place_for(args.part, args.file_offset)?;
         let inode = self.inodes.get(request.node)?;
         if !self.is_mappable(&inode) {
             return Err(Errno::NODEV);

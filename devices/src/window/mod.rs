@@ -142,14 +142,7 @@ impl Window {
     /// for a place that is not whole pages of the window, `ENOMEM` for more
     /// mappings than there are units, and what mmap(2) says.
     pub fn map(&self, place: WindowPart, file: impl AsFd, part: FilePart) -> Result<()> {
-        let range = self.range(place)?;
-        if !part.offset.is_multiple_of(PAGE) {
-            return Err(Errno::INVAL);
-        }
-        let end = part.offset.checked_add(place.len);
-        if end.is_none_or(|end| i64::try_from(end).is_err()) {
-            return Err(Errno::OVERFLOW);
-        }
+        let range = self.place_for(place, part.offset)?;
         let mut mappings = self.lock();
         mappings.ensure_room(&range, 1)?;
         self.area
@@ -167,6 +160,25 @@ impl Window {
         );
         self.note_torn(&mappings);
         Ok(())
+    }
+
+    /// The place for what begins at `offset` in a file, if it is one for that: to be
+    /// asked before anything is done to the file.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a place that is not in the window or does not begin and end at
+    /// pages, `EOVERFLOW` for a part that no file has.
+    pub fn place_for(&self, place: WindowPart, offset: u64) -> Result<Range<u64>> {
+        let range = self.range(place)?;
+        if !offset.is_multiple_of(PAGE) {
+            return Err(Errno::INVAL);
+        }
+        let end = offset.checked_add(place.len);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Errno::OVERFLOW);
+        }
+        Ok(range)
     }
 
     /// Shows nothing in `place` any more.

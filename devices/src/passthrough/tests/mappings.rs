@@ -312,3 +312,41 @@ fn what_is_mapped_to_write_has_blocks_as_far_as_the_file_goes() {
     let unit = UNIT / PAGE;
     assert!((7..=unit).contains(&blocks(&mapped)), "{}", blocks(&mapped));
 }
+
+#[test]
+fn what_has_no_place_in_the_window_changes_nothing_of_the_file() {
+    let mapped = mapped(Config::default());
+    mapped.share.fs.init(Agreement {
+        kill_privileges: true,
+        ..Agreement::default()
+    });
+    let node = mapped.file("file", b"");
+    let path = mapped.share.path("file");
+    let host = std::fs::File::options().write(true).open(&path).unwrap();
+    host.set_len(3 * PAGE).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let caller = crate::filesystem::Caller {
+        uid: 1000,
+        ..GUEST_ROOT
+    };
+    let last = i64::MAX.cast_unsigned() - PAGE + 1;
+    for (file_offset, offset, len, error) in [
+        (0, 4 * UNIT, PAGE, Errno::INVAL),
+        (0, 1, PAGE, Errno::INVAL),
+        (0, 0, 5 * UNIT, Errno::INVAL),
+        (1, 0, PAGE, Errno::INVAL),
+        (last, 0, 2 * PAGE, Errno::OVERFLOW),
+    ] {
+        let args = SetupMappingArgs {
+            handle: None,
+            file_offset,
+            part: WindowPart { offset, len },
+            writable: true,
+        };
+        let outcome = mapped.share.fs.setup_mapping(&by(&caller, node), &args);
+        assert_eq!(outcome, Err(error), "{args:?}");
+        assert_eq!(blocks(&mapped), 0, "{args:?}");
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o4755, "{args:?}");
+    }
+}
