@@ -28,6 +28,7 @@ help:
 	@echo 'make test     unit, process and end-to-end tests (in the lab where KVM cannot boot Linux)'
 	@echo 'make install  vmm, its manual pages and completions, below DESTDIR and PREFIX ($(PREFIX))'
 	@echo 'make deb      a Debian package of the same'
+	@echo 'make test-ci  the files for CI services, against their schemas'
 	@echo 'make test-suites  KUnit and kselftest in a guest, as the README has them'
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
