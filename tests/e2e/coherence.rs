@@ -145,6 +145,20 @@ fn cells() -> Vec<Cell> {
             "9 replaced",
         ),
         cell(
+            "replace_with_what_was_seen",
+            replace_with_what_was_seen,
+            "echo seen >d/s/f; mv d/s/f f",
+            "cat f; cat d/s/f",
+            "seen cat: can't open 'd/s/f': No such file or directory",
+        ),
+        cell(
+            "replace_with_what_was_seen_and_write",
+            replace_with_what_was_seen,
+            "echo seen >d/s/f; mv d/s/f f",
+            "echo made > f; echo more >> f; cat f",
+            "made more",
+        ),
+        cell(
             "remove",
             |at| Ok(fs::remove_file(at.join("f"))?),
             "rm f",
@@ -265,6 +279,11 @@ fn cells() -> Vec<Cell> {
 }
 
 const REPLACE_DIRECTORY: &str = "mv d aside; mkdir -p d/s; echo new >d/s/f; echo g >d/s/g";
+
+fn replace_with_what_was_seen(at: &Path) -> Result<()> {
+    fs::write(at.join("d/s/f"), "seen\n")?;
+    Ok(fs::rename(at.join("d/s/f"), at.join("f"))?)
+}
 
 fn replace_directory(at: &Path) -> Result<()> {
     fs::rename(at.join("d"), at.join("aside"))?;
