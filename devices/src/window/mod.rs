@@ -347,11 +347,13 @@ impl Window {
         self.note_torn(&mappings);
     }
 
-    /// The parts of the file `node` within `of_file` that are mapped to be written to.
+    /// The parts of the file `node` within `of_file` that are mapped to be written to,
+    /// in order and none beside another: Linux maps a file in units, and what asks the
+    /// host about each part asks once for all of them.
     #[must_use]
     pub fn written(&self, node: NodeId, of_file: Range<u64>) -> Vec<Range<u64>> {
         let mappings = self.lock();
-        if of_file.is_empty() || !mappings.has(node) {
+        if !mappings.has(node) {
             return Vec::new();
         }
         let own = mappings.iter().map(|(_, mapping)| mapping);
@@ -360,7 +362,16 @@ impl Window {
             let end = mapping.file_offset + mapping.len;
             of_file.start.max(mapping.file_offset)..of_file.end.min(end)
         });
-        parts.filter(|part| !part.is_empty()).collect()
+        let mut parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+        parts.sort_unstable_by_key(|part| part.start);
+        parts.dedup_by(|next, last| {
+            let touches = next.start <= last.end;
+            if touches {
+                last.end = last.end.max(next.end);
+            }
+            touches
+        });
+        parts
     }
 
     /// Copies from the window to `to`; `EFAULT` where there is nothing.

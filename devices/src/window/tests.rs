@@ -115,6 +115,31 @@ fn what_is_only_read_cannot_be_stored_to() {
 }
 
 #[test]
+fn what_is_mapped_to_be_written_is_told_in_whole_parts() {
+    let window = window(8);
+    let file = file(9, 1);
+    let map = |at, from, writable| {
+        let to = place(at * PAGE, PAGE);
+        window.map(to, &file, part(7, from * PAGE, writable))
+    };
+    // In the file: 0, 1 and 2 are written to, 3 is read, 5 is written to.
+    let all = [(3, 1, true), (0, 0, true), (8, 2, true), (5, 3, false)];
+    for (at, from, writable) in all.into_iter().chain([(6, 5, true), (2, 1, true)]) {
+        map(at, from, writable).unwrap();
+    }
+    let pages = |from: u64, to: u64| from * PAGE..to * PAGE;
+    assert_eq!(window.written(7, 0..u64::MAX), [pages(0, 3), pages(5, 6)]);
+    assert_eq!(window.written(7, pages(1, 2)), [pages(1, 2)]);
+    let bytes = 100..PAGE + 1;
+    assert_eq!(
+        window.written(7, bytes.clone()),
+        std::slice::from_ref(&bytes)
+    );
+    assert_eq!(window.written(7, pages(3, 5)), []);
+    assert_eq!(window.written(8, 0..u64::MAX), []);
+}
+
+#[test]
 fn a_file_that_refuses_changes_nothing() {
     let window = window(1);
     window
