@@ -55,8 +55,9 @@ impl AttributeOperations for Passthrough {
         changes: &SetAttributes,
     ) -> Result<(Attributes, Duration)> {
         self.writable()?;
-        if changes.size.is_some() && handle.is_none() {
-            // truncate(2), which goes by a path as OPEN does.
+        // truncate(2), which goes by a path as OPEN does.
+        let by_path = changes.size.is_some() && handle.is_none();
+        if by_path {
             self.coherent_to_truncate(request.node, &request.caller)?;
         }
         let (inode, descriptor) = self.node_to_change(request.node, handle)?;
@@ -67,6 +68,9 @@ impl AttributeOperations for Passthrough {
         };
         if let Some(size) = changes.size {
             self.set_size(&inode, &descriptor, handle, size, request.may_wait())?;
+        }
+        if by_path {
+            self.refusals.arrived(request.caller.pid);
         }
         // Not of a file that cannot have this size.
         if changes.kill_privileges && changes.mode.is_none() && granted.is_none() {
