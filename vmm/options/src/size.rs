@@ -66,6 +66,8 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            0 => write!(f, "0"),
+            bytes if bytes % (1 << 40) == 0 => write!(f, "{}T", bytes >> 40),
             bytes if bytes % (1 << 30) == 0 => write!(f, "{}G", bytes >> 30),
             bytes if bytes % (1 << 20) == 0 => write!(f, "{}M", bytes >> 20),
             bytes if bytes % (1 << 10) == 0 => write!(f, "{}K", bytes >> 10),
@@ -106,6 +108,9 @@ mod tests {
     fn a_size_prints_in_its_largest_whole_unit() {
         assert_eq!(Size::from_mebibytes(1536).to_string(), "1536M");
         assert_eq!(Size::from_mebibytes(2048).to_string(), "2G");
+        let tebibytes = "100000T".parse::<Size>().unwrap();
+        assert_eq!(tebibytes.to_string(), "100000T");
+        assert_eq!(Size::from_bytes(0).to_string(), "0");
         assert_eq!(Size::from_bytes(4096).to_string(), "4K");
         assert_eq!(Size::from_bytes(4097).to_string(), "4097 bytes");
     }
