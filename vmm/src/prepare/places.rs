@@ -14,10 +14,10 @@ pub(crate) enum Error {
     #[error("two shares are mounted at {}: give one of them another at=", .0.display())]
     Twice(PathBuf),
     #[error(
-        "at={SHELL_DIRECTORY} would hide the guest's shell and its tools: give another place, or \
-         use --root for a system of your own"
+        "at={} would hide the guest's shell, its tools or their libraries: give another place, \
+         or use --root for a system of your own", .0.display()
     )]
-    Shell,
+    Shell(PathBuf),
     #[error("at={} is no place for a directory: {} is a file there", at.display(), file.display())]
     File { at: PathBuf, file: PathBuf },
     #[error(
@@ -27,8 +27,12 @@ pub(crate) enum Error {
     ReadOnly { at: PathBuf, missing: PathBuf },
 }
 
-/// Where the shell is, and what all tools are links to.
-const SHELL_DIRECTORY: &str = "/bin";
+/// Whether the shell is not to be had without this file of the built-in initramfs:
+/// all tools are links into `/bin`, and libraries are wherever the host has them.
+fn is_for_shell(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    file.starts_with("bin/") || name.contains(".so")
+}
 
 /// Checks where the built-in init is to mount the shares. `initramfs` has the
 /// files of the built-in initramfs as paths without a leading slash, and is
@@ -41,9 +45,16 @@ pub(super) fn check(shares: &[Share], initramfs: &[String]) -> Result<(), Error>
         if before.iter().any(|other| other.at.as_deref() == Some(at)) {
             return Err(Error::Twice(at.to_owned()));
         }
-        let holds = |file: &String| Path::new("/").join(file).starts_with(SHELL_DIRECTORY);
-        if at == Path::new(SHELL_DIRECTORY) && initramfs.iter().any(holds) {
-            return Err(Error::Shell);
+        let hides = |file: &&String| {
+            let file = Path::new("/").join(file);
+            file.starts_with(at) && file != at
+        };
+        if initramfs
+            .iter()
+            .filter(hides)
+            .any(|file| is_for_shell(file))
+        {
+            return Err(Error::Shell(at.to_owned()));
         }
         match ground(shares, at) {
             Some((below, rest)) => check_on_host(at, below, rest)?,
@@ -157,6 +168,15 @@ mod tests {
         // With a root, and with a command of one's own, there is no shell there.
         let shares = [share(Path::new("/nowhere"), "/bin", false)];
         assert_eq!(message(&shares, &["init"]), "");
+        // A busybox that is not static is nothing without its libraries.
+        let tools = ["bin/busybox", "lib/x86/libc.so.6", "lib64/ld.so"];
+        let at = |place: &str| message(&[share(Path::new("/nowhere"), place, false)], &tools);
+        for place in ["/lib", "/lib/x86", "/lib64"] {
+            assert!(at(place).contains("hide the guest's shell"), "{place}");
+        }
+        for place in ["/lib/modules", "/lib32", "/usr/lib"] {
+            assert_eq!(at(place), "", "{place}");
+        }
     }
 
     #[test]
