@@ -189,7 +189,8 @@ pub(crate) struct RunArguments {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Check everything, print the configuration as JSON and start nothing
+    /// Check everything but whether this host has KVM, print the configuration as JSON
+    /// and start nothing
     #[arg(long)]
     pub dry_run: bool,
 
