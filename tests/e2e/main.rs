@@ -21,6 +21,7 @@ mod insmod;
 mod kernels;
 mod locks;
 mod metrics;
+mod owners;
 mod protocol;
 mod rebind;
 mod roots;
@@ -88,6 +89,7 @@ fn themes() -> Vec<Theme> {
         vec![
             kernels::theme(),
             metrics::theme(),
+            owners::theme(),
             rebind::theme(),
             roots::theme(),
             share_changes::theme(),
@@ -215,6 +217,9 @@ fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
     order.programs = vec![program, fixtures.vmm.clone()];
     let depmod = Path::new("/usr/sbin/depmod");
     order.programs.push(depmod.to_owned());
+    if selection.theme == owners::THEME {
+        order.programs.extend(owners::programs()?);
+    }
     order.inputs = fixtures
         .files()
         .into_iter()
@@ -232,7 +237,10 @@ fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
         order.env.push((name.into(), value.into()));
     }
     order.cwd = PathBuf::from("/tmp");
-    if protocol::THEMES.contains(&selection.theme) {
+    if [&protocol::THEMES[..], &[owners::THEME]]
+        .concat()
+        .contains(&selection.theme)
+    {
         let disk = fixtures.disk.clone();
         order.disks.push((disk.clone(), disk));
     }

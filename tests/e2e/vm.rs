@@ -1,6 +1,8 @@
 //! One run of `vmm run`: its arguments on the way in, everything it left
 //! behind on the way out.
 
+mod user;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
+
+pub(crate) use user::ORDINARY;
 
 /// How long a guest may take on a machine with hardware virtualization, before
 /// the test calls it a hang.
