@@ -15,8 +15,10 @@
 //! changed or linked only while a name that the guest was told of leads to it;
 //! for `ESTALE` the guest looks its path up, and is told the new name if the
 //! file is still under the share. What it has open it may go on using, opening
-//! again and changing, as any process may; and a file whose last name it
-//! removed itself is nowhere. Neither is linked back in.
+//! again and changing, as any process may, but it is not linked back in. A file
+//! of which the guest itself removed every name that it knew was not moved: it is
+//! used as before, and linked if the host has another name of it (`linkat(2)` of
+//! an open file). The guest could have kept the one it had.
 //!
 //! A move between the check and the use is not noticed until the next use.
 
@@ -106,7 +108,7 @@ impl Passthrough {
     /// Makes sure that a name which the guest was told of leads to the file.
     pub(super) fn confine_file(&self, inode: &Inode, otherwise: Otherwise) -> Result<()> {
         let place = inode.place();
-        if place.names.is_empty() && otherwise == Otherwise::UnlessOpen {
+        if place.names.is_empty() {
             return Ok(());
         }
         let names: Vec<Name> = place.names.iter().cloned().collect();

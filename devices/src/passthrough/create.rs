@@ -4,7 +4,6 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
@@ -78,9 +77,7 @@ impl CreateOperations for Passthrough {
         }
         let known = self.coherent_to_link(&inode, &request.caller);
         let (parent, directory) = self.coherent_directory(request.node, &request.caller)?;
-        // What was made without a name may have its first.
-        let unnamed = inode.unnamed.load(Ordering::Relaxed);
-        if known?.is_none() && !unnamed {
+        if known?.is_none() {
             self.confine_file(&inode, Otherwise::Stale)?;
         }
         let descriptor = self.descriptor(&inode)?;
@@ -101,7 +98,6 @@ impl CreateOperations for Passthrough {
             AtFlags::SYMLINK_FOLLOW,
         )?;
         drop(spare);
-        inode.unnamed.store(false, Ordering::Relaxed);
         self.refusals.arrived(request.caller.pid);
         let (inode, status) = self.child_permitted(&parent, &*directory, name, leave)?;
         Ok(self.entry(&inode, &status))

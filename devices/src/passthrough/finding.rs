@@ -76,19 +76,24 @@ impl Passthrough {
     }
 
     /// Whether the inode, open as `descriptor`, may be let go: a node without
-    /// a name lives by its descriptor alone, unless the guest has it open.
+    /// a name lives by its descriptor alone, and one without a name that is known
+    /// is found by its handle alone, unless the guest has it open.
     pub(super) fn can_be_found(&self, inode: &Inode, descriptor: &Descriptor) -> bool {
         let Ok(stat) = Stat::of(descriptor) else {
             return false;
         };
-        if stat.raw.stx_nlink == 0 && self.handles.of(inode.number).is_none() {
+        let is_open = || self.handles.of(inode.number).is_some();
+        if stat.raw.stx_nlink == 0 && !is_open() {
             return false;
         }
         if inode.mount.handles().is_some() && inode.place().handle.is_none() {
             let handle = sys::name_to_handle(descriptor.as_fd()).ok().map(Box::new);
             inode.place().handle = handle;
         }
-        true
+        let place = inode.place();
+        let nowhere = place.handle.is_none() && place.names.is_empty();
+        drop(place);
+        !nowhere || is_open()
     }
 
     fn find(&self, inode: &Arc<Inode>) -> Result<Arc<Descriptor>> {

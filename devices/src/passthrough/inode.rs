@@ -37,8 +37,6 @@ pub(super) struct Inode {
     pub(super) mount: Arc<Mount>,
     /// The root of another file system mounted under the share.
     pub(super) mount_point: bool,
-    /// It was made without a name and has not been given one yet.
-    pub(super) unnamed: AtomicBool,
     /// See [`depth`](Self::depth).
     depth: AtomicU32,
     /// See [`verify`](Self::verify).
@@ -72,7 +70,6 @@ impl Inode {
             kind,
             mount,
             mount_point,
-            unnamed: AtomicBool::new(false),
             depth: AtomicU32::new(0),
             verified: AtomicU32::new(0),
             references: AtomicU64::new(1),

@@ -4,7 +4,6 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -231,8 +230,7 @@ impl Passthrough {
         fd: OwnedFd,
         leave: Leave<'_>,
     ) -> Result<(Arc<Inode>, Stat)> {
-        let note = |inode: &Inode| inode.unnamed.store(true, Ordering::Relaxed);
-        self.adopt_noted(parent, note, fd, leave)
+        self.adopt_noted(parent, |_| (), fd, leave)
     }
 
     /// Adopts a node; `note` writes down how it was reached before it can be let

@@ -130,16 +130,41 @@ fn what_is_open_is_used_and_opened_again_but_not_linked_back_in() {
 }
 
 #[test]
-fn a_file_without_a_name_in_the_share_gets_none_by_its_links_outside() {
-    for share in policies() {
+fn what_the_guest_removed_itself_is_linked_while_there_is_another_name() {
+    let link = |share: &Share, file| share.fs.link(&by(&GUEST_ROOT, ROOT), c"link", file);
+    let cramped = [true, false].map(Share::cramped);
+    for share in policies().chain(cramped) {
         std::fs::write(share.path("f"), b"f").unwrap();
         std::fs::hard_link(share.path("f"), share.outside().join("g")).unwrap();
         let file = share.walk("f").unwrap();
         share.fs.unlink(&by(&GUEST_ROOT, ROOT), c"f").unwrap();
 
-        let linked = share.fs.link(&by(&GUEST_ROOT, ROOT), c"link", file);
-        assert_eq!(linked.map(drop), Err(Errno::STALE));
-        assert!(!share.path("link").exists());
+        // Also when descriptors were scarce in between.
+        share.let_all_go();
+        assert_eq!(share.attributes(file).unwrap().nlink, 1);
+        assert_eq!(link(&share, file).map(|entry| entry.inode), Ok(file));
+        assert_eq!(share.contents(share.walk("link").unwrap()).unwrap(), b"f");
+        // Without any there is nothing to link.
+        share.fs.unlink(&by(&GUEST_ROOT, ROOT), c"link").unwrap();
+        std::fs::remove_file(share.outside().join("g")).unwrap();
+        assert_eq!(link(&share, file).map(drop), Err(Errno::NOENT));
+    }
+}
+
+#[test]
+fn a_file_moved_out_is_not_linked_for_what_took_its_place() {
+    for share in policies() {
+        std::fs::write(share.path("f"), b"f").unwrap();
+        let file = share.walk("f").unwrap();
+        std::fs::rename(share.path("f"), share.outside().join("f")).unwrap();
+        let (other, opened) = share.create(ROOT, "f").unwrap();
+        share.release(other.inode, &opened);
+        share.fs.unlink(&by(&GUEST_ROOT, ROOT), c"f").unwrap();
+
+        for _ in 0..2 {
+            let linked = share.fs.link(&by(&GUEST_ROOT, ROOT), c"link", file);
+            assert_eq!(linked.map(drop), Err(Errno::STALE));
+        }
     }
 }
 
