@@ -80,8 +80,9 @@ pub(crate) fn xml(
     if let Some(time) = time {
         command.set_time(time);
     }
+    // What COMMAND has printed is with whom it was printed to.
     if !console.is_empty() {
-        command.set_system_out(console);
+        command.set_system_err(console);
     }
     suite.add_test_case(command);
 
@@ -93,7 +94,7 @@ pub(crate) fn xml(
     for (number, splat) in (1_u32..).zip(splats.list()) {
         let mut case = TestCase::new(format!("splat {number}"), judged(splats, splat));
         case.set_classname(class);
-        case.set_system_out(splat.lines().join("\n"));
+        case.set_system_err(splat.lines().join("\n"));
         suite.add_test_case(case);
     }
 
@@ -190,7 +191,8 @@ mod tests {
         assert_eq!(command.name.as_str(), "make a<b");
         assert_eq!(command.classname.as_ref().unwrap().as_str(), "6.1.0");
         assert_eq!(command.time, Some(Duration::from_millis(1500)));
-        assert_eq!(command.system_out.as_ref().unwrap().as_str(), "tail");
+        assert_eq!(command.system_err.as_ref().unwrap().as_str(), "tail");
+        assert_eq!(command.system_out, None);
         assert!(suite.test_cases.iter().all(|case| kind(case).is_none()));
     }
 
@@ -205,7 +207,7 @@ mod tests {
             suite.test_cases[1].status,
             TestCaseStatus::Skipped { .. }
         ));
-        let shown = suite.test_cases[2].system_out.as_ref().unwrap();
+        let shown = suite.test_cases[2].system_err.as_ref().unwrap();
         assert!(shown.as_str().contains("next"), "{}", shown.as_str());
     }
 
