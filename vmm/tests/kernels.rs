@@ -202,7 +202,8 @@ fn depmod_leaves_nothing_behind_when_it_ends_and_when_vmm_is_told_to() {
         command.env("TMPDIR", &temporary);
         command
     };
-    json(&run(&program(&bench, "true", "exit 0")).output().unwrap());
+    let usual = program(&bench, "true", "exit 0");
+    json(&run(&usual).output().unwrap());
     assert_eq!(entries(), 0);
 
     let started = temporary.join("started");
@@ -217,6 +218,21 @@ fn depmod_leaves_nothing_behind_when_it_ends_and_when_vmm_is_told_to() {
     let kill = Command::new("kill").arg(child.id().to_string()).status();
     assert!(kill.unwrap().success());
     assert_eq!(child.wait().unwrap().signal(), Some(15));
+    assert_eq!(entries(), 1);
+
+    // Who is killed can remove nothing: the next one does, but not what another one uses.
+    let killed = temporary.join("vmm-modules-killed");
+    fs::create_dir_all(killed.join("lib")).unwrap();
+    fs::remove_file(&started).unwrap();
+    let mut child = run(&slow).stdout(Stdio::null()).spawn().unwrap();
+    while !started.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "depmod is not run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!killed.exists());
+    json(&run(&usual).output().unwrap());
+    assert_eq!(entries(), 2);
+    assert!(child.wait().unwrap().success());
     assert_eq!(entries(), 1);
     assert_eq!(entries_of(&tree), before);
 }

@@ -7,6 +7,7 @@
 //! long as it runs.
 
 mod depmod;
+mod workplace;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;

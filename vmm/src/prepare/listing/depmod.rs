@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
+use super::workplace::Workplace;
 use super::{LARGEST, Module};
 use crate::prepare::initramfs::modules::Modules;
 use crate::prepare::input;
@@ -54,8 +55,7 @@ pub(super) fn run(
     let failed =
         |error: io::Error| format!("cannot run {} in a directory: {error}", program.display());
     // Removed on every way out of here, and that before a signal comes.
-    let top = tempfile::Builder::new().prefix("vmm-modules-").tempdir();
-    let top = top.map_err(failed)?;
+    let top = Workplace::below(&std::env::temp_dir()).map_err(failed)?;
     let directory = lay_out(top.path(), root, release, listed, lists).map_err(failed)?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut search = path.clone();
