@@ -286,7 +286,7 @@ impl Host {
              echo alice:x:1000: >> /etc/group
              echo 'alice:!:19000:0:99999:7:::' >> /etc/shadow
              mkdir -p /home/alice/work && chown -R 1000:1000 /home/alice
-             echo secret > /root/secret",
+             echo secret > /root/secret; echo secret > /opt/secret; chmod 600 /opt/secret",
         )?;
         let own = "git config --global user.email a@b && git config --global user.name A &&
                    git init -q . && echo one > file && git add file && git commit -qm first";
@@ -369,13 +369,23 @@ fn own_root(fixtures: &Fixtures, user: User) -> Result<()> {
          git log --format=%s; git status --short
          echo two > file; git add file; git -c user.email=a@b -c user.name=A commit -qm second; echo made > made
          touch /etc/new /usr/new /home/alice/new && echo kept
-         ls -d /proc/1 /sys/kernel > /dev/null && echo own",
+         ls -d /proc/1 /sys/kernel > /dev/null && echo own
+         ls /opt/secret; cat /opt/secret || echo closed",
     );
     let text = text.context("as the guest's root")?;
-    let expected = "/home/alice/work\nroot\n/root\n0\nx\n1\nalice\n/home/alice\nroot\nroot\nfirst\nkept\nown\n";
+    // root's home, where root runs vmm.
+    let (homely, secret) = match user {
+        User::Root => (1, "secret"),
+        User::Alice => (0, "closed"),
+    };
+    let expected = format!(
+        "/home/alice/work\nroot\n/root\n{homely}\nx\n1\nalice\n/home/alice\nroot\nroot\nfirst\n\
+         kept\nown\n/opt/secret\n{secret}\n"
+    );
     let said: String = text
         .lines()
         .filter(|line| !line.contains("user.email") && !line.is_empty())
+        .filter(|line| !line.starts_with("cat: "))
         .map(|line| format!("{line}\n"))
         .collect();
     ensure!(said == expected, "{said}");

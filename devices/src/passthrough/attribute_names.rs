@@ -118,6 +118,11 @@ pub(super) fn is_acl(name: &CStr) -> bool {
     ACLS.contains(&name.to_bytes())
 }
 
+/// Whether it is for administrators alone (xattr(7)).
+pub(super) fn is_administrators(name: &CStr) -> bool {
+    name.to_bytes().starts_with(TRUSTED)
+}
+
 /// Whether the calling thread may set `trusted.*`, which takes a capability in
 /// the first user namespace. Tried on a file in memory that nobody else sees.
 fn may_trust() -> bool {

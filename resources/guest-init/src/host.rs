@@ -46,7 +46,11 @@ pub fn make_up(user: &HostUser, runs: Option<&OsStr>, hostname: &str) -> Result<
         &read("/etc/group"),
         &read("/etc/hosts"),
     );
-    let mut result = mount_home();
+    // Nobody but root has a look into root's home on the host.
+    let mut result = match user.uid {
+        0 => Ok(()),
+        _ => mount_home(),
+    };
     for file in files {
         let made = replace(&file).map_err(|source| Error {
             path: file.path,
@@ -57,7 +61,7 @@ pub fn make_up(user: &HostUser, runs: Option<&OsStr>, hostname: &str) -> Result<
     result
 }
 
-/// Nobody but root has a look into root's home on the host.
+/// An empty home of root's.
 fn mount_home() -> Result<(), Error> {
     let flags = MountFlags::NOSUID.union(MountFlags::NODEV);
     mounts::mount(

@@ -46,9 +46,6 @@ pub(super) fn expand(arguments: &mut RunArguments) -> Result<Option<HostUser>, E
     // What the host's kernel says of the host, and of this process, is nothing that a
     // guest is to read; it has its own.
     root.service.server.only_stored = true;
-    // The guest's overlay asks every file for attributes of its own, and takes one that
-    // may not be read for one that is broken.
-    root.service.server.xattr = geteuid().is_root();
     arguments.root = Some(root);
     let mut work = ShareArgument {
         directory: directory.clone(),

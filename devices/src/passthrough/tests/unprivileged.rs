@@ -401,3 +401,28 @@ fn root_of_the_guest_may_do_anything_with_its_own_files() {
         assert_eq!(given, Err(Errno::PERM));
     });
 }
+
+#[test]
+fn what_may_not_be_read_has_no_attributes_of_an_overlay_if_nobody_can_set_them() {
+    for read_only in [true, false] {
+        let place = directory(NOBODY, 0o000);
+        let config = Config {
+            read_only,
+            ..Config::default()
+        };
+        unprivileged(place.path(), config, |fs| {
+            let node = fs.lookup(&by(&GUEST_ROOT, ROOT), &name("f")).unwrap().inode;
+            let get = |name| fs.getxattr(&by(&GUEST_ROOT, node), name, 9);
+
+            let overlays = get(c"trusted.overlay.metacopy");
+
+            let expected = if read_only {
+                Errno::NODATA
+            } else {
+                Errno::ACCESS
+            };
+            assert_eq!(overlays, Err(expected));
+            assert_eq!(get(c"user.own"), Err(Errno::ACCESS));
+        });
+    }
+}
