@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
@@ -21,6 +21,7 @@ pub(crate) fn theme() -> Theme {
             Test::new("the_user_is_root_in_the_guest", kernels, user),
             Test::new("a_user_can_have_every_owner_in_attributes", kernels, xattr),
             Test::new("a_users_guest_has_their_subordinate_users", kernels, map),
+            Test::new("a_host_without_user_namespaces_is_told_of", kernels, less),
         ],
     )
 }
@@ -153,5 +154,28 @@ fn map(fixtures: &Fixtures) -> Result<()> {
             ensure!(owner == (100_000 + uid, 100_000 + gid), "{name}: {owner:?}");
         }
     }
+    Ok(())
+}
+
+fn less(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(fixtures)?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=s")
+        .script("cd /mnt/s && echo x >f && stat -c %u:%g f && chmod 0 f && ! cat f 2>/dev/null")
+        .without_user_namespaces()
+        .by_ordinary_user()?
+        .run()?
+        .expect_success()?;
+    ensure!(run.text()? == "0:0\n", "{}", run.account());
+    let notes = run.report["notes"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let [note] = notes else {
+        bail!("{}", run.account())
+    };
+    let note = note.as_str().unwrap_or_default();
+    ensure!(note.contains("refuses user namespaces"), "{note}");
+    let lines = (run.stderr.lines()).filter(|line| *line == format!("vmm: note: {note}"));
+    ensure!(lines.count() == 1, "{}", run.stderr);
     Ok(())
 }

@@ -63,7 +63,10 @@ impl NativeShare {
             owners: self.config.owners,
             maps: &self.maps,
         }])?;
-        plan.enter()?;
+        let refused = plan.enter()?;
+        for refused in [&plan.refused, &refused].into_iter().flatten() {
+            eprintln!("serve: note: {refused}");
+        }
         let planned = plan.shares.first().context("there is no share")?;
         let config = Config {
             owners: planned.owners,

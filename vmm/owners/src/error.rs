@@ -60,6 +60,19 @@ pub enum Error {
          (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone), or use owners=xattr"
     )]
     NoNamespace(#[source] io::Error),
+    #[error(
+        "this host refuses user namespaces, without which root of the guest may not do everything to \
+         the user's files in {}, as owners=user has it: allow them (sysctl \
+         user.max_user_namespaces, kernel.unprivileged_userns_clone), or leave owners= out to do \
+         without", path.display()
+    )]
+    AskedForUser { path: PathBuf, source: io::Error },
+    #[error(
+        "root of the guest may do to the files of shares only what the user may, so read none of \
+         mode 000 and set no capabilities, because this host refuses user namespaces (sysctl \
+         user.max_user_namespaces, kernel.unprivileged_userns_clone)"
+    )]
+    Unprivileged(#[source] io::Error),
     #[error("cannot map users and groups")]
     Map(#[source] io::Error),
     #[error(

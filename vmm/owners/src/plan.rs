@@ -26,10 +26,43 @@ pub struct Wish<'a> {
 /// What it takes.
 #[derive(Debug)]
 pub struct Plan {
-    /// For the process to be in.
-    namespace: Option<Namespace>,
+    /// For the process to be in, and what comes of having none.
+    namespace: Option<(Namespace, Need)>,
+    /// What the host refuses that there is a run without.
+    pub refused: Option<Error>,
     /// In the order of the wishes.
     pub shares: Vec<Planned>,
+}
+
+/// What a user namespace is needed for.
+#[derive(Debug)]
+enum Need {
+    /// For the maps of shares.
+    Maps,
+    /// For what the user asked for, for this directory.
+    Asked(PathBuf),
+    /// For what is better with it.
+    Better,
+}
+
+impl Need {
+    /// What it comes to where the host refuses one: to no run, or to less than was
+    /// meant.
+    fn without(&self, error: Error) -> Result<Error, Error> {
+        let source = match error {
+            Error::NoNamespace(source) | Error::Map(source) if !matches!(self, Self::Maps) => {
+                source
+            }
+            other => return Err(other),
+        };
+        match self {
+            Self::Asked(path) => Err(Error::AskedForUser {
+                path: path.clone(),
+                source,
+            }),
+            _ => Ok(Error::Unprivileged(source)),
+        }
+    }
 }
 
 /// One share.
@@ -68,19 +101,18 @@ impl Plan {
     /// namespace it has every capability there, over what belongs to its users. To
     /// be called before the shares are opened, and while there is one thread.
     ///
+    /// Says what the host refuses that there is a run without, as [`refused`](Self::refused).
+    ///
     /// # Errors
     ///
     /// When the host refuses it, and then nothing has changed.
-    pub fn enter(&self) -> Result<(), Error> {
-        let Some(namespace) = &self.namespace else {
-            return Ok(());
+    pub fn enter(&self) -> Result<Option<Error>, Error> {
+        let Some((namespace, need)) = &self.namespace else {
+            return Ok(None);
         };
         match namespace.enter() {
-            Err(error) if self.shares.iter().all(|share| share.maps.is_none()) => {
-                note(&error);
-                Ok(())
-            }
-            outcome => outcome,
+            Ok(()) => Ok(None),
+            Err(error) => need.without(error).map(Some),
         }
     }
 
@@ -102,11 +134,16 @@ impl Plan {
                 mount,
             });
         }
+        let mut refused = None;
         let namespace = match process.maps_mounts() {
             true => None,
-            false => namespace(process, wishes, &shares)?,
+            false => namespace(process, wishes, &shares, &mut refused)?,
         };
-        Ok(Self { namespace, shares })
+        Ok(Self {
+            namespace,
+            refused,
+            shares,
+        })
     }
 }
 
@@ -115,7 +152,8 @@ fn namespace(
     process: &Process,
     wishes: &[Wish<'_>],
     shares: &[Planned],
-) -> Result<Option<Namespace>, Error> {
+    refused: &mut Option<Error>,
+) -> Result<Option<(Namespace, Need)>, Error> {
     let all = || wishes.iter().zip(shares);
     let mapped = all().find_map(|(wish, share)| Some((wish, share.maps.as_ref()?)));
     let host = all().find(|(_, share)| share.owners == Owners::Host);
@@ -124,7 +162,15 @@ fn namespace(
         if process.may_switch || host.is_some() || shares.is_empty() {
             return Ok(None);
         }
-        return Ok(Namespace::of_oneself(process).inspect_err(note).ok());
+        let asked = wishes.iter().find(|wish| wish.owners == Owners::User);
+        let need = asked.map_or(Need::Better, |wish| Need::Asked(wish.directory.to_owned()));
+        return match Namespace::of_oneself(process) {
+            Ok(namespace) => Ok(Some((namespace, need))),
+            Err(error) => {
+                *refused = Some(need.without(error)?);
+                Ok(None)
+            }
+        };
     };
     if let Some((host, _)) = host {
         return Err(Error::HostBesideMap {
@@ -139,12 +185,7 @@ fn namespace(
             other: other.directory.to_owned(),
         });
     }
-    Namespace::of_guest(maps, process).map(Some)
-}
-
-/// What it comes to where there is no user namespace to be had.
-fn note(error: &Error) {
-    log::info!("root of the guest has the user's own rights, and no more: {error}");
+    Ok(Some((Namespace::of_guest(maps, process)?, Need::Maps)))
 }
 
 #[cfg(test)]
@@ -176,6 +217,27 @@ mod tests {
         plan.err()
             .map(|error| error.to_string())
             .unwrap_or_default()
+    }
+
+    #[test]
+    fn what_a_host_refuses_is_less_or_an_end() {
+        let why = || std::io::Error::from_raw_os_error(28);
+        let refused = |need: &Need, error| match need.without(error) {
+            Ok(less) => (true, less.to_string()),
+            Err(end) => (false, end.to_string()),
+        };
+        for error in [Error::NoNamespace, Error::Map] {
+            let (goes_on, said) = refused(&Need::Better, error(why()));
+            assert!(goes_on && said.contains("only what the user may"), "{said}");
+            let (goes_on, said) = refused(&Need::Asked("/a".into()), error(why()));
+            assert!(!goes_on && said.contains("files in /a"), "{said}");
+            let (goes_on, said) = refused(&Need::Maps, error(why()));
+            assert!(!goes_on && said == error(why()).to_string(), "{said}");
+        }
+        let program = Error::NoProgram {
+            program: "newuidmap",
+        };
+        assert!(!refused(&Need::Better, program).0);
     }
 
     #[test]

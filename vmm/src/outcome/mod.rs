@@ -19,6 +19,7 @@
 pub(crate) mod junit;
 pub(crate) mod line;
 pub(crate) mod metrics;
+pub(crate) mod notes;
 pub(crate) mod output_file;
 pub(crate) mod refusal;
 pub(crate) mod report;

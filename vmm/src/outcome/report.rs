@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"schema": 1, "outcome": "exited", "code": 3, "signal": null,
-//!  "message": null, "tainted": 512,
+//!  "message": null, "notes": [], "tainted": 512,
 //!  "splats": [{"kind": "warning", "severity": "warn", "line": "WARNING: CPU: 0 ...",
 //!              "message": null, "location": "f+0x1/0x2", "time": 1.25,
 //!              "allowed": false}], "traces": [],
@@ -18,6 +18,7 @@ use guest_init::protocol::Mark;
 use serde::Serialize;
 
 use super::Outcome;
+use super::notes::Notes;
 use crate::machine::MachineCounters;
 use crate::session::Session;
 use crate::splats::{Splat, Splats};
@@ -38,6 +39,8 @@ pub(crate) struct Report {
     signal: Option<i32>,
     /// What `vmm` said on standard error.
     message: Option<String>,
+    /// What it said before the run, which went on nevertheless.
+    notes: Vec<String>,
     /// `/proc/sys/kernel/tainted` at the end, where COMMAND came to one.
     tainted: Option<u64>,
     /// The first ones.
@@ -62,10 +65,20 @@ impl Report {
                 _ => None,
             },
             message: outcome.message(),
+            notes: Vec::new(),
             tainted: None,
             splats: Vec::new(),
             traces: Vec::new(),
             timings_ms: timings,
+        }
+    }
+
+    /// With what was told of the run.
+    #[must_use]
+    pub(crate) fn with_notes(self, notes: &Notes) -> Self {
+        Self {
+            notes: notes.list().to_vec(),
+            ..self
         }
     }
 
@@ -178,6 +191,12 @@ mod tests {
         assert_eq!(json["code"], 137);
         assert_eq!(json["signal"], 9);
         assert!(json["message"].is_null());
+        assert_eq!(json["notes"], serde_json::json!([]));
+        let mut notes = Notes::default();
+        notes.tell("less than was meant");
+        let report = Report::new(&Outcome::Quit, Timings::default()).with_notes(&notes);
+        let noted: serde_json::Value = serde_json::from_slice(&report.json()).unwrap();
+        assert_eq!(noted["notes"], serde_json::json!(["less than was meant"]));
         assert!(json["timings_ms"]["init_started"].is_null());
     }
 

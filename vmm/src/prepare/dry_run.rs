@@ -11,11 +11,12 @@ use super::{Boot, Configuration, Error, serving};
 use crate::kernel::Discovery;
 use crate::machine::boot::command_line;
 use crate::machine::limits;
+use crate::outcome::line;
 use crate::outcome::output_file::OutputFile;
 
 impl Configuration {
     /// Whether the machine can be made, as far as that needs no KVM.
-    pub(super) fn check_machine(&self) -> Result<(), Error> {
+    pub(super) fn check_machine(&mut self) -> Result<(), Error> {
         limits::check(
             &self.kernel,
             &self.initramfs,
@@ -24,7 +25,9 @@ impl Configuration {
             (self.memory.bytes(), &shares::windows(&self.shares)),
         )?;
         let descriptors = serving::descriptors(self.cpus, &self.shares);
-        self.owners.enter()?;
+        if let Some(refused) = self.owners.enter()? {
+            self.notes.tell(&line::of_error(&refused));
+        }
         for (share, owners) in self.shares.iter().zip(&self.owners.shares) {
             share.serve(owners, self.memory.bytes(), &descriptors)?;
         }

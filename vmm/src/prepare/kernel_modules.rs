@@ -10,6 +10,7 @@ use super::listing::{self, Listing};
 use super::shares::Share;
 use super::source::{self, Beside};
 use crate::outcome::line;
+use crate::outcome::notes::Notes;
 use vmm_options::share::{IdMaps, Service};
 
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,7 @@ pub(super) fn find(
     named: Option<&Path>,
     beside: Option<&Beside>,
     release: Option<&str>,
+    notes: &mut Notes,
 ) -> Result<Option<KernelModules>, Error> {
     let release = release.filter(|release| is_name(release));
     if let Some(named) = named {
@@ -60,15 +62,15 @@ pub(super) fn find(
             loose if listing::has_modules(loose) => Beside::Loose(loose.to_owned()),
             other => Beside::Installed(other.to_owned()),
         };
-        let found = open(&beside, release)?;
+        let found = open(&beside, release, notes)?;
         return Ok(Some(KernelModules { found, asked: true }));
     }
-    let found = match beside.map(|beside| open(beside, release)) {
+    let found = match beside.map(|beside| open(beside, release, notes)) {
         Some(Ok(found)) => Some(found),
         // A kernel may have none.
         Some(Err(Error::Listing(listing::Error::NotBuilt(_)))) | None => None,
         Some(Err(error)) => {
-            tell(&format!("{}: the guest gets none", line::of_error(&error)));
+            notes.tell(&format!("{}: the guest gets none", line::of_error(&error)));
             None
         }
     };
@@ -77,7 +79,7 @@ pub(super) fn find(
         None => match Modules::find(None, release) {
             Ok(modules) => modules.map(Found::OfHost),
             Err(error) => {
-                tell(&line::of_error(&error));
+                notes.tell(&line::of_error(&error));
                 None
             }
         },
@@ -88,7 +90,7 @@ pub(super) fn find(
     }))
 }
 
-fn open(beside: &Beside, release: Option<&str>) -> Result<Found, Error> {
+fn open(beside: &Beside, release: Option<&str>, notes: &mut Notes) -> Result<Found, Error> {
     let of_release = || release.ok_or(Error::NoRelease);
     let listing = match beside {
         Beside::Tree(tree) => listing::of_tree(tree, of_release()?)?,
@@ -104,7 +106,7 @@ fn open(beside: &Beside, release: Option<&str>) -> Result<Found, Error> {
         }
     };
     for note in &listing.notes {
-        tell(note);
+        notes.tell(note);
     }
     Ok(Found::Listed(listing))
 }
@@ -113,10 +115,6 @@ fn open(beside: &Beside, release: Option<&str>) -> Result<Found, Error> {
 fn is_name(release: &str) -> bool {
     let mut steps = Path::new(release).components();
     matches!((steps.next(), steps.next()), (Some(Component::Normal(name)), None) if name == release)
-}
-
-fn tell(note: &str) {
-    line::tell(&format!("vmm: note: {note}"));
 }
 
 impl KernelModules {

@@ -29,6 +29,8 @@ use crate::machine::debugger::{self, Listener};
 use crate::machine::{host, limits};
 use crate::options::RunArguments;
 use crate::outcome::junit::Subject;
+use crate::outcome::line;
+use crate::outcome::notes::Notes;
 use crate::outcome::output_file::{self, OutputFile};
 use crate::splats::{FailOn, Policy};
 use initramfs::{busybox, busybox::Busybox, foreign};
@@ -76,6 +78,8 @@ pub(crate) struct Configuration {
     pub shares: Vec<Share>,
     /// What their owners take.
     pub owners: vmm_owners::Plan,
+    /// What was told already.
+    pub notes: Notes,
     pub cpus: u8,
     pub memory: Size,
     /// The time that the run has.
@@ -189,12 +193,14 @@ impl Configuration {
         if arguments.user.is_some() && !boot.has_command() {
             return Err(Error::UserWithoutCommand);
         }
+        let mut notes = Notes::default();
         let modules = match boot {
             Boot::Initramfs => None,
             _ => kernel_modules::find(
                 arguments.modules.as_deref(),
                 source.modules.as_ref(),
                 kernel.release(),
+                &mut notes,
             )?,
         };
         let known = modules.as_ref().map(KernelModules::modules);
@@ -223,6 +229,10 @@ impl Configuration {
         let (modules_share, modules_plan) = given.unzip();
         shares.extend(modules_share);
         let owners = shares::plan_owners(&mut shares)?;
+        // Nobody is root where there is the modules' share only.
+        if let Some(refused) = owners.refused.as_ref().filter(|_| own > 0) {
+            notes.tell(&line::of_error(refused));
+        }
         // The init knows where to put the modules.
         let users = shares.get(..own).unwrap_or_default();
         let initramfs = match &arguments.initramfs {
@@ -268,6 +278,7 @@ impl Configuration {
             cmdline: command_line(boot, arguments.gdb.is_some(), &arguments.cmdline),
             shares,
             owners,
+            notes,
             cpus: arguments.cpus,
             memory: arguments.memory,
             timeout: arguments.timeout,

@@ -64,7 +64,10 @@ pub(crate) fn run(configuration: Configuration, start: Instant) -> Outcome {
         junit: configuration.junit.clone(),
         subject: configuration.subject.clone(),
     };
-    let mut observed = Observed::default();
+    let mut observed = Observed {
+        notes: configuration.notes.clone(),
+        ..Observed::default()
+    };
     let outcome = match execute(configuration, records.clone(), &mut observed) {
         Ok(outcome) => outcome,
         Err(error) => Outcome::VmmError(line::of_error(&error)),
@@ -110,7 +113,9 @@ fn execute(
     observed: &mut Observed,
 ) -> Result<Outcome, Error> {
     // Before any thread starts, and before the shares are opened.
-    configuration.owners.enter()?;
+    if let Some(refused) = configuration.owners.enter()? {
+        observed.notes.tell(&line::of_error(&refused));
+    }
     let boot = configuration.boot;
     let gdb_line = configuration.gdb_line();
     let log = configuration

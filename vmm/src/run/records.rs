@@ -9,6 +9,7 @@ use crate::console::log::ConsoleLog;
 use crate::machine::MachineCounters;
 use crate::outcome::junit::{self, Subject};
 use crate::outcome::metrics::{MeteredDevice, Metrics, ProcessUsage};
+use crate::outcome::notes::Notes;
 use crate::outcome::output_file::{self, OutputFile};
 use crate::outcome::report::{Report, Timings};
 use crate::outcome::{Outcome, line};
@@ -29,6 +30,7 @@ pub(super) struct Findings {
 /// What is known of a run from outside while it runs, and after it.
 #[derive(Clone, Default)]
 pub(super) struct Observed {
+    pub(super) notes: Notes,
     pub(super) console: Option<ConsoleLog>,
     pub(super) session: Option<Arc<Session>>,
     pub(super) devices: Vec<MeteredDevice>,
@@ -109,6 +111,7 @@ impl Records {
             }
         }
         let report = Report::new(outcome, timings)
+            .with_notes(&observed.notes)
             .with_splats(&findings.splats)
             .with_traces(findings.traces);
         if let Some(file) = &self.report

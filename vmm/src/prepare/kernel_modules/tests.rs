@@ -10,6 +10,14 @@ fn write(path: &Path, contents: &str) {
     fs::write(path, contents).unwrap();
 }
 
+fn find(
+    named: Option<&Path>,
+    beside: Option<&Beside>,
+    release: Option<&str>,
+) -> Result<Option<KernelModules>, Error> {
+    super::find(named, beside, release, &mut Notes::default())
+}
+
 /// A build tree with a module.
 fn tree() -> tempfile::TempDir {
     let top = tempfile::tempdir().unwrap();
