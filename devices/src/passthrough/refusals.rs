@@ -160,9 +160,10 @@ impl Refusals {
     }
 
     /// `task` has come to where nothing is, which is the end of its way unless it
-    /// wants a name made there.
+    /// has found what it wants to make this a name of.
     pub(super) fn found_nothing(&self, task: u32) {
-        self.forget(|r| r.task == task && !r.directory && r.what != Asked::Link);
+        let links = |r: &Refusal| r.what == Asked::Link && r.found.is_some();
+        self.forget(|r| r.task == task && !r.directory && !links(r));
     }
 
     /// The guest is told anew where a directory is.

@@ -503,6 +503,20 @@ fn a_link_is_made_at_the_second_attempt_although_its_name_was_looked_for() {
 }
 
 #[test]
+fn a_link_of_what_is_gone_excuses_nothing_that_is_opened_later() {
+    let (share, gone) = with_file("f");
+    std::fs::remove_file(share.path("f")).unwrap();
+    let linked = share.fs.link(&by(&task(7), ROOT), c"new", gone);
+    assert_eq!(linked.map(drop), Err(Errno::STALE));
+    assert_eq!(look(&share, 7, ROOT, "f"), Err(Errno::NOENT));
+
+    std::fs::write(share.path("f"), b"another").unwrap();
+    let another = look(&share, 7, ROOT, "f").unwrap();
+    append(&share.path("f"), " and more");
+    assert_eq!(open(&share, 7, another, 0), Err(Errno::STALE));
+}
+
+#[test]
 fn what_the_guest_opens_by_itself_it_asks_for_every_time() {
     let share = Share::new();
     let fifo = rustix::fs::FileType::Fifo;
