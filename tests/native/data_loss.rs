@@ -9,7 +9,9 @@ use std::process::Command;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::fixture::{MODES, Place, mapped_modes, on_prepared_share, on_share, pattern, text};
+use crate::fixture::{
+    MODES, Place, mapped_modes, not_tried, on_prepared_share, on_share, pattern, text,
+};
 use crate::mapping;
 
 const SMALL: &str = "mount -t tmpfs -o size=256k none \"$1\"";
@@ -150,6 +152,46 @@ fn a_file_longer_than_the_host_allows_is_an_error() {
         );
         let kept = fs::read(place.directory().join("file")).unwrap();
         assert_eq!(kept, b"alive\n");
+    }
+}
+
+/// A file that may only be appended to.
+const APPENDED: &str = "mount -t tmpfs tmpfs \"$1\"; echo one >\"$1/log\"; chattr +a \"$1/log\"";
+
+#[test]
+fn what_is_appended_where_nothing_else_may_be_is_there_once() {
+    if !rustix::process::geteuid().is_root() {
+        return not_tried("files to append to", "only root may make them");
+    }
+    for mode in MODES {
+        let place = Place::prepared(APPENDED);
+        let host = "$MOUNTPOINT/../shared/log";
+        let script = format!(
+            "cat log; exec 3>>log; echo two >&3; cat {host}
+             echo three >>log; echo four >&3; exec 3>&-; sync log; cat {host}; cat log"
+        );
+        let output = place.shell(mode, &script);
+        assert!(output.status.success(), "{mode}: {}", text(&output));
+        let whole = "one\ntwo\nthree\nfour\n";
+        let expected = ["one\n", "one\ntwo\n", whole, whole].concat();
+        assert_eq!(text(&output), expected, "{mode}");
+    }
+}
+
+#[test]
+fn what_may_only_be_appended_to_is_not_written_through_memory() {
+    if !rustix::process::geteuid().is_root() {
+        return not_tried("files to append to", "only root may make them");
+    }
+    for mode in mapped_modes() {
+        on_prepared_share(mode, APPENDED, |mount| {
+            let mut options = OpenOptions::new();
+            let file = options.read(true).append(true).open(mount.join("log"));
+            let written = mapping::write(&file.unwrap(), 4, 0, b"O");
+            let kept = fs::read(mount.join("../shared/log")).unwrap();
+            assert!(written.is_err(), "{mode}");
+            assert_eq!(kept, b"one\n", "{mode}");
+        });
     }
 }
 

@@ -73,6 +73,10 @@ impl FileOperations for Passthrough {
         let open = self.handles.get(request.node, args.handle)?;
         open.inode.told.forget();
         let OpenFile { file, flags, .. } = open.file()?;
+        // The host would append a page wherever in the file it belongs.
+        if args.from_cache && flags.contains(OFlags::APPEND) {
+            return Err(Errno::PERM);
+        }
         // The guest's program may have changed its mind with F_SETFL.
         let append = OFlags::from_bits_retain(args.flags).contains(OFlags::APPEND)
             && !flags.contains(OFlags::APPEND)

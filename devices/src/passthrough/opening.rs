@@ -164,8 +164,10 @@ impl Passthrough {
         file: Descriptor<File>,
         host_flags: OFlags,
     ) -> Opened {
-        let mut behaviour = if inode.mount.host_fs.synthetic {
-            // A guest that went by the size would read nothing.
+        // What the guest would write back has places, and this has but an end.
+        let only_appended = host_flags.contains(OFlags::APPEND) && self.agreement().writeback_cache;
+        let mut behaviour = if inode.mount.host_fs.synthetic || only_appended {
+            // A guest that went by the size of the former would read nothing.
             CachePolicy::Never.file_behaviour()
         } else {
             self.config.cache.file_behaviour()
