@@ -160,6 +160,13 @@ fn not_started(program: &OsStr, alone: bool, error: &io::Error) -> Status {
                 format!("command not found: {name}")
             },
         },
+        // The channel that a child tells its parent by why it cannot be executed.
+        Some(Errno::NOSYS) => Status::CannotExecute {
+            message: format!(
+                "cannot execute {name}: the kernel is built without CONFIG_UNIX or CONFIG_MULTIUSER \
+                 (vmm kconfig has what is needed); a COMMAND with a slash needs neither"
+            ),
+        },
         _ => Status::CannotExecute {
             message: format!("cannot execute {name}: {error}"),
         },

@@ -58,7 +58,7 @@ pub(crate) const OVERLAY: &str = "overlay";
 const COMMAND_LINE_DEVICES: &str = "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES";
 
 /// Every option, those that others need first.
-pub(crate) const REQUIREMENTS: [Requirement; 23] = [
+pub(crate) const REQUIREMENTS: [Requirement; 27] = [
     Requirement::new(
         "CONFIG_64BIT",
         Purpose::Boot,
@@ -133,6 +133,23 @@ pub(crate) const REQUIREMENTS: [Requirement; 23] = [
         "CONFIG_UNIX98_PTYS",
         Purpose::Comfort,
         "terminals, as the one of a shell",
+    ),
+    Requirement::new(
+        "CONFIG_UNIX",
+        Purpose::Comfort,
+        "a COMMAND that is searched for in PATH, and one with a terminal",
+    )
+    .with(&["CONFIG_NET"]),
+    Requirement::new(
+        "CONFIG_FUTEX",
+        Purpose::Comfort,
+        "threads that wait without work, as those of the guest's init",
+    ),
+    Requirement::new("CONFIG_MULTIUSER", Purpose::Comfort, "--user"),
+    Requirement::new(
+        "CONFIG_FILE_LOCKING",
+        Purpose::Comfort,
+        "flock and fcntl, and locks of a share",
     ),
     Requirement::new("CONFIG_BINFMT_SCRIPT", Purpose::Comfort, "scripts with #!"),
     Requirement::new("CONFIG_MODULES", Purpose::Comfort, "insmod"),

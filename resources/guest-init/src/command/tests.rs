@@ -188,3 +188,12 @@ fn output_to_a_host_that_is_gone_ends_the_command_by_sigpipe() {
     std::os::unix::fs::symlink(Path::new("/dev/full"), host.path(protocol::STDOUT)).unwrap();
     assert_eq!(host.run(), Ok(Status::Signaled { signal: 13 }));
 }
+
+#[test]
+fn a_kernel_that_lacks_what_starting_takes_is_named() {
+    let error = io::Error::from_raw_os_error(Errno::NOSYS.raw_os_error());
+    let Status::CannotExecute { message } = not_started(OsStr::new("sh"), false, &error) else {
+        panic!("another status");
+    };
+    assert!(message.contains("CONFIG_UNIX"), "{message}");
+}
