@@ -21,13 +21,15 @@ PREFIX ?= /usr/local
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: install deb test-ci test-suites help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: install deb static test-ci test-suites test-install help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
 	@echo 'make test     unit, process and end-to-end tests (in the lab where KVM cannot boot Linux)'
 	@echo 'make install  vmm, its manual pages and completions, below DESTDIR and PREFIX ($(PREFIX))'
 	@echo 'make deb      a Debian package of the same'
+	@echo 'make static   vmm without shared libraries, for any x86-64 Linux, in $(BIN)/static'
+	@echo 'make test-install  make install, deb and static, and what they make'
 	@echo 'make test-ci  the files for CI services, against their schemas'
 	@echo 'make test-suites  KUnit and kselftest in a guest, as the README has them'
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
@@ -71,6 +73,16 @@ deb: build
 	@command -v cargo-deb >/dev/null || { echo 'make deb: error: no cargo-deb; run cargo install cargo-deb' >&2; exit 1; }
 	rm -rf target/deb && $(MAKE) --no-print-directory install DESTDIR=target/deb PREFIX=/usr
 	$(CARGO) deb --no-build --no-strip -p vmm
+
+# The target is named, so that build scripts are linked as usual.
+TARGET := x86_64-unknown-linux-gnu
+
+static: setup
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked -p vmm --target $(TARGET)
+	install -D -m 755 $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/vmm $(BIN)/static/vmm
+
+test-install: deb static
+	BIN=$(BIN) tests/install/check
 
 kernel: setup
 	guest-kernel/build --version $(KERNEL_VERSION)
