@@ -196,6 +196,26 @@ fn what_may_only_be_appended_to_is_not_written_through_memory() {
 }
 
 #[test]
+fn what_may_only_be_appended_to_is_not_written_elsewhere() {
+    if !rustix::process::geteuid().is_root() {
+        return not_tried("files to append to", "only root may make them");
+    }
+    for mode in MODES {
+        on_prepared_share(mode, APPENDED, |mount| {
+            let mut options = OpenOptions::new();
+            let file = options.append(true).open(mount.join("log")).unwrap();
+            // On a file system of its own the guest's kernel refuses this already.
+            rustix::fs::fcntl_setfl(&file, OFlags::empty()).unwrap();
+            let written = rustix::io::pwrite(&file, b"O", 0);
+            let synced = rustix::fs::fsync(&file);
+            let kept = fs::read(mount.join("../shared/log")).unwrap();
+            assert!(written.is_err() || synced.is_err(), "{mode}");
+            assert_eq!(kept, b"one\n", "{mode}");
+        });
+    }
+}
+
+#[test]
 fn what_others_wrote_to_does_not_run_with_its_owners_rights() {
     for mode in MODES {
         let place = Place::of_root();

@@ -73,14 +73,16 @@ impl FileOperations for Passthrough {
         let open = self.handles.get(request.node, args.handle)?;
         open.inode.told.forget();
         let OpenFile { file, flags, .. } = open.file()?;
-        // The host would append a page wherever in the file it belongs.
-        if args.from_cache && flags.contains(OFlags::APPEND) {
+        let only_appended = flags.contains(OFlags::APPEND);
+        let to_the_end = OFlags::from_bits_retain(args.flags).contains(OFlags::APPEND);
+        // The host would append what belongs elsewhere, and a page of the guest's cache
+        // as a whole.
+        let elsewhere = args.from_cache || !to_the_end;
+        if only_appended && elsewhere && !open.inode.mount.host_fs.synthetic {
             return Err(Errno::PERM);
         }
         // The guest's program may have changed its mind with F_SETFL.
-        let append = OFlags::from_bits_retain(args.flags).contains(OFlags::APPEND)
-            && !flags.contains(OFlags::APPEND)
-            && !self.agreement().writeback_cache;
+        let append = to_the_end && !only_appended && !self.agreement().writeback_cache;
         if args.kill_privileges && is_part(args.offset, args.size.into()) {
             self.clear_set_id(file)?;
         }
