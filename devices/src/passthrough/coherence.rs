@@ -20,7 +20,9 @@
 //!
 //! A task is refused once (see `refusals`). What this cannot do is left to the
 //! timeout: `stat` may be a second late, and so may the time of last change and
-//! the number of links of an open file.
+//! the number of links of an open file. And where the second walk ends before
+//! anything is opened, for want of a right or of a directory, what the same task
+//! does next with what it found there cannot be told from the end of that walk.
 
 use std::ffi::CStr;
 use std::sync::Arc;
