@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
@@ -93,7 +94,9 @@ impl Busybox {
             path: path.to_owned(),
             source,
         })?;
+        // By another name it would be the tool of that name.
         let list = Command::new(path)
+            .arg0("busybox")
             .arg("--list-full")
             .output()
             .map_err(unusable)?;
@@ -177,6 +180,15 @@ mod tests {
         std::os::unix::fs::symlink("/bin/busybox", at("busybox.static")).unwrap();
         let found = Busybox::find(directory.path().as_os_str()).unwrap();
         assert_eq!(found.executable, fs::read("/bin/busybox").unwrap());
+    }
+
+    #[test]
+    fn it_may_be_called_anything() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tools");
+        std::os::unix::fs::symlink("/bin/busybox", &path).unwrap();
+        let busybox = Busybox::load_from(&path).unwrap();
+        assert!(busybox.links.iter().any(|link| link == "bin/sh"));
     }
 
     #[test]
