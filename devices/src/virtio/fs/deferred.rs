@@ -15,11 +15,11 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::detached::{Detached, Served};
 use super::server::RequestServer;
+use super::threads::Threads;
 use crate::filesystem::Change;
 use crate::virtio::Complaints;
 
@@ -38,6 +38,7 @@ pub(super) struct DeferredRequests {
     name: String,
     state: Mutex<DeferredState>,
     complaints: Arc<Complaints>,
+    threads: Arc<dyn Threads>,
     spawn: SpawnKeeper,
     hands: Option<Weak<dyn Hands>>,
 }
@@ -59,17 +60,23 @@ struct DeferredState {
 type SpawnKeeper = fn(Arc<DeferredRequests>, Arc<dyn RequestServer>) -> io::Result<()>;
 
 fn spawn(all: Arc<DeferredRequests>, server: Arc<dyn RequestServer>) -> io::Result<()> {
-    let builder = thread::Builder::new().name(all.name.clone());
-    builder.spawn(move || all.keep(&*server)).map(drop)
+    let (threads, name) = (Arc::clone(&all.threads), all.name.clone());
+    let work = move || all.keep(&*server);
+    threads.start(name, Box::new(work)).map(drop)
 }
 
 impl DeferredRequests {
-    /// None; the thread to come is called `name`.
-    pub(super) fn new(name: String, complaints: Arc<Complaints>) -> Arc<Self> {
+    /// None; the thread to come is called `name`, and `threads` starts it.
+    pub(super) fn new(
+        name: String,
+        threads: Arc<dyn Threads>,
+        complaints: Arc<Complaints>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             state: Mutex::default(),
             complaints,
+            threads,
             spawn,
             hands: None,
         })
@@ -80,12 +87,14 @@ impl DeferredRequests {
     pub(super) fn handed_to(
         hands: Weak<dyn Hands>,
         name: String,
+        threads: Arc<dyn Threads>,
         complaints: Arc<Complaints>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
             state: Mutex::default(),
             complaints,
+            threads,
             spawn,
             hands: Some(hands),
         })

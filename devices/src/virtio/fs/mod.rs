@@ -31,11 +31,13 @@ mod detached;
 mod pool;
 mod server;
 mod tag;
+mod threads;
 mod worker;
 
 pub use counters::{Counters, QueueCounts};
 pub use server::RequestServer;
 pub use tag::{Tag, TagError};
+pub use threads::{Threads, Unconfined, Work};
 
 /// The most request queues a device can have. Linux uses at most one for each CPU.
 pub const MAX_REQUEST_QUEUES: u16 = 64;
@@ -109,6 +111,7 @@ pub struct Fs {
     config: [u8; CONFIG_SIZE],
     features: u64,
     counters: Arc<Counters>,
+    threads: Arc<dyn Threads>,
     pool: Arc<Pool>,
     complaints: Arc<Complaints>,
     /// Those of the live queues.
@@ -133,12 +136,14 @@ impl Fs {
             return Err(FsError::QueueSize(queues.size));
         }
         let count = 1 + usize::from(queues.requests);
+        let threads: Arc<dyn Threads> = Arc::new(Unconfined);
         Ok(Self {
             config: config_space(&tag, queues.requests),
             queue_sizes: vec![queues.size; count],
             features: FEATURES,
             counters: Arc::new(Counters::new(count)),
-            pool: Arc::new(Pool::new(worker::thread_name(&tag, "pool"))),
+            pool: pool(&tag, &threads),
+            threads,
             complaints: Arc::default(),
             workers: Vec::new(),
             active: false,
@@ -162,6 +167,14 @@ impl Fs {
     #[must_use]
     pub fn with_window(mut self, window: Option<Arc<Window>>) -> Self {
         self.window = window;
+        self
+    }
+
+    /// Has the threads that serve requests started by `threads`.
+    #[must_use]
+    pub fn with_threads(mut self, threads: Arc<dyn Threads>) -> Self {
+        self.pool = pool(&self.tag, &threads);
+        self.threads = threads;
         self
     }
 
@@ -220,6 +233,7 @@ impl VirtioDevice for Fs {
                     tag: self.tag.clone(),
                     server: Arc::clone(&self.server),
                     counters: Arc::clone(&self.counters),
+                    threads: Arc::clone(&self.threads),
                     pool: Arc::clone(&self.pool),
                     windows: activation.windows.clone(),
                     complaints: Arc::clone(&self.complaints),
@@ -280,6 +294,11 @@ impl fmt::Debug for Fs {
             .field("live", &self.workers.len())
             .finish_non_exhaustive()
     }
+}
+
+fn pool(tag: &Tag, threads: &Arc<dyn Threads>) -> Arc<Pool> {
+    let name = worker::thread_name(tag, "pool");
+    Arc::new(Pool::new(name, Arc::clone(threads)))
 }
 
 fn config_space(tag: &Tag, request_queues: u16) -> [u8; CONFIG_SIZE] {

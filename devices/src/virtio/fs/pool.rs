@@ -11,11 +11,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::Duration;
 
 use super::deferred::{DeferredRequests, Hands};
 use super::detached::{Detached, Lease, Served};
+use super::threads::Threads;
 use crate::virtio::Complaints;
 
 /// The most threads that one pool has, and so the most of its requests that can
@@ -34,8 +34,9 @@ pub(super) struct Pool {
 type SpawnThread = fn(String, Arc<PoolShared>) -> io::Result<()>;
 
 fn spawn(name: String, shared: Arc<PoolShared>) -> io::Result<()> {
-    let builder = thread::Builder::new().name(name);
-    builder.spawn(move || shared.serve()).map(drop)
+    let threads = Arc::clone(&shared.threads);
+    let work = move || shared.serve();
+    threads.start(name, Box::new(work)).map(drop)
 }
 
 #[derive(Debug)]
@@ -44,6 +45,7 @@ struct PoolShared {
     own: Weak<PoolShared>,
     name: String,
     limit: usize,
+    threads: Arc<dyn Threads>,
     spawn: SpawnThread,
     state: Mutex<PoolState>,
     work: Condvar,
@@ -76,9 +78,10 @@ struct Queued {
 }
 
 impl Pool {
-    /// A pool without threads; those to come are called `name`.
-    pub(super) fn new(name: String) -> Self {
-        Self::with_limits(name, LIMIT, PATIENCE)
+    /// A pool without threads; those to come are called `name`, and `threads`
+    /// starts them.
+    pub(super) fn new(name: String, threads: Arc<dyn Threads>) -> Self {
+        Self::with_spawn(name, LIMIT, PATIENCE, threads, spawn)
     }
 
     /// A pool for which the host has no threads.
@@ -93,11 +96,24 @@ impl Pool {
         self.shared.lock().waiting.len()
     }
 
+    #[cfg(test)]
     fn with_limits(name: String, limit: usize, patience: Duration) -> Self {
         Self::with_threads(name, limit, patience, spawn)
     }
 
+    #[cfg(test)]
     fn with_threads(name: String, limit: usize, patience: Duration, spawn: SpawnThread) -> Self {
+        let threads = Arc::new(super::threads::Unconfined);
+        Self::with_spawn(name, limit, patience, threads, spawn)
+    }
+
+    fn with_spawn(
+        name: String,
+        limit: usize,
+        patience: Duration,
+        threads: Arc<dyn Threads>,
+        spawn: SpawnThread,
+    ) -> Self {
         let complaints = Arc::<Complaints>::default();
         let shared = Arc::new_cyclic(|own: &Weak<PoolShared>| PoolShared {
             own: Weak::clone(own),
@@ -106,12 +122,18 @@ impl Pool {
             state: Mutex::default(),
             work: Condvar::new(),
             patience,
-            deferred: DeferredRequests::new(name.clone(), Arc::clone(&complaints)),
+            deferred: DeferredRequests::new(
+                name.clone(),
+                Arc::clone(&threads),
+                Arc::clone(&complaints),
+            ),
             stalling: DeferredRequests::handed_to(
                 Weak::clone(own) as Weak<dyn Hands>,
                 name.clone(),
+                Arc::clone(&threads),
                 Arc::clone(&complaints),
             ),
+            threads,
             complaints,
             name,
         });

@@ -33,6 +33,7 @@ use super::detached::{Detached, Finished, Lease, WAKE};
 use super::pool::Pool;
 use super::server::RequestServer;
 use super::tag::Tag;
+use super::threads::Threads;
 use crate::virtio::chain::{ChainError, Walk};
 use crate::virtio::drain::{Chain, Drain, DrainError};
 use crate::virtio::{Complaints, Interrupt, LiveQueue};
@@ -51,6 +52,7 @@ pub(super) struct Service {
     pub(super) tag: Tag,
     pub(super) server: Arc<dyn RequestServer>,
     pub(super) counters: Arc<Counters>,
+    pub(super) threads: Arc<dyn Threads>,
     pub(super) pool: Arc<Pool>,
     /// What a buffer can be in that is not in memory.
     pub(super) windows: Windows,
@@ -86,6 +88,7 @@ impl Worker {
         };
         let name = thread_name(&service.tag, &role);
         let pool = Arc::clone(&service.pool);
+        let threads = Arc::clone(&service.threads);
         let loop_ = Loop {
             index,
             drain: Drain::new(queue, memory, Arc::clone(&interrupt)),
@@ -97,7 +100,7 @@ impl Worker {
             finished,
             detached_now: 0,
         };
-        let thread = thread::Builder::new().name(name).spawn(move || {
+        let work = move || {
             let (tag, index) = (loop_.service.tag.clone(), loop_.index);
             let complaints = Arc::clone(&loop_.service.complaints);
             if let Err(error) = loop_.run() {
@@ -109,7 +112,8 @@ impl Worker {
                 );
                 interrupt.signal_needs_reset();
             }
-        })?;
+        };
+        let thread = threads.start(name, Box::new(work))?;
         Ok(Self {
             index,
             stop,

@@ -208,6 +208,7 @@ impl Bench {
             name: "none".into(),
             state: Mutex::default(),
             complaints: Arc::default(),
+            threads: Arc::new(crate::virtio::fs::Unconfined),
             spawn,
             hands: None,
         });

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
 use std::time::Instant;
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -268,7 +269,7 @@ impl RequestServer for Servers {
 
 #[test]
 fn a_server_that_is_gone_keeps_nobody_waiting_for_another() {
-    let pool = Pool::new("pool".into());
+    let pool = Pool::with_limits("pool".into(), LIMIT, PATIENCE);
     let server = Arc::<Servers>::default();
     let gone = server.gone.lock();
     let (lost, lost_back) = requests_of(&server, b"gone", 1);
