@@ -185,6 +185,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
 
+    /// Confine the threads that serve the guest: system calls, files, capabilities
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub sandbox: vmm_sandbox::Mode,
+
     /// Show the kernel's console on standard error
     #[arg(short, long)]
     pub verbose: bool,

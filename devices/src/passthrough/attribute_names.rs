@@ -58,6 +58,11 @@ impl AttributeNames {
         }
     }
 
+    /// Whether those that are the guest's alone are `trusted.*` on the host.
+    pub(super) fn are_trusted(&self) -> bool {
+        self.prefix == KEPT_TRUSTED
+    }
+
     /// The host's name for the guest's `name`.
     pub(super) fn on_host<'n>(self, name: &'n CStr, acls: bool) -> Result<Cow<'n, CStr>> {
         let bytes = name.to_bytes();

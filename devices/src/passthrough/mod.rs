@@ -29,6 +29,7 @@
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
 //! | `durability` | what is on the disk before an answer |
+//! | `needs` | what a thread that serves has to be able to do |
 //! | `config` | options and what follows from a cache policy |
 //! | `sys` | the unsafe system calls |
 //!
@@ -61,9 +62,10 @@
 //! # What a thread that serves requests needs
 //!
 //! Nothing outside the share but `/proc/self/fd`, and with `Owners::Xattr` the file
-//! of `turns`, all opened by [`Passthrough::new`]. `CAP_SETUID`, `CAP_SETGID` and `CAP_DAC_OVERRIDE` to
+//! of `turns`, all opened by [`Passthrough::new`]; [`Passthrough::needs`] says it
+//! for those who confine them. `CAP_SETUID`, `CAP_SETGID` and `CAP_DAC_OVERRIDE` to
 //! give what is made to the guest's users, `CAP_CHOWN`, `CAP_FOWNER`,
-//! `CAP_FSETID` and `CAP_MKNOD` to do for the guest's root what root may do,
+//! `CAP_FSETID`, `CAP_LINUX_IMMUTABLE` and `CAP_MKNOD` to do for the guest's root what root may do,
 //! `CAP_SETFCAP` to give files capabilities, `CAP_SYS_ADMIN` to keep the guest's
 //! labels where links can have them too (see `attribute_names`), and
 //! `CAP_DAC_READ_SEARCH` to open file handles. Whoever takes the last away
@@ -114,6 +116,7 @@ mod lookup;
 mod mappings;
 mod mount;
 mod names;
+mod needs;
 mod opening;
 mod override_stat;
 mod owners;
@@ -143,6 +146,7 @@ use crate::window::Window;
 pub use budget::DescriptorPool;
 pub use config::{CachePolicy, Config};
 pub use error::Error;
+pub use needs::Needs;
 pub use owners::Owners;
 
 use attribute_names::AttributeNames;

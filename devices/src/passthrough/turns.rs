@@ -8,7 +8,7 @@
 //! undo a change that is made at the same moment.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -40,6 +40,11 @@ impl Turns {
             rustix::fs::memfd_create(c"turns", MemfdFlags::CLOEXEC)
         })?;
         Ok(Self(file))
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
+use crate::outcome::line;
+
 /// How a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -20,6 +22,13 @@ pub(crate) enum Ending {
     Stopped,
     /// Whoever debugs it has killed it.
     Killed,
+}
+
+impl Ending {
+    /// The thread of `who` could not be confined, and does nothing.
+    pub(super) fn unconfined(who: &str, error: &vmm_sandbox::Error) -> Self {
+        Self::Crash(format!("{who}: {}", line::of_error(error)))
+    }
 }
 
 /// The first reason to end, from whichever thread has one.

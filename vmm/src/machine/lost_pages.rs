@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use devices::window::Windows;
+use vmm_sandbox::{Role, Sandbox};
 
 /// How long a program of the guest may wait for zeros, with a window of some GiB.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -31,15 +32,19 @@ pub(super) struct LostPages {
 
 impl LostPages {
     /// Starts it, if there are windows to look after.
-    pub(super) fn look_for(windows: &Windows) -> Result<Option<Self>, Error> {
+    pub(super) fn look_for(windows: &Windows, sandbox: &Sandbox) -> Result<Option<Self>, Error> {
         if windows.is_empty() {
             return Ok(None);
         }
-        let windows = windows.clone();
+        let (windows, sandbox) = (windows.clone(), sandbox.clone());
         let (alive, told) = channel::<()>();
         let thread = std::thread::Builder::new()
             .name("windows".into())
             .spawn(move || {
+                if let Err(error) = sandbox.enter(Role::Windows) {
+                    log::error!("nobody looks after dax= windows: {error}");
+                    return;
+                }
                 while let Err(RecvTimeoutError::Timeout) = told.recv_timeout(INTERVAL) {
                     windows.tear_for(LOOK);
                 }

@@ -56,6 +56,7 @@ use devices::virtio::VirtioDevice;
 use devices::window::{Window, Windows};
 use kvm_ioctls::Kvm;
 use vm_memory::GuestMemoryMmap;
+use vmm_sandbox::Sandbox;
 
 use crate::kernel::Kernel;
 use board::Board;
@@ -91,6 +92,8 @@ pub(crate) struct MachineConfig {
     pub console: Box<dyn Write + Send>,
     /// Where gdb connects; the guest waits for it.
     pub debugger: Option<Listener>,
+    /// What confines its threads.
+    pub sandbox: Sandbox,
 }
 
 impl fmt::Debug for MachineConfig {
@@ -141,6 +144,7 @@ pub(crate) struct Machine {
     /// `reboot=t`: the kernel resets by a triple fault.
     triple_fault_resets: bool,
     debugger: Option<Preparation>,
+    sandbox: Sandbox,
     /// Closed last: it is what the others belong to.
     vm: Vm,
 }
@@ -169,6 +173,7 @@ impl Machine {
             boot::load(memory, &kernel, initramfs.as_deref(), &text, hardware)
         })?;
         machine.triple_fault_resets = triple_fault_resets;
+        machine.sandbox = config.sandbox;
         Ok(machine)
     }
 
@@ -220,6 +225,7 @@ impl Machine {
             ending,
             triple_fault_resets: false,
             debugger,
+            sandbox: Sandbox::off(),
             vm,
         })
     }
@@ -250,11 +256,12 @@ impl Machine {
     pub(crate) fn start(self) -> Result<RunningMachine, Error> {
         let roll_call = Arc::clone(&self.context.roll_call);
         let alarm = Arc::clone(&self.context.alarm);
-        let lost_pages = LostPages::look_for(&self.context.windows)?;
+        let lost_pages = LostPages::look_for(&self.context.windows, &self.sandbox)?;
         let launch = VcpuLaunch {
             resets: self.triple_fault_resets,
             context: self.context,
             ending: self.ending.clone(),
+            sandbox: self.sandbox.clone(),
         };
         let threads = launch.start(self.vcpus);
         if threads.is_err() {
@@ -272,7 +279,7 @@ impl Machine {
             vm: self.vm,
         };
         if let Some(preparation) = self.debugger {
-            running.debug(preparation)?;
+            running.debug(preparation, self.sandbox)?;
         }
         Ok(running)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmm_sandbox::Sandbox;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Error;
@@ -35,7 +36,11 @@ const HALTED_ROUNDS: u32 = 2;
 
 impl RunningMachine {
     /// Lets gdb connect.
-    pub(super) fn debug(&mut self, preparation: Preparation) -> Result<(), Error> {
+    pub(super) fn debug(
+        &mut self,
+        preparation: Preparation,
+        sandbox: Sandbox,
+    ) -> Result<(), Error> {
         let Some(threads) = &self.threads else {
             return Ok(());
         };
@@ -45,7 +50,7 @@ impl RunningMachine {
             memory: self.vm.memory().clone(),
         };
         let ending = self.ending.clone();
-        self.debugger = Some(Debugger::start(preparation, access, ending)?);
+        self.debugger = Some(Debugger::start(preparation, access, ending, sandbox)?);
         Ok(())
     }
 

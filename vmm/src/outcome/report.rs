@@ -6,6 +6,8 @@
 //!  "splats": [{"kind": "warning", "severity": "warn", "line": "WARNING: CPU: 0 ...",
 //!              "message": null, "location": "f+0x1/0x2", "time": 1.25,
 //!              "allowed": false}], "traces": [],
+//!  "sandbox": {"system_calls": true, "files": true, "capabilities": true,
+//!              "no_new_privileges": true},
 //!  "timings_ms": {"kernel_loaded": 12.1, ...}}
 //! ```
 
@@ -16,6 +18,7 @@ use std::time::Instant;
 
 use guest_init::protocol::Mark;
 use serde::Serialize;
+use vmm_sandbox::Holds;
 
 use super::Outcome;
 use super::notes::Notes;
@@ -48,6 +51,8 @@ pub(crate) struct Report {
     /// What the guest said of where it hangs, when its time was up: lines of
     /// its console, and registers.
     traces: Vec<String>,
+    /// What confined the threads of the run, where it came to one.
+    sandbox: Option<Holds>,
     timings_ms: Timings,
 }
 
@@ -69,6 +74,7 @@ impl Report {
             tainted: None,
             splats: Vec::new(),
             traces: Vec::new(),
+            sandbox: None,
             timings_ms: timings,
         }
     }
@@ -94,6 +100,12 @@ impl Report {
     #[must_use]
     pub(crate) fn with_traces(self, traces: Vec<String>) -> Self {
         Self { traces, ..self }
+    }
+
+    /// With what confined the run.
+    #[must_use]
+    pub(crate) fn with_sandbox(self, sandbox: Option<Holds>) -> Self {
+        Self { sandbox, ..self }
     }
 
     /// The report as JSON, with a newline at its end.

@@ -29,7 +29,7 @@ impl Configuration {
             self.notes.tell(&line::of_error(&refused));
         }
         for (share, owners) in self.shares.iter().zip(&self.owners.shares) {
-            share.serve(owners, self.memory.bytes(), &descriptors)?;
+            share.serve(owners, self.memory.bytes(), &descriptors, &self.sandbox)?;
         }
         Ok(())
     }
@@ -72,6 +72,7 @@ impl Configuration {
             "report": text(self.report.as_ref().map(OutputFile::path)),
             "junit": text(self.junit.as_ref().map(OutputFile::path)),
             "gdb": self.gdb.as_ref().map(|gdb| gdb.address().to_string()),
+            "sandbox": self.sandbox.holds(),
             "verbose": self.verbose,
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
         });

@@ -38,6 +38,7 @@ use kernel_modules::KernelModules;
 use preflight::Needs;
 use shares::Share;
 use vmm_options::size::Size;
+use vmm_sandbox::Sandbox;
 
 /// The time that COMMAND has after a signal.
 const GRACE: Duration = Duration::from_secs(10);
@@ -96,6 +97,8 @@ pub(crate) struct Configuration {
     pub subject: Subject,
     /// Where gdb is waited for.
     pub gdb: Option<Listener>,
+    /// What confines the threads of the run.
+    pub sandbox: Sandbox,
     /// Show the kernel's console.
     pub verbose: bool,
     kernel_path: PathBuf,
@@ -161,6 +164,8 @@ pub(crate) enum Error {
     Machine(#[from] limits::Error),
     #[error(transparent)]
     Gdb(#[from] debugger::ListenerError),
+    #[error(transparent)]
+    Sandbox(#[from] vmm_sandbox::Error),
 }
 
 impl Configuration {
@@ -177,6 +182,7 @@ impl Configuration {
         if arguments.fail_on == FailOn::Never && !arguments.allow_splat.is_empty() {
             return Err(Error::NothingToAllow);
         }
+        let sandbox = Sandbox::plan(arguments.sandbox)?;
         let host = host_root::expand(&mut arguments)?;
         let init = init(&arguments)?;
         let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
@@ -293,6 +299,7 @@ impl Configuration {
             junit,
             subject,
             gdb: None,
+            sandbox,
             verbose: arguments.verbose,
             kernel_path: source.image,
             modules,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use devices::passthrough::{self, Config, DescriptorPool, Passthrough};
 
 use vmm_owners::Planned;
+use vmm_sandbox::Sandbox;
 
 use super::shares::Share;
 
@@ -40,8 +41,11 @@ impl Share {
         owners: &Planned,
         memory: u64,
         descriptors: &Arc<DescriptorPool>,
+        sandbox: &Sandbox,
     ) -> Result<Passthrough, Error> {
         let config = Config {
+            // Landlock has no directory for what is opened by one.
+            file_handles: !sandbox.is_on(),
             max_inodes: Config::inodes_for(memory),
             ..self.service.server
         };

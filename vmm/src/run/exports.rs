@@ -22,6 +22,7 @@ use crate::session::{Session, Streams};
 use vmm_options::share::Service;
 use vmm_options::size::Size;
 use vmm_owners::Planned;
+use vmm_sandbox::{Keeper, Place, Sandbox};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -39,6 +40,8 @@ pub(super) enum Error {
     Plan(#[from] serde_json::Error),
     #[error("cannot use the standard streams")]
     Streams(#[source] std::io::Error),
+    #[error("the host has no descriptor left; raise the limit of open files (ulimit -n)")]
+    Needs(#[source] std::io::Error),
 }
 
 /// Devices in the order in which the guest finds them, and their counters.
@@ -51,18 +54,33 @@ pub(super) struct Exports {
     /// Where those go that are still to come.
     places: VecDeque<u64>,
     pub(super) metered: Vec<MeteredDevice>,
+    sandbox: Sandbox,
+    keepers: Vec<Arc<Keeper>>,
 }
 
 impl Exports {
     /// None yet, of a machine with `cpus` processors, `memory` bytes and `shares`.
-    pub(super) fn new(cpus: u8, memory: u64, shares: &[Share]) -> Result<Self, Error> {
+    pub(super) fn new(
+        cpus: u8,
+        memory: u64,
+        shares: &[Share],
+        sandbox: &Sandbox,
+    ) -> Result<Self, Error> {
         Ok(Self {
             descriptors: serving::descriptors(cpus, shares),
             devices: Vec::new(),
             windows: Vec::new(),
             places: windows::place(memory, &shares::windows(shares))?.into(),
             metered: Vec::new(),
+            sandbox: sandbox.clone(),
+            keepers: Vec::new(),
         })
+    }
+
+    /// What starts the threads of the devices, confined: it has to be
+    /// [started](Keeper::start) itself.
+    pub(super) fn keepers(&mut self) -> Vec<Arc<Keeper>> {
+        std::mem::take(&mut self.keepers)
     }
 
     /// The windows of all shares.
@@ -84,7 +102,7 @@ impl Exports {
             stderr: duplicate(rustix::stdio::stderr())?,
         };
         let session = Arc::new(Session::new(plan, streams, reported)?);
-        self.add(SESSION_TAG, session.clone(), Service::default(), None)?;
+        self.add(SESSION_TAG, session.clone(), Service::default(), None, None)?;
         Ok(session)
     }
 
@@ -95,12 +113,14 @@ impl Exports {
         owners: &Planned,
         memory: u64,
     ) -> Result<(), Error> {
-        let mut passthrough = share.serve(owners, memory, &self.descriptors)?;
+        let mut passthrough = share.serve(owners, memory, &self.descriptors, &self.sandbox)?;
         let window = self.window(share)?;
         if let Some(window) = &window {
             passthrough = passthrough.with_window(Arc::clone(window));
         }
-        self.add(&share.tag, Arc::new(passthrough), share.service, window)
+        let place = passthrough.needs().map_err(Error::Needs)?.into();
+        let fs = Arc::new(passthrough);
+        self.add(&share.tag, fs, share.service, window, Some(place))
     }
 
     /// The window of a share, if it has one.
@@ -121,10 +141,16 @@ impl Exports {
         fs: Arc<dyn FileSystem>,
         service: Service,
         window: Option<Arc<Window>>,
+        place: Option<Place>,
     ) -> Result<(), Error> {
         let server = Arc::new(Server::new(fs));
         let mut device =
             Fs::new(Tag::new(tag)?, server.clone(), service.queues)?.with_window(window);
+        if self.sandbox.is_on() {
+            let keeper = Arc::new(Keeper::new(&self.sandbox, tag, place));
+            device = device.with_threads(keeper.clone());
+            self.keepers.push(keeper);
+        }
         if service.access_platform {
             device = device.with_access_platform();
         }

@@ -27,12 +27,15 @@ use events::{Deadline, Event, EventLoop, OneShot, Signals, Ticks};
 use exports::{Exports, duplicate};
 use records::{Findings, Observed, Records};
 use supervisor::Supervisor;
+use vmm_sandbox::Role;
 use watch::Watch;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
     Owners(#[from] vmm_owners::Error),
+    #[error(transparent)]
+    Sandbox(#[from] vmm_sandbox::Error),
     #[error(transparent)]
     Devices(#[from] exports::Error),
     #[error(transparent)]
@@ -116,6 +119,15 @@ fn execute(
     if let Some(refused) = configuration.owners.enter()? {
         observed.notes.tell(&line::of_error(&refused));
     }
+    let sandbox = configuration.sandbox.clone();
+    sandbox.begin()?;
+    observed.sandbox = Some(sandbox.holds());
+    if let Some(lacks) = sandbox.lacks() {
+        observed.notes.tell(&format!(
+            "a part of the sandbox is missing, as this host has no {lacks}; --sandbox=on refuses \
+             that, and off says nothing"
+        ));
+    }
     let boot = configuration.boot;
     let gdb_line = configuration.gdb_line();
     let log = configuration
@@ -143,7 +155,7 @@ fn execute(
     }
     .map_err(Error::Keys)?;
     let memory = configuration.memory.bytes();
-    let mut exports = Exports::new(configuration.cpus, memory, &configuration.shares)?;
+    let mut exports = Exports::new(configuration.cpus, memory, &configuration.shares, &sandbox)?;
     if let Some(plan) = &configuration.plan {
         let told = EventFd::new(EFD_CLOEXEC).map_err(Error::EventFd)?;
         let one_shot = OneShot::new(&told, Event::Reported, events.queue());
@@ -164,7 +176,7 @@ fn execute(
     {
         exports.add_share(share, owners, memory)?;
     }
-    let windows = exports.windows();
+    let (windows, keepers) = (exports.windows(), exports.keepers());
     observed.devices = exports.metered;
 
     let machine = Machine::new(MachineConfig {
@@ -177,6 +189,7 @@ fn execute(
         devices: exports.devices,
         console: Box::new(console.writer()),
         debugger: configuration.gdb,
+        sandbox: sandbox.clone(),
     })?;
     observed.counters = Some(machine.counters());
 
@@ -208,10 +221,14 @@ fn execute(
             records.write(&mut outcome.clone(), &seen, Findings::default());
         },
     };
+    for keeper in keepers {
+        keeper.start()?;
+    }
     let machine = machine.start()?;
     if let Some(line) = gdb_line {
         line::tell(&format!("vmm: the guest waits for: {line}"));
     }
+    sandbox.enter(Role::Main)?;
     let (ending, cause) = supervisor.run(machine, &mut events)?;
     drop(raw);
     let session = observed.session.as_deref();

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::io::Errno;
+use vmm_sandbox::Holds;
 
 use crate::console::log::ConsoleLog;
 use crate::machine::MachineCounters;
@@ -37,6 +38,7 @@ pub(super) struct Observed {
     pub(super) counters: Option<Arc<MachineCounters>>,
     /// Taken while the machine lives; the guest's report is such a moment.
     pub(super) usage: Arc<Mutex<Option<ProcessUsage>>>,
+    pub(super) sandbox: Option<Holds>,
 }
 
 impl Observed {
@@ -113,7 +115,8 @@ impl Records {
         let report = Report::new(outcome, timings)
             .with_notes(&observed.notes)
             .with_splats(&findings.splats)
-            .with_traces(findings.traces);
+            .with_traces(findings.traces)
+            .with_sandbox(observed.sandbox);
         if let Some(file) = &self.report
             && let Err(error) = file.write(&report.json())
         {

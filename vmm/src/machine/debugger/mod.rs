@@ -22,6 +22,7 @@ use std::time::Duration;
 use kvm_bindings::{KVM_CAP_SET_GUEST_DEBUG, KVM_CAP_SET_GUEST_DEBUG2, KVM_GUESTDBG_BLOCKIRQ};
 use kvm_ioctls::VmFd;
 use rustix::event::{PollFd, PollFlags, poll};
+use vmm_sandbox::{Role, Sandbox};
 
 pub(super) use guest::Access;
 use guest::Guest;
@@ -81,6 +82,7 @@ impl Debugger {
         preparation: Preparation,
         access: Access,
         ending: FirstEnding,
+        sandbox: Sandbox,
     ) -> Result<Self, Error> {
         let Preparation {
             listener,
@@ -91,7 +93,10 @@ impl Debugger {
         let mut guest = Guest::new(access, cpus, can_block_interrupts);
         let thread = std::thread::Builder::new()
             .name("gdb".into())
-            .spawn(move || serve(&listener, &mut guest, &ending))
+            .spawn(move || match sandbox.enter(Role::Debugger) {
+                Ok(()) => serve(&listener, &mut guest, &ending),
+                Err(error) => ending.set(Ok(Ending::unconfined("the debugger", &error))),
+            })
             .map_err(Error::Thread)?;
         Ok(Self {
             parking,

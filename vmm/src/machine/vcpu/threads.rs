@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use vmm_sandbox::{Role, Sandbox};
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 use super::parking::Parking;
@@ -30,6 +31,8 @@ pub(in crate::machine) struct VcpuLaunch {
     pub(in crate::machine) ending: FirstEnding,
     /// A triple fault is how this kernel resets the machine.
     pub(in crate::machine) resets: bool,
+    /// What confines them.
+    pub(in crate::machine) sandbox: Sandbox,
 }
 
 /// The threads while they run. Dropping them stops them.
@@ -93,6 +96,7 @@ impl VcpuLaunch {
         let context = self.context.clone();
         let ending = self.ending.clone();
         let resets = self.resets;
+        let sandbox = self.sandbox.clone();
         std::thread::Builder::new()
             .name(format!("vcpu-{index}"))
             .spawn(move || {
@@ -101,6 +105,10 @@ impl VcpuLaunch {
                 // one a vCPU cannot be stopped.
                 if let Err(error) = unblock_signal(SIGRTMIN()) {
                     log::warn!("vCPU {index} cannot unblock its kick: {error}");
+                }
+                if let Err(error) = sandbox.enter(Role::Vcpu) {
+                    ending.set(Ok(Ending::unconfined("a vCPU", &error)));
+                    return;
                 }
                 context.counters.mark_first_run();
                 if let Some(reason) = reason(vcpu.run(&context), resets) {

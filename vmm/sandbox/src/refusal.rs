@@ -1,0 +1,91 @@
+//! What becomes of a system call that is not on the list of its thread.
+//!
+//! The kernel does not make it but sends its thread SIGSYS (`SECCOMP_RET_TRAP`).
+//! The handler says its name, once for each call and process, and lets it fail
+//! with `EPERM`.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libc::{c_int, siginfo_t, ucontext_t};
+use syscalls::Sysno;
+
+/// `si_code` of a SIGSYS by a filter.
+const SYS_SECCOMP: c_int = 1;
+
+/// One bit for each number of a call that was told.
+static TOLD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+
+/// Handles refused calls, in all threads.
+pub(crate) fn handle() -> io::Result<()> {
+    // SAFETY: all zeros are a `sigaction`: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = refuse as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // SAFETY: `action` is whole, its function has the signature that SA_SIGINFO
+    // asks for, and makes async-signal-safe calls only.
+    match unsafe { libc::sigaction(libc::SIGSYS, &raw const action, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+extern "C" fn refuse(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel hands the handler a whole `siginfo_t`.
+    let code = unsafe { (*info).si_code };
+    if code != SYS_SECCOMP {
+        // Somebody sent it: what it does by default, once this has returned.
+        // SAFETY: async-signal-safe, and no handler is left that could be run.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: async-signal-safe.
+        unsafe { libc::raise(signal) };
+        return;
+    }
+    let context = context.cast::<ucontext_t>();
+    // SAFETY: the kernel hands the handler the registers at the call, which no
+    // one else touches; `REG_RAX` is one of the 23.
+    let rax = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RAX as usize] };
+    // The register of the result still holds the number of the call.
+    let number = *rax;
+    *rax = i64::from(-libc::EPERM);
+    if is_news(number) {
+        tell(number);
+    }
+}
+
+fn is_news(number: i64) -> bool {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    let Some(word) = TOLD.get(number / 64) else {
+        return false;
+    };
+    let bit = 1 << (number % 64);
+    word.fetch_or(bit, Ordering::Relaxed) & bit == 0
+}
+
+/// Says it on standard error, without any memory or lock.
+fn tell(number: i64) {
+    let number = usize::try_from(number).ok();
+    let name = number
+        .and_then(Sysno::new)
+        .map_or("unknown", |call| call.name());
+    let mut line = [0_u8; 160];
+    let mut len = 0;
+    for part in [
+        "vmm: warning: the sandbox refused the system call ",
+        name,
+        ", which this program should not make: please report it\n",
+    ] {
+        for byte in part.bytes() {
+            if let Some(place) = line.get_mut(len) {
+                *place = byte;
+                len += 1;
+            }
+        }
+    }
+    // SAFETY: async-signal-safe, and `len` bytes of `line` are there to be read.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), len) };
+}

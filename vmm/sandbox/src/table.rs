@@ -1,0 +1,394 @@
+//! The system calls that each kind of thread may make.
+//!
+//! What is not here is refused (see `refusal`). A call that may do harm with some
+//! of its arguments has them beside it.
+
+use Only::{Any, Masked, OneOf, OwnProcess};
+use syscalls::Sysno as Call;
+
+use crate::role::Role;
+
+/// With which arguments a call may be made. They are counted from 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Only {
+    /// All.
+    Any,
+    /// Argument `.0` is one of `.1`; 32 bits count.
+    OneOf(u8, &'static [u32]),
+    /// Of argument `.0` the bits `.1` are `.2`.
+    Masked(u8, u64, u64),
+    /// Argument `.0` is this process.
+    OwnProcess(u8),
+}
+
+/// A line of a list.
+pub(crate) type Line = (Call, Only);
+
+/// The lists of `role`.
+pub(crate) fn of(role: Role) -> &'static [&'static [Line]] {
+    match role {
+        Role::Share { writes: true } => &[EVERY, SERVES, READS, CHANGES],
+        Role::Share { writes: false } => &[EVERY, SERVES, READS],
+        Role::Session => &[EVERY, SERVES],
+        Role::Keeper => &[EVERY, SERVES, READS, CHANGES, STARTS],
+        Role::Vcpu => &[EVERY, SERVES, RUNS],
+        Role::Windows => &[EVERY],
+        Role::Debugger => &[EVERY, DEBUGS],
+        Role::Main => &[EVERY, SERVES, STARTS, LOOKS_AFTER],
+    }
+}
+
+const PROT_EXEC: u64 = libc::PROT_EXEC.cast_unsigned() as u64;
+
+/// What every thread does: memory, locks, its log, its end. The C library and
+/// Rust's need them at any time. None maps code.
+const EVERY: &[Line] = &[
+    (Call::brk, Any),
+    (Call::clock_gettime, Any),
+    (Call::clock_nanosleep, Any),
+    (Call::close, Any),
+    (Call::exit, Any),
+    (Call::exit_group, Any),
+    (Call::futex, Any),
+    (Call::getegid, Any),
+    // Calls that cannot fail are not expected to: so all that say who one is.
+    (Call::geteuid, Any),
+    (Call::getgid, Any),
+    (Call::getpid, Any),
+    (Call::getppid, Any),
+    (Call::getrandom, Any),
+    (Call::gettid, Any),
+    (Call::gettimeofday, Any),
+    (Call::getuid, Any),
+    (Call::madvise, Any),
+    (Call::mmap, Masked(2, PROT_EXEC, 0)),
+    (Call::mprotect, Masked(2, PROT_EXEC, 0)),
+    (Call::mremap, Any),
+    (Call::munmap, Any),
+    (Call::nanosleep, Any),
+    (Call::poll, Any),
+    (Call::ppoll, Any),
+    // Only its name, and that of its memory.
+    (Call::prctl, OneOf(0, &[PR_SET_NAME, PR_SET_VMA])),
+    (Call::read, Any),
+    (Call::restart_syscall, Any),
+    (Call::rseq, Any),
+    (Call::rt_sigaction, Any),
+    (Call::rt_sigprocmask, Any),
+    (Call::rt_sigreturn, Any),
+    (Call::sched_getaffinity, Any),
+    (Call::sched_yield, Any),
+    (Call::set_robust_list, Any),
+    (Call::sigaltstack, Any),
+    // How a vCPU is kicked, and how a process ends itself.
+    (Call::tgkill, OwnProcess(0)),
+    (Call::write, Any),
+    (Call::writev, Any),
+];
+
+/// What serving takes whatever is served: requests are answered, and files are
+/// closed, by any thread that has the last of something.
+const SERVES: &[Line] = &[
+    (
+        Call::fcntl,
+        OneOf(
+            1,
+            &[
+                F_DUPFD,
+                F_GETFD,
+                F_SETFD,
+                F_GETFL,
+                F_SETFL,
+                F_DUPFD_CLOEXEC,
+                F_OFD_GETLK,
+                F_OFD_SETLK,
+            ],
+        ),
+    ),
+    (Call::fdatasync, Any),
+    (Call::fstat, Any),
+    (Call::fsync, Any),
+    (Call::lseek, Any),
+    // Between the windows of dax= and buffers of this process's own.
+    (Call::process_vm_readv, OwnProcess(0)),
+    (Call::process_vm_writev, OwnProcess(0)),
+    (Call::readv, Any),
+    (Call::statx, Any),
+    (Call::syncfs, Any),
+];
+
+/// What a share takes of which nothing is changed.
+const READS: &[Line] = &[
+    (Call::capget, Any),
+    (Call::capset, Any),
+    (Call::faccessat, Any),
+    (Call::faccessat2, Any),
+    (Call::fchdir, Any),
+    (Call::fgetxattr, Any),
+    (Call::flistxattr, Any),
+    (Call::fstatfs, Any),
+    (Call::getdents64, Any),
+    (Call::getxattr, Any),
+    (
+        Call::ioctl,
+        OneOf(
+            1,
+            &[FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR, FS_IOC_MEASURE_VERITY],
+        ),
+    ),
+    (Call::listxattr, Any),
+    (Call::newfstatat, Any),
+    // What may be opened is for Landlock to say.
+    (Call::openat, Any),
+    (Call::openat2, Any),
+    (Call::pread64, Any),
+    (Call::preadv, Any),
+    (Call::preadv2, Any),
+    (Call::readlinkat, Any),
+    (Call::setgroups, Any),
+    (Call::setresgid, Any),
+    (Call::setresuid, Any),
+    (Call::umask, Any),
+    // A working directory and an umask of the thread's own, and nothing else.
+    (Call::unshare, OneOf(0, &[CLONE_FS])),
+];
+
+/// What a share takes that may be changed.
+const CHANGES: &[Line] = &[
+    (Call::copy_file_range, Any),
+    (Call::fallocate, Any),
+    (Call::fchmod, Any),
+    (Call::fchmodat, Any),
+    (Call::fchmodat2, Any),
+    (Call::fchown, Any),
+    (Call::fchownat, Any),
+    (Call::fremovexattr, Any),
+    (Call::fsetxattr, Any),
+    (Call::ftruncate, Any),
+    (
+        Call::ioctl,
+        OneOf(
+            1,
+            &[FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_ENABLE_VERITY],
+        ),
+    ),
+    (Call::linkat, Any),
+    (Call::mkdirat, Any),
+    (Call::mknodat, Any),
+    (Call::pwrite64, Any),
+    (Call::pwritev, Any),
+    (Call::pwritev2, Any),
+    (Call::removexattr, Any),
+    (Call::renameat, Any),
+    (Call::renameat2, Any),
+    (Call::setxattr, Any),
+    (Call::symlinkat, Any),
+    (Call::sync_file_range, Any),
+    (Call::unlinkat, Any),
+    (Call::utimensat, Any),
+];
+
+/// Threads of this process are started, and confined further: no processes, no
+/// namespaces.
+const STARTS: &[Line] = &[
+    (
+        Call::clone,
+        Masked(0, NAMESPACES | CLONE_THREAD, CLONE_THREAD),
+    ),
+    // Of these arguments a filter sees nothing: see `ABSENT`.
+    (Call::clone3, Any),
+    (
+        Call::prctl,
+        OneOf(0, &[PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP]),
+    ),
+    (Call::seccomp, OneOf(0, &[SECCOMP_SET_MODE_FILTER])),
+];
+
+/// What fails with `ENOSYS` for every thread that it is not refused to: the C
+/// library makes threads by `clone` where there is no `clone3`. Not refused,
+/// because it is called with all signals blocked, SIGSYS as well.
+pub(crate) const ABSENT: Call = Call::clone3;
+
+/// The guest's processor runs, and says where it is.
+const RUNS: &[Line] = &[(
+    Call::ioctl,
+    OneOf(
+        1,
+        &[
+            KVM_RUN,
+            KVM_GET_REGS,
+            KVM_GET_SREGS,
+            KVM_GET_MP_STATE,
+            KVM_GET_VCPU_EVENTS,
+            KVM_NMI,
+        ],
+    ),
+)];
+
+/// gdb has a connection, and the processors' registers.
+const DEBUGS: &[Line] = &[
+    (Call::accept4, Any),
+    (Call::eventfd2, Any),
+    (Call::fcntl, OneOf(1, &[F_GETFD, F_GETFL, F_SETFL])),
+    (Call::getsockname, Any),
+    (Call::ioctl, OneOf(1, &[FIONBIO])),
+    (Call::ioctl, Masked(1, IOCTL_TYPE, KVM)),
+    (Call::recvfrom, Any),
+    (Call::sendto, Any),
+    (Call::setsockopt, Any),
+    (Call::shutdown, Any),
+];
+
+/// The main thread waits for what ends the machine, takes it down, and writes
+/// what is to be known of it.
+const LOOKS_AFTER: &[Line] = &[
+    (Call::access, Any),
+    (Call::chmod, Any),
+    (Call::epoll_ctl, Any),
+    (Call::epoll_pwait, Any),
+    (Call::epoll_wait, Any),
+    (Call::eventfd2, Any),
+    (Call::faccessat, Any),
+    (Call::faccessat2, Any),
+    (Call::fchmod, Any),
+    (Call::fchown, Any),
+    (Call::ftruncate, Any),
+    (Call::getcwd, Any),
+    (Call::getdents64, Any),
+    (Call::getrusage, Any),
+    (
+        Call::ioctl,
+        OneOf(
+            1,
+            &[
+                TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, FIONREAD, FIONBIO,
+            ],
+        ),
+    ),
+    // Interrupts and doorbells of the machine.
+    (Call::ioctl, Masked(1, IOCTL_TYPE, KVM)),
+    (Call::lstat, Any),
+    (Call::mkdir, Any),
+    (Call::newfstatat, Any),
+    (Call::open, Any),
+    (Call::openat, Any),
+    (Call::readlink, Any),
+    (Call::readlinkat, Any),
+    (Call::rename, Any),
+    (Call::renameat, Any),
+    (Call::renameat2, Any),
+    (Call::rmdir, Any),
+    (Call::signalfd4, Any),
+    (Call::stat, Any),
+    (Call::sysinfo, Any),
+    (Call::timerfd_gettime, Any),
+    (Call::timerfd_settime, Any),
+    (Call::umask, Any),
+    (Call::uname, Any),
+    (Call::unlink, Any),
+    (Call::unlinkat, Any),
+];
+
+const CLONE_FS: u32 = 0x200;
+const CLONE_THREAD: u64 = 0x1_0000;
+/// Those of time, mounts, cgroups, names, IPC, users, processes and networks.
+const NAMESPACES: u64 = 0x7e02_0080;
+const PR_SET_NAME: u32 = 15;
+const PR_SET_SECCOMP: u32 = 22;
+const PR_SET_NO_NEW_PRIVS: u32 = 38;
+const PR_SET_VMA: u32 = 0x5356_4d41;
+const SECCOMP_SET_MODE_FILTER: u32 = 1;
+const F_DUPFD: u32 = 0;
+const F_GETFD: u32 = 1;
+const F_SETFD: u32 = 2;
+const F_GETFL: u32 = 3;
+const F_SETFL: u32 = 4;
+const F_OFD_GETLK: u32 = 36;
+const F_OFD_SETLK: u32 = 37;
+const F_DUPFD_CLOEXEC: u32 = 1030;
+const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
+const FS_IOC_MEASURE_VERITY: u32 = 0xc004_6686;
+const IOCTL_TYPE: u64 = 0xff00;
+const KVM: u64 = 0xae00;
+const KVM_RUN: u32 = 0xae80;
+const KVM_GET_REGS: u32 = 0x8090_ae81;
+const KVM_GET_SREGS: u32 = 0x8138_ae83;
+const KVM_GET_MP_STATE: u32 = 0x8004_ae98;
+const KVM_NMI: u32 = 0xae9a;
+const KVM_GET_VCPU_EVENTS: u32 = 0x8040_ae9f;
+const TCGETS: u32 = 0x5401;
+const TCSETS: u32 = 0x5402;
+const TCSETSW: u32 = 0x5403;
+const TCSETSF: u32 = 0x5404;
+const TIOCGWINSZ: u32 = 0x5413;
+const FIONREAD: u32 = 0x541b;
+const FIONBIO: u32 = 0x5421;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_thread_may_do_what_confinement_is_against() {
+        let never = [
+            Call::execve,
+            Call::execveat,
+            Call::socket,
+            Call::connect,
+            Call::bind,
+            Call::ptrace,
+            Call::mount,
+            Call::move_mount,
+            Call::open_tree,
+            Call::fsopen,
+            Call::pivot_root,
+            Call::chroot,
+            Call::setns,
+            Call::init_module,
+            Call::finit_module,
+            Call::kexec_load,
+            Call::bpf,
+            Call::perf_event_open,
+            Call::io_uring_setup,
+            Call::userfaultfd,
+            Call::open_by_handle_at,
+            Call::fork,
+            Call::vfork,
+            Call::kill,
+            Call::pidfd_getfd,
+            Call::keyctl,
+            Call::memfd_create,
+            Call::pkey_mprotect,
+            Call::remap_file_pages,
+        ];
+        for role in Role::ALL {
+            for (call, _) in of(role).iter().copied().flatten() {
+                assert!(!never.contains(call), "{role:?} may {call}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_with_all_arguments_is_not_limited_elsewhere() {
+        for role in Role::ALL {
+            let lines = || of(role).iter().copied().flatten();
+            for (call, _) in lines().filter(|(_, only)| matches!(only, Any)) {
+                let others = lines().filter(|(other, only)| other == call && !matches!(only, Any));
+                assert_eq!(others.count(), 0, "{role:?}: {call}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_only_reads_has_no_call_that_changes() {
+        let reads = of(Role::Share { writes: false });
+        for (call, _) in CHANGES.iter().filter(|(call, _)| *call != Call::ioctl) {
+            let has = reads.iter().copied().flatten().any(|(own, _)| own == call);
+            assert!(!has, "{call}");
+        }
+    }
+}
