@@ -72,16 +72,24 @@ fn tell(number: i64) {
     let name = number
         .and_then(Sysno::new)
         .map_or("unknown", |call| call.name());
+    // `TASK_COMM_LEN`
+    let mut thread = [0_u8; 16];
+    // SAFETY: async-signal-safe; the kernel writes 16 bytes, the last of which is NUL.
+    let _ = unsafe { libc::prctl(libc::PR_GET_NAME, thread.as_mut_ptr()) };
+    let end = thread.iter().position(|byte| *byte == 0);
+    let thread = thread.get(..end.unwrap_or(0)).unwrap_or_default();
     let mut line = [0_u8; 160];
     let mut len = 0;
     for part in [
-        "vmm: warning: the sandbox refused the system call ",
-        name,
-        ", which this program should not make: please report it\n",
+        b"vmm: warning: the sandbox refused the system call ",
+        name.as_bytes(),
+        b" to the thread ",
+        thread,
+        b", a mistake of this program: please report it\n",
     ] {
-        for byte in part.bytes() {
+        for byte in part {
             if let Some(place) = line.get_mut(len) {
-                *place = byte;
+                *place = *byte;
                 len += 1;
             }
         }

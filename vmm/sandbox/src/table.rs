@@ -69,7 +69,10 @@ const EVERY: &[Line] = &[
     (Call::poll, Any),
     (Call::ppoll, Any),
     // Only its name, and that of its memory.
-    (Call::prctl, OneOf(0, &[PR_SET_NAME, PR_SET_VMA])),
+    (
+        Call::prctl,
+        OneOf(0, &[PR_SET_NAME, PR_GET_NAME, PR_SET_VMA]),
+    ),
     (Call::read, Any),
     (Call::restart_syscall, Any),
     (Call::rseq, Any),
@@ -89,6 +92,8 @@ const EVERY: &[Line] = &[
 /// What serving takes whatever is served: requests are answered, and files are
 /// closed, by any thread that has the last of something.
 const SERVES: &[Line] = &[
+    // Who waits can be woken.
+    (Call::eventfd2, Any),
     (
         Call::fcntl,
         OneOf(
@@ -247,7 +252,6 @@ const LOOKS_AFTER: &[Line] = &[
     (Call::epoll_ctl, Any),
     (Call::epoll_pwait, Any),
     (Call::epoll_wait, Any),
-    (Call::eventfd2, Any),
     (Call::faccessat, Any),
     (Call::faccessat2, Any),
     (Call::fchmod, Any),
@@ -294,6 +298,7 @@ const CLONE_THREAD: u64 = 0x1_0000;
 /// Those of time, mounts, cgroups, names, IPC, users, processes and networks.
 const NAMESPACES: u64 = 0x7e02_0080;
 const PR_SET_NAME: u32 = 15;
+const PR_GET_NAME: u32 = 16;
 const PR_SET_SECCOMP: u32 = 22;
 const PR_SET_NO_NEW_PRIVS: u32 = 38;
 const PR_SET_VMA: u32 = 0x5356_4d41;
