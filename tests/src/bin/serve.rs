@@ -17,6 +17,7 @@ use tests::native::connection::Connection;
 use tests::native::inject::Injection;
 use tests::native::mount;
 use tests::native::share::NativeShare;
+use vmm_sandbox::{Mode, Sandbox};
 
 /// The status when it is not COMMAND's.
 const FAILED: u8 = 125;
@@ -24,7 +25,8 @@ const FAILED: u8 = 125;
 /// Mounts DIR at MOUNTPOINT through the FUSE server of vmm, and runs COMMAND
 ///
 /// The mount is seen by COMMAND alone, whose MOUNTPOINT variable names it, and
-/// is gone when COMMAND is. Needs root, or `unshare --map-root-user` and a
+/// is gone when COMMAND is. What serves it is confined as in `vmm run`, without --inject.
+/// Needs root, or `unshare --map-root-user` and a
 /// /dev/fuse that the user may open.
 ///
 /// Exits with COMMAND's status, 128+n for a signal, 126 and 127 when it cannot
@@ -99,10 +101,16 @@ fn run(cli: &Cli) -> Result<u8> {
     let device = Arc::new(mount::open_device()?);
     mount::go_private()?;
     // Before the mount, which may cover the directory.
-    let open = share.open()?;
+    // Calls that are made to fail are those of threads like this one.
+    let sandbox = match cli.inject {
+        None => Sandbox::plan(Mode::Best)?,
+        Some(_) => Sandbox::off(),
+    };
+    let mut open = share.open(&sandbox)?;
     let mounted = mount::mount(&device, &share.at)?;
     let server = Arc::clone(&open.server);
-    let serve = || Connection::serve(Arc::clone(&device), server, share.queues);
+    let threads = open.threads()?;
+    let serve = || Connection::serve(Arc::clone(&device), server, share.queues, threads);
     let (connection, failures) = match cli.inject.clone() {
         None => (serve()?, None),
         Some(injection) => {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use vmm_sandbox::{Mode, Sandbox};
 
 use super::connection::Connection;
 use super::share::NativeShare;
@@ -120,10 +121,11 @@ impl Apart {
 pub fn serve(user: &ServerUser, share: &NativeShare) -> Result<()> {
     let device = rustix::stdio::stdin().try_clone_to_owned()?;
     user.assume()?;
-    let open = share.open()?;
+    let mut open = share.open(&Sandbox::plan(Mode::Best)?)?;
+    let threads = open.threads()?;
     let mut out = io::stdout();
     out.write_all(&[READY])?;
     out.flush()?;
     let device = Arc::new(File::from(device));
-    Connection::serve(device, Arc::clone(&open.server), share.queues)?.finish()
+    Connection::serve(device, Arc::clone(&open.server), share.queues, threads)?.finish()
 }

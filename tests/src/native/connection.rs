@@ -4,13 +4,13 @@
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use devices::filesystem::Deferral;
 use devices::fuse::Server;
-use devices::virtio::fs::RequestServer;
+use devices::virtio::fs::{RequestServer, Threads};
 
 use super::buffers::{Buffers, Receive};
 use super::driver::{self, ReadFailure, Request};
@@ -24,12 +24,14 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// A server with the device that asks it.
 #[derive(Debug)]
 pub struct Connection {
-    threads: Vec<JoinHandle<Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
+    /// What starts the threads.
+    threads: Arc<dyn Threads>,
     device: Arc<File>,
     server: Arc<Server>,
     /// Buffers without a request.
@@ -39,25 +41,30 @@ struct Shared {
 }
 
 impl Connection {
-    /// Begins to serve, with `queues` threads. They are made like the calling
-    /// one, with its user and its filters.
+    /// Begins to serve, with `queues` threads, which `threads` starts as all that
+    /// are needed later.
     ///
     /// # Errors
     ///
     /// When there is no thread to be had.
-    pub fn serve(device: Arc<File>, server: Arc<Server>, queues: u16) -> Result<Self> {
+    pub fn serve(
+        device: Arc<File>,
+        server: Arc<Server>,
+        queues: u16,
+        threads: Arc<dyn Threads>,
+    ) -> Result<Self> {
         server.limit_deferred(DEFERRED);
         let shared = Arc::new(Shared {
+            threads,
             device,
             server,
             idle: Mutex::default(),
             failure: Mutex::default(),
         });
         let threads = (0..queues).map(|queue| {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new()
-                .name(format!("fs-native-{queue}"))
-                .spawn(move || shared.run())
+            let serving = Arc::clone(&shared);
+            let work = move || serving.note(serving.run());
+            (shared.threads).start(format!("fs-native-{queue}"), Box::new(work))
         });
         let threads = threads
             .collect::<io::Result<_>>()
@@ -73,7 +80,7 @@ impl Connection {
     /// What went wrong while it was served.
     pub fn finish(self) -> Result<()> {
         for thread in self.threads {
-            if let Err(panic) = thread.join().map(|outcome| self.shared.note(outcome)) {
+            if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
             }
         }
@@ -91,7 +98,7 @@ impl Connection {
 
 impl Shared {
     /// What the thread of a queue does.
-    fn run(self: Arc<Self>) -> Result<()> {
+    fn run(self: &Arc<Self>) -> Result<()> {
         let mut buffers = self.take()?;
         loop {
             let request = match buffers.receive(&self.device) {
@@ -125,12 +132,12 @@ impl Shared {
     /// Serves a request that may block where it keeps no other waiting.
     fn detach(self: &Arc<Self>, buffers: Buffers, request: Request) -> Result<()> {
         let shared = Arc::clone(self);
-        thread::Builder::new()
-            .name("fs-native-pool".to_owned())
-            .spawn(move || {
-                shared.note(shared.answer(&buffers, &request));
-                lock(&shared.idle).push(buffers);
-            })
+        let work = move || {
+            shared.note(shared.answer(&buffers, &request));
+            lock(&shared.idle).push(buffers);
+        };
+        (self.threads)
+            .start("fs-native-pool".to_owned(), Box::new(work))
             .context("cannot start a thread for a request that may block")?;
         Ok(())
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use devices::fuse::Server;
 use devices::passthrough::{Config, Passthrough};
-use devices::virtio::fs::Queues;
+use devices::virtio::fs::{Queues, Threads, Unconfined};
 use vmm_options::share::{self, IdMaps};
 use vmm_owners::{Plan, Wish};
+use vmm_sandbox::{Keeper, Sandbox};
 
 /// A directory, where it is to be seen, and how.
 #[derive(Clone, Debug)]
@@ -52,12 +53,13 @@ impl NativeShare {
     }
 
     /// The server that `vmm run` would have for it, for the calling thread's
-    /// user. This process becomes what it takes, so there is one thread yet.
+    /// user, and `sandbox`. This process becomes what it takes, so there is one
+    /// thread yet.
     ///
     /// # Errors
     ///
     /// When the directory cannot be shared.
-    pub fn open(&self) -> Result<OpenShare> {
+    pub fn open(&self, sandbox: &Sandbox) -> Result<OpenShare> {
         let plan = Plan::make(&[Wish {
             directory: &self.directory,
             owners: self.config.owners,
@@ -70,10 +72,13 @@ impl NativeShare {
         let planned = plan.shares.first().context("there is no share")?;
         let config = Config {
             owners: planned.owners,
+            file_handles: !sandbox.is_on(),
             ..self.config
         };
         let passthrough = Passthrough::new(&planned.path(&self.directory), config)?;
+        let place = passthrough.needs()?.into();
         Ok(OpenShare {
+            keeper: (sandbox.is_on()).then(|| Keeper::new(sandbox, "native", Some(place))),
             server: Arc::new(Server::new(Arc::new(passthrough))),
             _owners: plan,
         })
@@ -85,7 +90,24 @@ impl NativeShare {
 pub struct OpenShare {
     /// What answers requests.
     pub server: Arc<Server>,
+    keeper: Option<Keeper>,
     _owners: Plan,
+}
+
+impl OpenShare {
+    /// What starts the threads that serve it, confined as in `vmm run` where there
+    /// is a sandbox.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be confined.
+    pub fn threads(&mut self) -> Result<Arc<dyn Threads>> {
+        let Some(keeper) = self.keeper.take() else {
+            return Ok(Arc::new(Unconfined));
+        };
+        keeper.start()?;
+        Ok(Arc::new(keeper))
+    }
 }
 
 #[cfg(test)]

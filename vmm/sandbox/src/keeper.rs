@@ -72,6 +72,7 @@ impl Keeper {
         };
         let sandbox = self.sandbox.clone();
         let filter = sandbox.filter_of(self.role)?;
+        sandbox.handle_refusals()?;
         let (orders, received) = channel::<Order>();
         let (confined, outcome) = channel();
         let keep = move || {

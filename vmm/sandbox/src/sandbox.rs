@@ -100,10 +100,18 @@ impl Sandbox {
         }
         rustix::thread::set_no_new_privs(true)
             .map_err(|error| Error::NoNewPrivileges(error.into()))?;
-        if self.host.seccomp {
-            refusal::handle().map_err(Error::Handler)?;
+        self.handle_refusals()
+    }
+
+    /// Has refused calls fail, of whatever thread.
+    pub(crate) fn handle_refusals(&self) -> Result<(), Error> {
+        // Once in a process this reads the auxiliary vector, for which a confined
+        // thread has no call.
+        let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        match self.holds().system_calls {
+            true => refusal::handle().map_err(Error::Handler),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Leaves the calling thread with what `role` takes, and those it starts.

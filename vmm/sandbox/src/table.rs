@@ -131,6 +131,7 @@ const READS: &[Line] = &[
     (Call::fchdir, Any),
     (Call::fgetxattr, Any),
     (Call::flistxattr, Any),
+    (Call::flock, Any),
     (Call::fstatfs, Any),
     (Call::getdents64, Any),
     (Call::getxattr, Any),
