@@ -3,7 +3,6 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::{Owners, Passthrough};
@@ -35,7 +34,7 @@ impl Passthrough {
             .map(|turns| copy(turns.file()))
             .transpose();
         Ok(Needs {
-            tree: copy(self.root.fd()).map_err(Errno::from)?,
+            tree: copy(self.root.fd())?,
             writes: !self.config.read_only,
             locked: locked?,
             capabilities: self.capabilities_needed(),
