@@ -21,11 +21,10 @@ use std::ffi::{CStr, CString};
 use rustix::fs::{MemfdFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::credentials::set_thread_apart;
 use super::grants::CAPABILITY;
 use super::override_stat;
 use super::owners::Owners;
-use super::root::{FdName, Root};
+use super::root::Root;
 use crate::filesystem::Result;
 
 /// Longest name, without its NUL (`XATTR_NAME_MAX`).
@@ -101,9 +100,9 @@ impl AttributeNames {
 
 /// Whether the host has attributes of users at the root of a share.
 pub(super) fn has_user_names(root: &Root) -> bool {
-    let path = FdName::of(root.fd());
-    let got = set_thread_apart(root.proc())
-        .and_then(|()| rustix::fs::getxattr(path.as_c_str(), override_stat::NAME, &mut [0; 0][..]));
+    let got = (root.path_to(root.fd())).and_then(|path| {
+        rustix::fs::getxattr(path.as_c_str(), override_stat::NAME, &mut [0; 0][..])
+    });
     got != Err(Errno::OPNOTSUPP)
 }
 

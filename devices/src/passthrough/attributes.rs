@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::Passthrough;
 use super::budget::{Descriptor, Purpose};
-use super::credentials::{Power, set_thread_apart};
+use super::credentials::Power;
 use super::grants::CAPABILITY;
 use super::inode::Inode;
 use super::kept_owners::permits;
@@ -198,8 +198,7 @@ impl Passthrough {
         } else if let Some(mode) = without_privileges(self.status(descriptor)?.seen.mode) {
             self.set_mode(inode, descriptor, mode)?;
         }
-        set_thread_apart(self.root.proc())?;
-        let name = FdName::of(descriptor);
+        let name = self.root.path_to(descriptor)?;
         match rustix::fs::removexattr(name.as_c_str(), CAPABILITY) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
             Err(error) => Err(error),

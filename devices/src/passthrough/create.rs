@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, OFlags};
@@ -266,9 +266,15 @@ impl Passthrough {
         umask: u32,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        set_thread_apart(self.root.proc().as_fd())?;
-        let umask = if self.agreement().dont_mask { umask } else { 0 };
-        let _umask = Umask::set(umask);
+        let _umask = match self.root.sets_apart() {
+            true => {
+                set_thread_apart(self.root.proc())?;
+                let umask = if self.agreement().dont_mask { umask } else { 0 };
+                Some(Umask::set(umask))
+            }
+            // That of the process is 0, and the guest's kernel applies its own.
+            false => None,
+        };
         let _caller = self.privileges.assume(&request.caller, Power::Override)?;
         act()
     }

@@ -44,6 +44,12 @@ pub enum Error {
     /// The host's kernel would act by them, and not by the modes that are kept.
     #[error("there are no POSIX ACLs where owners are kept in attributes; leave acl out")]
     AclWithKeptOwners,
+    /// The umask of one thread is that of all.
+    #[error(
+        "acl needs unshare(2), which the host refuses, as the usual profile of containers does; \
+         leave acl out, or allow it"
+    )]
+    AclWithoutUmask,
     /// Owners cannot be kept there.
     #[error(
         "the file system of {} has no extended attributes to keep owners in; use owners=user",

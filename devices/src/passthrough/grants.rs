@@ -20,10 +20,8 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::budget::Descriptor;
-use super::credentials::set_thread_apart;
 use super::inode::Inode;
 use super::names::{Name, Names};
-use super::root::FdName;
 use crate::filesystem::{NodeId, Request, Result};
 
 /// Where file capabilities are.
@@ -109,8 +107,7 @@ impl Passthrough {
         }
         let mode = self.status(descriptor)?.seen.mode & 0o7777;
         let mut value = vec![0; CAPABILITY_MAX];
-        set_thread_apart(self.root.proc())?;
-        let name = FdName::of(descriptor);
+        let name = self.root.path_to(descriptor)?;
         let capability = match rustix::fs::getxattr(name.as_c_str(), CAPABILITY, &mut value[..]) {
             Ok(length) => {
                 value.truncate(length);
@@ -137,7 +134,7 @@ impl Passthrough {
         let Some(capability) = &privileged.capability else {
             return Ok(());
         };
-        let name = FdName::of(descriptor);
+        let name = self.root.path_to(descriptor)?;
         match rustix::fs::setxattr(name.as_c_str(), CAPABILITY, capability, XattrFlags::empty()) {
             // Not ours to give.
             Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),

@@ -25,11 +25,9 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::budget::Descriptor;
-use super::credentials::set_thread_apart;
 use super::grants::CAPABILITY;
 use super::override_stat::{LONGEST, NAME, OverrideStat};
 use super::owners::Owners;
-use super::root::FdName;
 use super::stat::{GROUP_EXECUTE, Kind, SET_GID, Seen, Stat, without_privileges};
 use crate::filesystem::{Caller, NewNode, Request, Result, SetAttributes};
 
@@ -81,9 +79,8 @@ impl Passthrough {
         if !has_room(status) {
             return Ok(());
         }
-        set_thread_apart(self.root.proc())?;
         let mut value = [0; LONGEST];
-        let path = FdName::of(fd);
+        let path = self.root.path_to(fd)?;
         let kept = match rustix::fs::getxattr(path.as_c_str(), NAME, &mut value[..]) {
             Ok(length) => OverrideStat::parse(value.get(..length).unwrap_or_default()),
             // There is none, or none of ours.
@@ -121,8 +118,7 @@ impl Passthrough {
         };
         let before = u32::from(host.raw.stx_mode) & 0o7777;
         let mode = needed(seen.mode) | before & seen.mode & OTHERS;
-        set_thread_apart(self.root.proc())?;
-        let path = FdName::of(fd);
+        let path = self.root.path_to(fd)?;
         let chmod = |mode| {
             let mode = Mode::from_raw_mode(mode);
             rustix::fs::chmodat(self.root.proc(), path.as_c_str(), mode, AtFlags::empty())
@@ -210,9 +206,9 @@ impl Passthrough {
     /// capabilities go.
     pub(super) fn keep_owner(&self, descriptor: &Descriptor, asked: &SetAttributes) -> Result<()> {
         if Stat::of(descriptor)?.kind == Kind::Regular {
-            set_thread_apart(self.root.proc())?;
+            let path = self.root.path_to(descriptor)?;
             // Mostly there is none.
-            let _ = rustix::fs::removexattr(FdName::of(descriptor).as_c_str(), CAPABILITY);
+            let _ = rustix::fs::removexattr(path.as_c_str(), CAPABILITY);
         }
         let give = |seen: &mut Seen| {
             clear_set_id(seen);

@@ -9,9 +9,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::budget::Descriptor;
-use super::credentials::set_thread_apart;
 use super::inode::Inode;
-use super::root::FdName;
 use super::stat::{Kind, Stat};
 use crate::filesystem::{Label, Request, Result};
 
@@ -50,8 +48,7 @@ impl Passthrough {
     fn label(&self, inode: &Arc<Inode>, label: &Label<'_>) -> Result<()> {
         let name = self.attribute_names.on_host(label.name, false)?;
         let descriptor = self.descriptor(inode)?;
-        set_thread_apart(self.root.proc())?;
-        let path = FdName::of(&*descriptor);
+        let path = self.root.path_to(&*descriptor)?;
         match rustix::fs::setxattr(path.as_c_str(), &*name, label.value, XattrFlags::empty()) {
             // The host has no room for labels there: then the guest finds none,
             // and goes by what its policy says of such files.

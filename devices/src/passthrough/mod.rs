@@ -235,6 +235,9 @@ impl Passthrough {
         }
         let path = root;
         let root = Root::open(path)?;
+        if config.posix_acl && !root.sets_apart() {
+            return Err(Error::AclWithoutUmask);
+        }
         if config.owners == Owners::Xattr && !attribute_names::has_user_names(&root) {
             return Err(Error::NoAttributes { path: path.into() });
         }

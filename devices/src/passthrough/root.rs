@@ -15,21 +15,28 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Error;
-use super::sys::count_call;
+use super::credentials::set_thread_apart;
+use super::sys::{self, count_call};
 use crate::filesystem::Result;
 
-/// Longest decimal form of a descriptor, and its NUL.
-const NUMBER_MAX: usize = 12;
+/// Longest path of a descriptor, and its NUL: a number has ten digits at most.
+const NAME_MAX: usize = 26;
+/// Where the kernel has a process's descriptors.
+const PROC: &str = "/proc/self/fd";
 
-/// A descriptor's number as a path below `/proc/self/fd`.
+/// A descriptor's number as a path below `/proc/self/fd`, or with that before it.
 #[derive(Debug)]
-pub(super) struct FdName([u8; NUMBER_MAX]);
+pub(super) struct FdName([u8; NAME_MAX]);
 
 impl FdName {
     pub(super) fn of(fd: impl AsFd) -> Self {
-        let mut name = [0; NUMBER_MAX];
-        // A non-negative i32 has at most ten digits: the NUL stays.
-        let _ = write!(&mut name[..], "{}", fd.as_fd().as_raw_fd());
+        Self::below("", fd)
+    }
+
+    fn below(directory: &str, fd: impl AsFd) -> Self {
+        let mut name = [0; NAME_MAX];
+        // Shorter than there is room for: the NUL stays.
+        let _ = write!(&mut name[..], "{directory}{}", fd.as_fd().as_raw_fd());
         Self(name)
     }
 
@@ -49,6 +56,9 @@ pub(super) struct Root {
     /// Whether the host lets us use `openat2(2)`; old container policies
     /// refuse it.
     openat2: bool,
+    /// Whether the host lets a thread have a working directory and umask of its
+    /// own; container policies may refuse it.
+    apart: bool,
 }
 
 impl Root {
@@ -66,7 +76,7 @@ impl Root {
             })?;
         let proc = rustix::fs::openat(
             CWD,
-            c"/proc/self/fd",
+            PROC,
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )
@@ -79,10 +89,17 @@ impl Root {
             RESOLVE,
         )
         .is_ok();
+        let apart = sys::unshare_fs().is_ok();
+        if !apart {
+            log::info!("the host refuses unshare(CLONE_FS): the process's umask is taken away");
+            // One for all threads is good for all when it is this.
+            rustix::process::umask(Mode::empty());
+        }
         Ok(Self {
             directory,
             proc,
             openat2,
+            apart,
         })
     }
 
@@ -94,6 +111,21 @@ impl Root {
     /// `/proc/self/fd`.
     pub(super) fn proc(&self) -> BorrowedFd<'_> {
         self.proc.as_fd()
+    }
+
+    /// Whether threads can have an umask of their own.
+    pub(super) fn sets_apart(&self) -> bool {
+        self.apart
+    }
+
+    /// A path to what `fd` stands for, from the calling thread's working directory,
+    /// for the calls that take no other.
+    pub(super) fn path_to(&self, fd: impl AsFd) -> Result<FdName> {
+        if !self.apart {
+            return Ok(FdName::below("/proc/self/fd/", fd));
+        }
+        set_thread_apart(&self.proc)?;
+        Ok(FdName::of(fd))
     }
 
     /// Opens the entry `name` of `directory` itself, whatever it is, with

@@ -14,9 +14,7 @@ use rustix::io::Errno;
 
 use super::Passthrough;
 use super::attribute_names::{is_acl, is_administrators};
-use super::credentials::set_thread_apart;
 use super::grants::CAPABILITY;
-use super::root::FdName;
 use crate::filesystem::{NodeId, Request, Result, SetXattrArgs, XattrOperations};
 
 /// `XATTR_SIZE_MAX` and `XATTR_LIST_MAX`, in bytes: the longest that Linux has.
@@ -140,8 +138,7 @@ impl Passthrough {
     /// Hands `act` a path that leads to the inode itself.
     fn with_path<T>(&self, number: NodeId, act: impl FnOnce(&CStr) -> Result<T>) -> Result<T> {
         let (_, descriptor) = self.node(number)?;
-        set_thread_apart(self.root.proc())?;
-        act(FdName::of(&*descriptor).as_c_str())
+        act(self.root.path_to(&*descriptor)?.as_c_str())
     }
 
     /// As [`with_path`](Self::with_path), for changing the guest's `name`. After
@@ -156,8 +153,7 @@ impl Passthrough {
         if is_acl(name) {
             inode.told.forget();
         }
-        set_thread_apart(self.root.proc())?;
-        act(FdName::of(&*descriptor).as_c_str())
+        act(self.root.path_to(&*descriptor)?.as_c_str())
     }
 }
 

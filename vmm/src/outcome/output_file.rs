@@ -11,6 +11,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
+
 pub(crate) use target::Identity;
 use target::Target;
 
@@ -20,6 +22,8 @@ use target::Target;
 pub(crate) struct OutputFile {
     option: &'static str,
     path: PathBuf,
+    /// The mode of a file that is not there yet.
+    mode: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +50,7 @@ impl OutputFile {
     /// changing anything there.
     pub(crate) fn check(option: &'static str, path: &Path) -> Result<Self, Error> {
         let usable = match target::of(path) {
-            Ok(Target::File(file)) => match beside(&file) {
+            Ok(Target::File(file)) => match beside(&file, 0o600) {
                 Ok(_) => Ok(()),
                 Err(error) => unless_missing(existing(&file).map(drop), error),
             },
@@ -56,6 +60,7 @@ impl OutputFile {
         Ok(Self {
             option,
             path: path.to_owned(),
+            mode: mode_of_new(),
         })
     }
 
@@ -71,7 +76,7 @@ impl OutputFile {
             Ok(Target::Special(kind)) => {
                 open_special(&self.path, kind).and_then(|mut file| file.write_all(contents))
             }
-            Ok(Target::File(file)) => replace(&file, contents),
+            Ok(Target::File(file)) => replace(&file, contents, self.mode),
             Err(error) => Err(error),
         };
         written.map_err(|source| Error::Write {
@@ -86,7 +91,7 @@ impl OutputFile {
 pub(crate) fn check_log(option: &'static str, path: &Path) -> Result<(), Error> {
     let usable = match target::of(path) {
         Ok(Target::File(file)) => match existing(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => beside(&file).map(drop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => beside(&file, 0o600).map(drop),
             result => result.map(drop),
         },
         other => other.and_then(|target| others_usable(&target, path)),
@@ -123,14 +128,15 @@ fn others_usable(target: &Target, path: &Path) -> io::Result<()> {
 }
 
 /// Puts a file with these contents in the place of `path`; writes into the one
-/// that is there where its directory does not let it be replaced.
-fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+/// that is there where its directory does not let it be replaced. A new one has
+/// this mode.
+fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let in_place = || {
         let mut file = existing(path)?;
         file.set_len(0)?;
         file.write_all(contents)
     };
-    let mut file = match beside(path) {
+    let mut file = match beside(path, mode) {
         Ok(file) => file,
         Err(error) => return unless_missing(in_place(), error),
     };
@@ -158,8 +164,15 @@ fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     }
 }
 
+/// The mode of a new file by the process's umask, which shares may take away later.
+fn mode_of_new() -> u32 {
+    let umask = rustix::process::umask(Mode::RWXU);
+    rustix::process::umask(umask);
+    0o666 & !umask.as_raw_mode()
+}
+
 /// A new file in the same directory, which goes with its handle.
-fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+fn beside(path: &Path, mode: u32) -> io::Result<tempfile::NamedTempFile> {
     if path.file_name().is_none() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
@@ -170,8 +183,7 @@ fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
             File::options()
                 .write(true)
                 .create_new(true)
-                // The process's umask applies, as to any other file.
-                .mode(0o666)
+                .mode(mode)
                 .open(path)
         })
 }
