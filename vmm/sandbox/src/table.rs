@@ -226,6 +226,7 @@ const RUNS: &[Line] = &[(
             KVM_GET_SREGS,
             KVM_GET_MP_STATE,
             KVM_GET_VCPU_EVENTS,
+            KVM_GET_NESTED_STATE,
             KVM_NMI,
         ],
     ),
@@ -324,6 +325,7 @@ const KVM_RUN: u32 = 0xae80;
 const KVM_GET_REGS: u32 = 0x8090_ae81;
 const KVM_GET_SREGS: u32 = 0x8138_ae83;
 const KVM_GET_MP_STATE: u32 = 0x8004_ae98;
+const KVM_GET_NESTED_STATE: u32 = 0xc080_aebe;
 const KVM_NMI: u32 = 0xae9a;
 const KVM_GET_VCPU_EVENTS: u32 = 0x8040_ae9f;
 const TCGETS: u32 = 0x5401;

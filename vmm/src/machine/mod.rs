@@ -167,13 +167,13 @@ impl Machine {
             devices: config.devices,
             console: config.console,
             debugger: config.debugger,
+            sandbox: config.sandbox,
         };
         let (kernel, initramfs, text) = (config.kernel, config.initramfs, config.cmdline);
         let mut machine = Self::assemble(&kvm, counters, hardware, |memory, hardware| {
             boot::load(memory, &kernel, initramfs.as_deref(), &text, hardware)
         })?;
         machine.triple_fault_resets = triple_fault_resets;
-        machine.sandbox = config.sandbox;
         Ok(machine)
     }
 
@@ -225,7 +225,7 @@ impl Machine {
             ending,
             triple_fault_resets: false,
             debugger,
-            sandbox: Sandbox::off(),
+            sandbox: parts.sandbox,
             vm,
         })
     }
@@ -301,6 +301,7 @@ struct Parts {
     devices: Vec<Box<dyn VirtioDevice>>,
     console: Box<dyn Write + Send>,
     debugger: Option<Listener>,
+    sandbox: Sandbox,
 }
 
 fn power_handler(ending: &FirstEnding) -> devices::power::PowerHandler {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use devices::virtio::{ActivateError, Activation};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
+use vmm_sandbox::{Mode, Sandbox};
 use vmm_sys_util::signal::SIGRTMIN;
 
 use super::*;
@@ -96,7 +97,15 @@ pub(super) fn parts(output: &SerialOutput) -> Parts {
         devices: Vec::new(),
         console: Box::new(output.clone()),
         debugger: None,
+        sandbox: confined(),
     }
+}
+
+/// The sandbox of a run, for the threads of the machine.
+fn confined() -> Sandbox {
+    let sandbox = Sandbox::plan(Mode::Best).unwrap();
+    sandbox.begin().unwrap();
+    sandbox
 }
 
 fn real_mode(sregs: &mut kvm_sregs) {

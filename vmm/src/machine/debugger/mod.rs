@@ -74,7 +74,8 @@ impl Preparation {
 #[derive(Debug)]
 pub(super) struct Debugger {
     parking: Arc<Parking>,
-    thread: Option<JoinHandle<()>>,
+    /// Gives back the place of the socket, which is not for a confined thread to remove.
+    thread: Option<JoinHandle<Listener>>,
 }
 
 impl Debugger {
@@ -93,9 +94,12 @@ impl Debugger {
         let mut guest = Guest::new(access, cpus, can_block_interrupts);
         let thread = std::thread::Builder::new()
             .name("gdb".into())
-            .spawn(move || match sandbox.enter(Role::Debugger) {
-                Ok(()) => serve(&listener, &mut guest, &ending),
-                Err(error) => ending.set(Ok(Ending::unconfined("the debugger", &error))),
+            .spawn(move || {
+                match sandbox.enter(Role::Debugger) {
+                    Ok(()) => serve(&listener, &mut guest, &ending),
+                    Err(error) => ending.set(Ok(Ending::unconfined("the debugger", &error))),
+                }
+                listener
             })
             .map_err(Error::Thread)?;
         Ok(Self {
