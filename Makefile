@@ -21,7 +21,7 @@ PREFIX ?= /usr/local
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: install deb static test-ci test-suites test-install help run test conformance conformance-short mutants test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: install deb static test-ci test-suites test-install help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
@@ -41,6 +41,7 @@ help:
 	@echo 'make conformance  suites of others on native mounts, into tests/conformance/results.md; hours'
 	@echo 'make mutants  a sample of small changes to the devices, which their unit tests must notice'
 	@echo '              (ALL=yes: all of them; hours)'
+	@echo 'make fuzz     what a guest and a user write, by libFuzzer, for MINUTES=10'
 	@echo 'make series   the kernel patches: they apply, build without a warning, pass checkpatch'
 	@echo '              (NEXT=yes: on the newest source that Debian has)'
 	@echo 'make check    formatting and lints, and of make series what takes seconds'
@@ -147,6 +148,12 @@ conformance-short: build
 # a matching name.
 mutants: setup
 	tests/mutants/run $(if $(filter yes,$(ALL)),--all) $(if $(ONLY),--only '$(ONLY)')
+
+# What it finds is left in target/fuzz; what is kept of it goes into tests/fuzz/corpus,
+# which make test runs once more.
+fuzz: MINUTES = 10
+fuzz: setup
+	CARGO='$(CARGO)' tests/fuzz/run $(MINUTES)
 
 # A part of e2e, for those who change the driver.
 test-driver: build kernels

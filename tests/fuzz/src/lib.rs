@@ -1,0 +1,41 @@
+//! Entry points of bytes that a guest or a user chooses, for a fuzzer.
+//!
+//! | target | what the bytes are |
+//! | --- | --- |
+//! | `chain` | requests in descriptor chains of guest memory, through the real server to a real directory |
+//! | `registers` | accesses to the registers of a device with live queues |
+//! | `shares` | the text of `--share` and `--root` |
+//!
+//! A target that returns has passed. It panics where something does that should
+//! not, or where a request gets no answer.
+
+pub mod chain;
+mod guest;
+mod input;
+pub mod registers;
+pub mod shares;
+
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    /// Runs it once.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: [Target; 3] = [
+    Target {
+        name: "chain",
+        run: chain::run,
+    },
+    Target {
+        name: "registers",
+        run: registers::run,
+    },
+    Target {
+        name: "shares",
+        run: shares::run,
+    },
+];
