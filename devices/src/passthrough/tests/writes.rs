@@ -2,12 +2,14 @@
 
 use std::fs::File;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, by, writing};
 use crate::filesystem::{Position, ROOT, RequestData, Result, WriteArgs};
 use crate::passthrough::Config;
+use crate::passthrough::budget::{Descriptor, Purpose};
 
 /// Data that a host takes as scripted: so many bytes, or an error.
 struct Scripted<'a> {
@@ -91,4 +93,39 @@ fn a_host_that_takes_nothing_and_gives_no_reason_is_an_error() {
     assert_eq!(write(&[Ok(0)], false).0, Err(Errno::IO));
     assert_eq!(write(&[Ok(0)], true).0, Err(Errno::IO));
     assert_eq!(write(&[Ok(30), Ok(0)], true).0, Err(Errno::IO));
+}
+
+#[test]
+fn what_the_host_only_appends_to_is_neither_written_elsewhere_nor_back() {
+    for writeback in [false, true] {
+        let share = Share::with(Config {
+            writeback,
+            ..Config::default()
+        });
+        std::fs::write(share.path("f"), b"0123").unwrap();
+        let node = share.walk("f").unwrap();
+        // As if it were `chattr +a`, which takes root.
+        let file = File::options()
+            .read(true)
+            .append(true)
+            .open(share.path("f"));
+        let permit = share.fs.permit(Purpose::Open).unwrap();
+        let opened = share.fs.opened(
+            share.fs.inodes.get(node).unwrap(),
+            Descriptor::new(file.unwrap(), permit),
+            OFlags::RDWR | OFlags::APPEND,
+        );
+
+        assert_eq!(opened.behaviour.direct_io, writeback);
+        let appended = writing(opened.handle, 4, b"x", libc::O_APPEND);
+        assert_eq!(share.write_with(node, b"x", &appended), Ok(1));
+        let elsewhere = writing(opened.handle, 0, b"y", 0);
+        assert_eq!(share.write_with(node, b"y", &elsewhere), Err(Errno::PERM));
+        let back = WriteArgs {
+            from_cache: true,
+            ..writing(opened.handle, 0, b"0123x", libc::O_APPEND)
+        };
+        assert_eq!(share.write_with(node, b"0123x", &back), Err(Errno::PERM));
+        assert_eq!(std::fs::read(share.path("f")).unwrap(), b"0123x");
+    }
 }
