@@ -70,7 +70,7 @@
 //! labels where links can have them too (see `attribute_names`), and
 //! `CAP_DAC_READ_SEARCH` to open file handles. Whoever takes the last away
 //! later turns off [`Config::file_handles`]. `unshare(CLONE_FS)` once per
-//! thread.
+//! thread, where the host lets us; elsewhere the umask of the process is 0.
 //!
 //! # Locks
 //!
