@@ -366,3 +366,42 @@ fn acls_name_the_guests_users() {
         assert!(said.contains("user:65534:r"), "{options}: {said}");
     }
 }
+
+#[test]
+fn acls_in_attributes_are_as_on_the_host() {
+    let script = r#"
+umask 027
+as() { user=$1 groups=$2; shift 2; setpriv --reuid $user --regid $user --groups $groups "$@"; }
+echo text >f; setfacl -m u:0:6,u:33:4,g:0:2,g:34:r f; getfacl -n f; stat -c %a f
+as 33 33 cat f; as 35 34 cat f; as 35 35 cat f 2>/dev/null && echo 35 may read
+chmod 600 f; getfacl -n f; as 33 33 cat f 2>/dev/null && echo 33 may read
+chmod 2775 f; getfacl -n f; chown 7:8 f; getfacl -n f
+setfacl -x u:33 f; getfacl -n f; setfacl -b f; getfacl -n f; setfacl -m u::5,g::4,o::1 f; stat -c %a f
+ls -l f | cut -c -11
+# What is made in a directory with a default, whoever makes it and whatever the umask is.
+mkdir -m 2777 d; chgrp 44 d; setfacl -d -m u:0:7,g:34:5,o::0 d; getfacl -n d
+touch d/below; mkdir d/deeper; touch d/deeper/below; mkfifo d/pipe; ln -s x d/link
+as 33 33 sh -c 'umask 077; echo x >d/of-33; mkdir -m 700 d/own; cp d/of-33 d/other'
+perl -e 'umask 0; sysopen(F, "d/few", 0101, 0401) or die'
+setfacl -d -m u::6,g::5,o::4 d/deeper; touch d/deeper/plain
+getfacl -nR d; cp -a d copied; getfacl -nR copied; tar --acls -cf d.tar d; mkdir there
+tar --acls -C there -xpf d.tar; getfacl -nR there
+setfacl -k d; touch d/again; getfacl -n d d/again; setfacl -d -m u:3:7 f 2>/dev/null && echo a default
+# Without a default the umask counts.
+mkdir plain; touch plain/f; mkfifo plain/p; stat -c '%a %n' plain plain/*
+chmod 1777 .; setfacl -m u:33:0 .; as 33 33 ls >/dev/null 2>&1 && echo 33 may list
+as 35 35 ls | LC_ALL=C sort
+"#;
+    let expected = on_host(script);
+    assert!(expected.contains("user:33:r--"), "{expected}");
+    for cache in ["auto", "never"] {
+        let place = Place::of_user_alone();
+        let options = format!("owners=xattr,acl,cache={cache}");
+        assert_eq!(on_share(&place, &options, script), expected, "{cache}");
+        // The host acts by none of them.
+        let below = place.directory().join("d/below");
+        let on_host = on_host(&format!("getfacl -n {}", below.display()));
+        assert!(!on_host.contains("user:0:"), "{on_host}");
+        assert!(on_host.contains("\nother::---\n"), "{on_host}");
+    }
+}

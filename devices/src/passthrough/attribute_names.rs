@@ -6,6 +6,7 @@
 //! | `security.capability` | the same: it is worth what a set-ID bit is, which the guest can set too |
 //! | `system.posix_acl_access`, `system.posix_acl_default` | the same, where ACLs were agreed on |
 //! | `trusted.*`, other `security.*` | behind a prefix: `trusted.virtiofs.`, or `user.virtiofs.` for a process that may not set trusted ones |
+//! | the same where owners are kept in attributes | behind that prefix |
 //! | `user.containers.override_stat` | nothing either, where the share keeps owners in it |
 //! | all others | nothing: `EOPNOTSUPP` |
 //!
@@ -33,7 +34,8 @@ const LONGEST: usize = 255;
 const USER: &[u8] = b"user.";
 const TRUSTED: &[u8] = b"trusted.";
 const SECURITY: &[u8] = b"security.";
-const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+/// ACLs: that of a node, and that of what is made in a directory.
+pub(super) const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
 /// The prefixes, for those who may set `trusted.*` and for others.
 const KEPT_TRUSTED: &[u8] = b"trusted.virtiofs.";
@@ -65,7 +67,7 @@ impl AttributeNames {
     /// The host's name for the guest's `name`.
     pub(super) fn on_host<'n>(self, name: &'n CStr, acls: bool) -> Result<Cow<'n, CStr>> {
         let bytes = name.to_bytes();
-        if is_kept_apart(bytes) {
+        if self.is_kept_apart(bytes, acls) {
             let name = [self.prefix, bytes].concat();
             if name.len() > LONGEST {
                 return Err(Errno::RANGE);
@@ -82,7 +84,7 @@ impl AttributeNames {
     /// The guest's name for the host's `name`, if it has one.
     pub(super) fn in_guest(self, name: &[u8], acls: bool) -> Option<&[u8]> {
         match name.strip_prefix(self.prefix) {
-            Some(kept) => is_kept_apart(kept).then_some(kept),
+            Some(kept) => self.is_kept_apart(kept, acls).then_some(kept),
             None => self.is_same(name, acls).then_some(name),
         }
     }
@@ -94,7 +96,14 @@ impl AttributeNames {
         }
         (name.starts_with(USER) && !name.starts_with(KEPT_USER))
             || name == CAPABILITY.to_bytes()
-            || (acls && ACLS.contains(&name))
+            || (acls && !self.owners_kept && is_acl_name(name))
+    }
+
+    /// Whether it has a prefix on the host.
+    fn is_kept_apart(self, name: &[u8], acls: bool) -> bool {
+        let secure = name.starts_with(SECURITY) && name != CAPABILITY.to_bytes();
+        ((secure || name.starts_with(TRUSTED)) && !is_prefix(name))
+            || (acls && self.owners_kept && is_acl_name(name))
     }
 }
 
@@ -106,12 +115,6 @@ pub(super) fn has_user_names(root: &Root) -> bool {
     got != Err(Errno::OPNOTSUPP)
 }
 
-/// Whether it has a prefix on the host.
-fn is_kept_apart(name: &[u8]) -> bool {
-    let secure = name.starts_with(SECURITY) && name != CAPABILITY.to_bytes();
-    (secure || name.starts_with(TRUSTED)) && !is_prefix(name)
-}
-
 /// Whether nothing follows the prefix, which Linux has on no file system.
 fn is_prefix(name: &[u8]) -> bool {
     name == SECURITY || name == TRUSTED
@@ -119,7 +122,11 @@ fn is_prefix(name: &[u8]) -> bool {
 
 /// Whether it is an ACL, which changes the mode as well.
 pub(super) fn is_acl(name: &CStr) -> bool {
-    ACLS.contains(&name.to_bytes())
+    ACLS.contains(&name)
+}
+
+fn is_acl_name(name: &[u8]) -> bool {
+    ACLS.iter().any(|acl| acl.to_bytes() == name)
 }
 
 /// Whether it is for administrators alone (xattr(7)).
@@ -209,6 +216,25 @@ mod tests {
         assert_eq!(ROOT.in_guest(name.to_bytes(), false), None);
         let other = c"system.posix_acl_other";
         assert_eq!(ROOT.on_host(other, true), Err(Errno::OPNOTSUPP));
+    }
+
+    #[test]
+    fn acls_are_kept_where_owners_are() {
+        let kept = AttributeNames {
+            owners_kept: true,
+            ..USER
+        };
+        for name in ACLS {
+            let host = [KEPT_USER, name.to_bytes()].concat();
+            let on_host = kept.on_host(name, true).unwrap();
+            assert_eq!(on_host.to_bytes(), host);
+            assert_eq!(kept.in_guest(&host, true), Some(name.to_bytes()));
+            assert_eq!(kept.on_host(name, false), Err(Errno::OPNOTSUPP));
+            assert_eq!(kept.in_guest(&host, false), None);
+            // The host's own.
+            assert_eq!(kept.in_guest(name.to_bytes(), true), None);
+            assert_eq!(USER.in_guest(&host, true), None);
+        }
     }
 
     #[test]

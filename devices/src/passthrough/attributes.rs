@@ -111,8 +111,9 @@ impl AttributeOperations for Passthrough {
             self.writable()?;
         }
         if self.keeps_apart() {
-            let seen = self.status(&*descriptor)?.seen;
-            return match permits(&seen, &request.caller, mask) {
+            let status = self.status(&*descriptor)?;
+            let acl = self.acl_in_force(&descriptor, &status)?;
+            return match permits(&status.seen, acl.as_ref(), &request.caller, mask) {
                 true => Ok(()),
                 false => Err(Errno::ACCESS),
             };

@@ -29,6 +29,7 @@ impl CreateOperations for Passthrough {
         let kind = NewKind {
             mode: libc::S_IFDIR | new.mode & 0o7777,
             device: (0, 0),
+            umask: new.umask,
         };
         let mode = self.mode_on_host(kind.mode);
         self.make(request, name, new.umask, Some(kind), |directory| {
@@ -49,7 +50,11 @@ impl CreateOperations for Passthrough {
             _ => (0, 0),
         };
         let mode = kind.as_raw_mode() | new.mode & 0o7777;
-        let new_kind = NewKind { mode, device };
+        let new_kind = NewKind {
+            mode,
+            device,
+            umask: new.umask,
+        };
         let (kind, device) = match self.keeps_apart() {
             true => (FileType::RegularFile, (0, 0)),
             false => (kind, device),
@@ -269,8 +274,9 @@ impl Passthrough {
         let _umask = match self.root.sets_apart() {
             true => {
                 set_thread_apart(self.root.proc())?;
-                let umask = if self.agreement().dont_mask { umask } else { 0 };
-                Some(Umask::set(umask))
+                // What is kept apart has a mode of its own.
+                let masks = self.agreement().dont_mask && !self.keeps_apart();
+                Some(Umask::set(if masks { umask } else { 0 }))
             }
             // That of the process is 0, and the guest's kernel applies its own.
             false => None,

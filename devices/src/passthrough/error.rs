@@ -41,9 +41,6 @@ pub enum Error {
     /// Options that contradict each other.
     #[error("POSIX ACLs are kept in extended attributes; turn on xattr as well")]
     AclWithoutXattr,
-    /// The host's kernel would act by them, and not by the modes that are kept.
-    #[error("there are no POSIX ACLs where owners are kept in attributes; leave acl out")]
-    AclWithKeptOwners,
     /// The umask of one thread is that of all.
     #[error(
         "acl needs unshare(2), which the host refuses, as the usual profile of containers does; \

@@ -24,6 +24,7 @@ use rustix::fs::{AtFlags, Mode, XattrFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::acl::Acl;
 use super::budget::Descriptor;
 use super::grants::CAPABILITY;
 use super::override_stat::{LONGEST, NAME, OverrideStat};
@@ -39,6 +40,8 @@ const OTHERS: u32 = 0o077;
 pub(super) struct NewKind {
     pub(super) mode: u32,
     pub(super) device: (u32, u32),
+    /// What no ACL takes the place of.
+    pub(super) umask: u32,
 }
 
 impl NewKind {
@@ -47,8 +50,17 @@ impl NewKind {
         Self {
             mode: libc::S_IFREG | new.mode & 0o7777,
             device: (0, 0),
+            umask: new.umask,
         }
     }
+}
+
+/// What is kept of a node from the beginning.
+#[derive(Clone, Debug)]
+pub(super) struct Born {
+    pub(super) seen: Seen,
+    /// Of it, and of what will be made in it.
+    pub(super) acls: [Option<Acl>; 2],
 }
 
 /// The rights that the host's user needs to a node with this mode.
@@ -61,7 +73,7 @@ fn needed(mode: u32) -> u32 {
 }
 
 /// Whether the host's node can have the attribute.
-fn has_room(host: &Stat) -> bool {
+pub(super) fn has_room(host: &Stat) -> bool {
     matches!(
         Kind::of(host.raw.stx_mode.into()),
         Kind::Regular | Kind::Directory
@@ -151,12 +163,17 @@ impl Passthrough {
         request: &Request<'_>,
         directory: &Descriptor,
         new: NewKind,
-    ) -> Result<Option<Seen>> {
+    ) -> Result<Option<Born>> {
         if !self.keeps_apart() {
             return Ok(None);
         }
         let above = self.status(directory)?.seen;
-        Ok(Some(owner_in(&above, &request.caller, new)))
+        let mut born = Born {
+            seen: owner_in(&above, &request.caller, new),
+            acls: [None, None],
+        };
+        self.inherit_acl(directory, new, &mut born)?;
+        Ok(Some(born))
     }
 
     /// Keeps the owner of what has just been made, by the name in `place` if it
@@ -164,15 +181,15 @@ impl Passthrough {
     pub(super) fn keep_or_undo(
         &self,
         fd: impl AsFd,
-        owner: Option<&Seen>,
+        born: Option<&Born>,
         place: Option<(&Descriptor, &CStr)>,
     ) -> Result<()> {
-        let Some(owner) = owner else { return Ok(()) };
+        let Some(born) = born else { return Ok(()) };
         let host = Stat::of(&fd)?;
-        let kept = match self.keep(&fd, &host, owner, XattrFlags::CREATE) {
+        let kept = match self.keep(&fd, &host, &born.seen, XattrFlags::CREATE) {
             // Another server has met it already, and given it to somebody.
             Err(Errno::EXIST) => Ok(()),
-            outcome => outcome,
+            outcome => outcome.and_then(|()| self.keep_inherited(&fd, born)),
         };
         if kept.is_err()
             && let Some((directory, name)) = place
@@ -191,7 +208,11 @@ impl Passthrough {
 
     /// Changes what is kept of the node open as `fd` by what it is then; false for
     /// one that has no room.
-    fn change_kept(&self, fd: impl AsFd, change: impl FnOnce(&mut Seen)) -> Result<bool> {
+    pub(super) fn change_kept(
+        &self,
+        fd: impl AsFd,
+        change: impl FnOnce(&mut Seen),
+    ) -> Result<bool> {
         let _turn = self.turn(&fd)?;
         let before = self.status(&fd)?;
         if !has_room(&before) {
@@ -278,11 +299,14 @@ fn owner_in(above: &Seen, caller: &Caller, new: NewKind) -> Seen {
     seen
 }
 
-/// ACCESS: whether `caller` may do to a node what `mask` says.
-pub(super) fn permits(seen: &Seen, caller: &Caller, mask: u32) -> bool {
+/// ACCESS: whether `caller` may do to a node what `mask` says, where an `acl` may be
+/// in force.
+pub(super) fn permits(seen: &Seen, acl: Option<&Acl>, caller: &Caller, mask: u32) -> bool {
     let granted = if caller.uid == 0 {
         let runs = Kind::of(seen.mode) == Kind::Directory || seen.mode & 0o111 != 0;
         0o6 | u32::from(runs)
+    } else if let Some(acl) = acl {
+        return acl.permits(seen, caller, mask);
     } else if caller.uid == seen.uid {
         seen.mode >> 6
     } else if caller.gid == seen.gid || caller.supplementary_gid == Some(seen.gid) {
@@ -315,7 +339,15 @@ mod tests {
 
     fn made(above: u32, caller: &Caller, mode: u32) -> (u32, u32) {
         let device = (0, 0);
-        let made = owner_in(&seen(0, 77, above), caller, NewKind { mode, device });
+        let made = owner_in(
+            &seen(0, 77, above),
+            caller,
+            NewKind {
+                mode,
+                device,
+                umask: 0,
+            },
+        );
         assert_eq!(made.uid, caller.uid);
         (made.gid, made.mode)
     }
@@ -347,11 +379,13 @@ mod tests {
         let other = Caller { uid: 1, ..ALICE };
         let member = Caller { gid: 77, ..other };
         let root = Caller { uid: 0, ..ALICE };
-        assert!(permits(&file(0o640), &ALICE, 6) && !permits(&file(0o640), &ALICE, 1));
-        assert!(permits(&file(0o640), &member, 4) && !permits(&file(0o640), &member, 2));
-        assert!(permits(&file(0o640), &other, 0) && !permits(&file(0o640), &other, 4));
-        assert!(permits(&file(0), &root, 6) && !permits(&file(0), &root, 1));
-        assert!(permits(&file(0o100), &root, 7));
-        assert!(permits(&seen(1, 1, libc::S_IFDIR), &root, 7));
+        assert!(permits(&file(0o640), None, &ALICE, 6) && !permits(&file(0o640), None, &ALICE, 1));
+        assert!(
+            permits(&file(0o640), None, &member, 4) && !permits(&file(0o640), None, &member, 2)
+        );
+        assert!(permits(&file(0o640), None, &other, 0) && !permits(&file(0o640), None, &other, 4));
+        assert!(permits(&file(0), None, &root, 6) && !permits(&file(0), None, &root, 1));
+        assert!(permits(&file(0o100), None, &root, 7));
+        assert!(permits(&seen(1, 1, libc::S_IFDIR), None, &root, 7));
     }
 }

@@ -22,7 +22,7 @@
 //! | `grants` | set-ID bits that outlive a change of the owner |
 //! | `host_fs` | kinds of file systems that are served in another way |
 //! | `attribute_names` | which extended attributes the guest has, and what the host calls them |
-//! | `acls` | the users and groups that ACLs name |
+//! | `acl`, `acls`, `kept_acls` | POSIX ACLs, whom they name, and those that are kept |
 //! | `turns` | servers that change what is kept of one node |
 //! | `labels` | security labels of new nodes |
 //! | `owners`, `kept_owners`, `override_stat` | whose the files are, in the guest and on the host |
@@ -81,6 +81,7 @@
 //! descriptors, shard of inodes, place of an inode; and by themselves those of
 //! `locks`: host, list of files or waits, table.
 
+mod acl;
 mod acls;
 mod attribute_names;
 mod attributes;
@@ -109,6 +110,7 @@ mod host_fs;
 mod inode;
 mod inodes;
 mod ioctls;
+mod kept_acls;
 mod kept_owners;
 mod labels;
 mod locks;
@@ -229,9 +231,6 @@ impl Passthrough {
     ) -> std::result::Result<Self, Error> {
         if config.posix_acl && !config.xattr {
             return Err(Error::AclWithoutXattr);
-        }
-        if config.posix_acl && config.owners == Owners::Xattr {
-            return Err(Error::AclWithKeptOwners);
         }
         let path = root;
         let root = Root::open(path)?;

@@ -28,6 +28,9 @@ impl XattrOperations for Passthrough {
         let host_name = self.host_name(name)?;
         self.writable()?;
         let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
+        if self.keeps_apart() && is_acl(name) {
+            return self.keep_acl(request.node, name, args);
+        }
         let value = self.acl_on_host(name, args.value)?;
         self.with_path_to_change(request.node, name, |path| {
             rustix::fs::setxattr(path, &*host_name, &value, flags)?;
@@ -49,6 +52,14 @@ impl XattrOperations for Passthrough {
     fn getxattr(&self, request: &Request<'_>, name: &CStr, size: u32) -> Result<Vec<u8>> {
         let host_name = self.host_name(name)?;
         let host_name = &*host_name;
+        if self.keeps_apart() && is_acl(name) {
+            let value = self.kept_acl(request.node, name)?;
+            let room = usize::try_from(size).unwrap_or(LONGEST);
+            return match size == 0 || value.len() <= room {
+                true => Ok(value),
+                false => Err(Errno::RANGE),
+            };
+        }
         let got = self.with_path(request.node, |path| {
             if size == 0 {
                 return rustix::fs::getxattr_query(path, host_name).map(blank);
@@ -102,6 +113,9 @@ impl XattrOperations for Passthrough {
     fn removexattr(&self, request: &Request<'_>, name: &CStr) -> Result<()> {
         let host_name = self.host_name(name)?;
         self.writable()?;
+        if self.keeps_apart() && is_acl(name) {
+            return self.forget_acl(request.node, name);
+        }
         self.with_path_to_change(request.node, name, |path| {
             rustix::fs::removexattr(path, &*host_name)
         })

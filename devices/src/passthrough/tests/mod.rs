@@ -19,6 +19,7 @@ mod finding;
 mod fixture;
 mod host_failures;
 mod ioctls;
+mod kept_acls;
 mod kept_owners;
 mod leases;
 mod limits;

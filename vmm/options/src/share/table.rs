@@ -160,16 +160,10 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         takes: Takes::Nothing(|share| share.service.server.posix_acl = true),
         help: "serve POSIX ACLs; a directory's default ACL takes the place of the umask",
         default: "off",
-        excludes: &[
-            Exclusion {
-                other: "no-xattr",
-                mend: "ACLs are extended attributes; leave one of them out",
-            },
-            Exclusion {
-                other: "owners=xattr",
-                mend: "the host acts by ACLs, and not by the modes that are kept; leave acl out",
-            },
-        ],
+        excludes: &[Exclusion {
+            other: "no-xattr",
+            mend: "ACLs are extended attributes; leave one of them out",
+        }],
         root_only: false,
         shown: Some(("acl", |service| service.server.posix_acl.into())),
     },

@@ -171,8 +171,7 @@ fn write_back_excludes_policies_under_which_the_host_may_append() {
     let forgets = message("d,forget-owners,owners=xattr");
     assert!(forgets.contains("leave forget-owners out"), "{forgets}");
     assert!(parse("d,forget-owners").is_ok());
-    let acts = message("d,owners=xattr,acl");
-    assert!(acts.contains("leave acl out"), "{acts}");
+    assert!(parse("d,owners=xattr,acl").is_ok());
 }
 
 #[test]
