@@ -21,7 +21,7 @@ PREFIX ?= /usr/local
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: install deb static test-ci test-suites test-install help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: install deb static test-ci test-suites test-install test-kconfig help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
@@ -32,6 +32,8 @@ help:
 	@echo 'make test-install  make install, deb and static, and what they make'
 	@echo 'make test-ci  the files for CI services, against their schemas'
 	@echo 'make test-suites  KUnit and kselftest in a guest, as the README has them'
+	@echo 'make test-kconfig  kernels of make defconfig and vmm kconfig, built and booted, and'
+	@echo '              gdb with the scripts of the kernel; an hour or two, not part of make test'
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
@@ -113,6 +115,13 @@ test-ci: setup
 # The suites of the kernel's own, as the README has them.
 test-suites: build kernels
 	BIN=$(BIN) tests/suites/run
+
+# Not part of test: a full kernel for each version takes half an hour.
+test-kconfig: build
+	set -e; for version in $(KERNEL_VERSIONS); do \
+	    BIN=$(BIN) tests/kconfig/boot $$version; \
+	    BIN=$(BIN) tests/gdb/kernel-scripts $$version; \
+	done
 
 # The native tests mount, and are several users: for root.
 TEST_AS_ROOT := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(or $(AS_ROOT),env)' $(CARGO) test
