@@ -21,7 +21,7 @@ PREFIX ?= /usr/local
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: install deb static test-ci test-suites test-install test-kconfig help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare kernel kernels series build setup check fmt clean
+.PHONY: install deb static test-ci test-suites test-install test-kconfig help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare perf perf-build kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
@@ -35,6 +35,8 @@ help:
 	@echo 'make test-kconfig  kernels of make defconfig and vmm kconfig, built and booted, and'
 	@echo '              gdb with the scripts of the kernel; an hour or two, not part of make test'
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
+	@echo 'make perf     count what requests cost the device, and find regressions'
+	@echo '              (BASE=REVISION: against that; else against the counts on record)'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
 	@echo 'make kernels  every guest kernel that make test boots'
@@ -106,7 +108,7 @@ series: setup
 run: build kernel
 	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share
 
-test: unit test-ci conformance-short e2e test-suites
+test: unit test-ci conformance-short e2e test-suites perf
 
 # What CI services read, against their schemas.
 test-ci: setup
@@ -179,6 +181,19 @@ test-debug: build
 compare: build
 	@[ '$(SETUP)' = no ] || resources/setup/install-packages guest-kernel/comparison/packages.txt
 	$(BIN)/compare
+
+# What requests cost the device, counted. Against the revision BASE, or else the counts
+# on record, which UPDATE=yes replaces. FILTER takes the operations with that in their
+# name, JSON=FILE keeps the results. The program says by its status what make makes a 2 of.
+perf: perf-build
+	$(BIN)/perf $(if $(BASE),--base '$(BASE)') $(if $(filter yes,$(UPDATE)),--update) \
+	    $(if $(JSON),--json '$(JSON)') $(FILTER)
+
+# The bench by itself, as it is built of BASE: features that other packages want
+# change it.
+perf-build: setup
+	$(CARGO) build --release --locked -p perf
+	$(CARGO) build --release --locked -p device-bench
 
 check: setup
 	resources/setup/check-dependencies

@@ -1,3 +1,4 @@
-//! Measurements of the microVM and of the guest's driver, made in the lab.
+//! Measurements: of the guest's driver, in the lab, and of the device, by itself.
 
 pub mod compare;
+pub mod regression;
