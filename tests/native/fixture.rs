@@ -20,6 +20,9 @@ const INSIDE: &str = "NATIVE_TEST_INSIDE";
 const CHECK: &str = "NATIVE_TEST_CHECK";
 const DIRECTORY: &str = "NATIVE_TEST_DIRECTORY";
 
+/// Set where the tests are to run once more in the sandbox: `--sandbox` of `serve`.
+const SANDBOX: &str = "NATIVE_SANDBOX";
+
 /// Every cache policy, and write-back where it can be had.
 pub(crate) const MODES: [&str; 6] = [
     "cache=never",
@@ -176,6 +179,9 @@ impl Place {
         command.arg(serve);
         if let Some(user) = self.server_user {
             command.args(["--server-user", user]);
+        }
+        if let Some(mode) = env::var_os(SANDBOX).filter(|_| before.is_empty()) {
+            command.arg("--sandbox").arg(mode);
         }
         let mut mount = self.top.path().join("mount").into_os_string();
         if !options.is_empty() {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
@@ -25,8 +25,7 @@ const FAILED: u8 = 125;
 /// Mounts DIR at MOUNTPOINT through the FUSE server of vmm, and runs COMMAND
 ///
 /// The mount is seen by COMMAND alone, whose MOUNTPOINT variable names it, and
-/// is gone when COMMAND is. What serves it is confined as in `vmm run`, without --inject.
-/// Needs root, or `unshare --map-root-user` and a
+/// is gone when COMMAND is. Needs root, or `unshare --map-root-user` and a
 /// /dev/fuse that the user may open.
 ///
 /// Exits with COMMAND's status, 128+n for a signal, 126 and 127 when it cannot
@@ -52,6 +51,11 @@ struct Cli {
     /// rule that applies counts. How often each did is told on standard error.
     #[arg(long, value_name = "RULES")]
     inject: Option<Injection>,
+
+    /// Confine what serves, as vmm run does. Without --inject: calls that are made to fail are
+    /// those of threads like the first
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    sandbox: Mode,
 
     /// Serve in another process that is this user's, with these groups beside their own;
     /// COMMAND stays root's
@@ -92,7 +96,7 @@ fn run(cli: &Cli) -> Result<u8> {
     let share = NativeShare::parse(&cli.directory, &cli.place)?;
     match &cli.server_user {
         Some(user) if cli.serve_standard_input => {
-            apart::serve(user, &share)?;
+            apart::serve(user, &share, cli.sandbox)?;
             return Ok(0);
         }
         Some(user) => return run_apart(cli, user, &share),
@@ -101,11 +105,10 @@ fn run(cli: &Cli) -> Result<u8> {
     let device = Arc::new(mount::open_device()?);
     mount::go_private()?;
     // Before the mount, which may cover the directory.
-    // Calls that are made to fail are those of threads like this one.
-    let sandbox = match cli.inject {
-        None => Sandbox::plan(Mode::Best)?,
-        Some(_) => Sandbox::off(),
-    };
+    if cli.inject.is_some() && cli.sandbox != Mode::Off {
+        bail!("--inject is for threads without a sandbox: leave --sandbox out");
+    }
+    let sandbox = Sandbox::plan(cli.sandbox)?;
     let mut open = share.open(&sandbox)?;
     let mounted = mount::mount(&device, &share.at)?;
     let server = Arc::clone(&open.server);
@@ -133,7 +136,7 @@ fn run_apart(cli: &Cli, user: &ServerUser, share: &NativeShare) -> Result<u8> {
     mount::go_private()?;
     let mounted = mount::mount(&device, &share.at)?;
     // Nobody but the server has the device any more, so nobody waits for one that ended.
-    let server = Apart::start(user, &cli.directory, &cli.place, device)?;
+    let server = Apart::start(user, (&cli.directory, &cli.place), cli.sandbox, device)?;
     let status = run_command(cli, share)?;
     mounted.unmount()?;
     server.finish()?;

@@ -71,20 +71,21 @@ pub struct Apart(Child);
 const READY: u8 = b'r';
 
 impl Apart {
-    /// Starts `serve` once more, to serve `directory` at `place` as `user` what
-    /// `device` is asked.
+    /// Starts `serve` once more, to serve a directory at a place as `user` what
+    /// `device` is asked, in a sandbox or in none.
     ///
     /// # Errors
     ///
     /// When it cannot serve, which it has said then.
     pub fn start(
         user: &ServerUser,
-        directory: &Path,
-        place: &std::ffi::OsStr,
+        (directory, place): (&Path, &std::ffi::OsStr),
+        sandbox: Mode,
         device: File,
     ) -> Result<Self> {
         let mut child = Command::new("/proc/self/exe")
             .args(["--server-user", &user.to_string(), "--serve-standard-input"])
+            .args(["--sandbox", sandbox.name()])
             .arg(directory)
             .arg(place)
             .stdin(device)
@@ -113,15 +114,15 @@ impl Apart {
 }
 
 /// What the process that [`Apart::start`] starts does: it serves `share` to the
-/// device on its standard input, as `user`.
+/// device on its standard input, as `user`, in a sandbox or in none.
 ///
 /// # Errors
 ///
 /// What is wrong with the share, and what went wrong while it was served.
-pub fn serve(user: &ServerUser, share: &NativeShare) -> Result<()> {
+pub fn serve(user: &ServerUser, share: &NativeShare, sandbox: Mode) -> Result<()> {
     let device = rustix::stdio::stdin().try_clone_to_owned()?;
     user.assume()?;
-    let mut open = share.open(&Sandbox::plan(Mode::Best)?)?;
+    let mut open = share.open(&Sandbox::plan(sandbox)?)?;
     let threads = open.threads()?;
     let mut out = io::stdout();
     out.write_all(&[READY])?;
