@@ -196,3 +196,21 @@ pub(super) fn one_component(name: &CStr) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_opens_a_share_keeps_their_umask_where_threads_have_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        // This thread's alone from here on.
+        sys::unshare_fs().unwrap();
+        rustix::process::umask(Mode::from_raw_mode(0o027));
+
+        let root = Root::open(directory.path()).unwrap();
+        assert!(root.sets_apart());
+        assert_eq!(rustix::process::umask(Mode::empty()).as_raw_mode(), 0o027);
+    }
+}
