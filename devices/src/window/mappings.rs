@@ -85,6 +85,30 @@ impl Mappings {
             .map(|(start, mapping)| (*start, mapping))
     }
 
+    /// The parts of the file `node` within `of_file` that are to be written to, in order
+    /// and none beside another.
+    pub(super) fn written(&self, node: NodeId, of_file: &Range<u64>) -> Vec<Range<u64>> {
+        if !self.has(node) {
+            return Vec::new();
+        }
+        let own = self.by_start.values();
+        let own = own.filter(|mapping| mapping.node == node && mapping.writable);
+        let parts = own.map(|mapping| {
+            let end = mapping.file_offset + mapping.len;
+            of_file.start.max(mapping.file_offset)..of_file.end.min(end)
+        });
+        let mut parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+        parts.sort_unstable_by_key(|part| part.start);
+        parts.dedup_by(|next, last| {
+            let touches = next.start <= last.end;
+            if touches {
+                last.end = last.end.max(next.end);
+            }
+            touches
+        });
+        parts
+    }
+
     /// How far the mapping that begins at `start` is the file's from now on.
     pub(super) fn set_reach(&mut self, start: u64, reach: u64) {
         if let Some(mapping) = self.by_start.get_mut(&start) {

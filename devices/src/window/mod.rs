@@ -352,26 +352,7 @@ impl Window {
     /// host about each part asks once for all of them.
     #[must_use]
     pub fn written(&self, node: NodeId, of_file: Range<u64>) -> Vec<Range<u64>> {
-        let mappings = self.lock();
-        if !mappings.has(node) {
-            return Vec::new();
-        }
-        let own = mappings.iter().map(|(_, mapping)| mapping);
-        let own = own.filter(|mapping| mapping.node == node && mapping.writable);
-        let parts = own.map(|mapping| {
-            let end = mapping.file_offset + mapping.len;
-            of_file.start.max(mapping.file_offset)..of_file.end.min(end)
-        });
-        let mut parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
-        parts.sort_unstable_by_key(|part| part.start);
-        parts.dedup_by(|next, last| {
-            let touches = next.start <= last.end;
-            if touches {
-                last.end = last.end.max(next.end);
-            }
-            touches
-        });
-        parts
+        self.lock().written(node, &of_file)
     }
 
     /// Copies from the window to `to`; `EFAULT` where there is nothing.
