@@ -1,5 +1,16 @@
 //! What the threads that serve a share have to be able to do: nothing else is
 //! to be left to them.
+//!
+//! Nothing outside the share but `/proc/self/fd`, and with `Owners::Xattr` the file
+//! of `turns`, all opened by [`super::Passthrough::new`]; [`super::Passthrough::needs`] says it
+//! for those who confine them. `CAP_SETUID`, `CAP_SETGID` and `CAP_DAC_OVERRIDE` to
+//! give what is made to the guest's users, `CAP_CHOWN`, `CAP_FOWNER`,
+//! `CAP_FSETID`, `CAP_LINUX_IMMUTABLE` and `CAP_MKNOD` to do for the guest's root what root may do,
+//! `CAP_SETFCAP` to give files capabilities, `CAP_SYS_ADMIN` to keep the guest's
+//! labels where links can have them too (see `attribute_names`), and
+//! `CAP_DAC_READ_SEARCH` to open file handles. Whoever takes the last away
+//! later turns off [`super::Config::file_handles`]. `unshare(CLONE_FS)` once per
+//! thread, where the host lets us; elsewhere the umask of the process is 0.
 
 use std::os::fd::OwnedFd;
 
