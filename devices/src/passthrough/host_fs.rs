@@ -29,10 +29,13 @@ const REMOTE: [i64; 18] = [
 /// Its files are mapped by huge pages, and not written to.
 const HUGETLBFS: i64 = 0x9584_58f6;
 
+/// What is missing of its files has no disk that cannot be read.
+const TMPFS: i64 = 0x0102_1994;
+
 /// Those in memory, which may say that they have no blocks although their files
 /// are ordinary ones.
 const MEMORY: [i64; 4] = [
-    0x0102_1994, // tmpfs
+    TMPFS,
     0x8584_58f6, // ramfs
     HUGETLBFS,
     libc::OVERLAYFS_SUPER_MAGIC, // says what its upper layer says
@@ -58,6 +61,8 @@ pub(super) struct HostFs {
     /// those of overlayfs are another file's once it is copied up. To touch one
     /// waits for nobody: a processor of the guest could not be stopped.
     pub(super) mappable: bool,
+    /// To read a hole by a mapping takes memory, of which there may be none.
+    pub(super) holes_take_room: bool,
 }
 
 impl HostFs {
@@ -71,6 +76,7 @@ impl HostFs {
                 may_stall: true,
                 up_to_date: false,
                 mappable: false,
+                holes_take_room: false,
             },
         }
     }
@@ -89,6 +95,7 @@ impl HostFs {
             may_stall,
             up_to_date: !may_stall && !LAYERED.contains(&kind),
             mappable: !may_stall && !LAYERED.contains(&kind) && kind != HUGETLBFS,
+            holes_take_room: kind == TMPFS,
         }
     }
 }

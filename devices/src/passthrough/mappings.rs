@@ -16,7 +16,9 @@ use super::Passthrough;
 use super::budget::{Descriptor, Purpose};
 use super::handle::Open;
 use super::inode::Inode;
+use super::inodes::Inodes;
 use super::stat::{Kind, Stat};
+use super::sys;
 use crate::filesystem::{MappingOperations, NodeId, Request, Result, SetupMappingArgs, WindowPart};
 use crate::window::{FilePart, Window};
 
@@ -137,6 +139,8 @@ impl Passthrough {
     /// The same share, whose files can be mapped in `window`.
     #[must_use]
     pub fn with_window(mut self, window: Arc<Window>) -> Self {
+        let inodes = Arc::clone(&self.inodes);
+        window.ask_sizes(move |node, writable| size_of(&inodes, node, writable));
         self.window = Some(window);
         self
     }
@@ -197,4 +201,22 @@ impl Passthrough {
             self.mend(open.inode.number, status.raw.stx_size);
         }
     }
+}
+
+/// The size of a node that has its descriptor or a handle, unless what is missing of it
+/// is a hole that is only read: zeros are what is there.
+fn size_of(inodes: &Inodes, node: NodeId, writable: bool) -> Option<u64> {
+    let inode = inodes.get(node).ok()?;
+    if inode.mount.host_fs.holes_take_room && !writable {
+        return None;
+    }
+    let status = match inode.descriptor() {
+        Some(descriptor) => Stat::of(&*descriptor).ok()?,
+        None => {
+            let handle = inode.place().handle.clone()?;
+            let fd = sys::open_by_handle(inode.mount.handles()?, &handle).ok()?;
+            Stat::of(fd).ok()?
+        }
+    };
+    (inode.mount.identity(&status) == inode.identity).then_some(status.raw.stx_size)
 }

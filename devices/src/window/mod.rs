@@ -15,12 +15,14 @@
 //! A page behind the end of a file cannot be had. What touches it here gets
 //! `EFAULT` from a system call; what touches it in the guest makes the
 //! hypervisor stop. Then the VMM has the window [torn](Window::tear): where a
-//! mapped file has no pages any more there are zeros, and the guest goes on.
+//! mapped file has no pages any more there are zeros, and the guest goes on. What is
+//! not behind its end (`sizes`) cannot be read, and stays as it is.
 //! As soon as it may hear that the file is longer again, it is
 //! [mended](Window::mend).
 
 mod mappings;
 mod mmap;
+mod sizes;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod tests;
@@ -38,6 +40,7 @@ use vm_memory::VolatileSlice;
 
 use self::mappings::{Mapping, Mappings};
 use self::mmap::Area;
+use self::sizes::{Ask, Sizes};
 pub use self::windows::Windows;
 use crate::filesystem::{NodeId, Result, WindowPart};
 
@@ -69,6 +72,7 @@ pub struct Window {
     torn: AtomicUsize,
     /// Where to go on looking for what is cut off.
     look_next: AtomicU64,
+    sizes: Sizes,
 }
 
 /// What to map.
@@ -101,7 +105,14 @@ impl Window {
             mappings: Mutex::new(Mappings::new(most)),
             torn: AtomicUsize::new(0),
             look_next: AtomicU64::new(0),
+            sizes: Sizes::default(),
         })
+    }
+
+    /// Before anything of a file is torn, `ask` says where it can how many bytes it has,
+    /// mapped to be written to or not: what of these cannot be read is not cut off.
+    pub(crate) fn ask_sizes(&self, ask: impl Ask) {
+        self.sizes.ask(ask);
     }
 
     /// Where the guest has it.
@@ -279,7 +290,7 @@ impl Window {
         let batch = mappings.some_from(at, BATCH);
         let mut torn = 0;
         for (start, mapping) in &batch {
-            let reach = self.reach(*start, mapping.reach);
+            let reach = self.reach(*start, mapping);
             let (at, rest) = (start + reach, mapping.reach - reach);
             if rest > 0 && self.area.map_zeros(at, rest, mapping.writable).is_ok() {
                 mappings.set_reach(*start, reach);
@@ -291,14 +302,19 @@ impl Window {
         (torn, last.map(|(start, mapping)| start + mapping.len))
     }
 
-    /// How many of the `len` bytes at `start` the file has, by whole pages. It
-    /// is cut off in one place only.
-    fn reach(&self, start: u64, len: u64) -> u64 {
+    /// How many bytes of the mapping at `start` the file has, by whole pages. It is
+    /// cut off in one place only.
+    fn reach(&self, start: u64, mapping: &Mapping) -> u64 {
         let has = |page: u64| self.area.is_readable(start + page * PAGE, PAGE);
-        let (mut there, mut missing) = (0, len / PAGE);
-        if missing == 0 || has(missing - 1) {
-            return len;
+        let pages = mapping.reach / PAGE;
+        if pages == 0 || has(pages - 1) {
+            return mapping.reach;
         }
+        if let Some(size) = self.sizes.of(mapping.node, mapping.writable) {
+            let here = size.saturating_sub(mapping.file_offset);
+            return mapping.reach.min(here.div_ceil(PAGE).saturating_mul(PAGE));
+        }
+        let (mut there, mut missing) = (0, pages);
         while there < missing {
             let middle = there + (missing - there) / 2;
             if has(middle) {
@@ -308,6 +324,12 @@ impl Window {
             }
         }
         there * PAGE
+    }
+
+    /// The size of a file that is mapped.
+    #[cfg(test)]
+    pub(crate) fn size_of(&self, node: NodeId, writable: bool) -> Option<u64> {
+        self.sizes.of(node, writable)
     }
 
     /// Whether anything is torn. It waits for nothing.

@@ -32,7 +32,7 @@ pub(crate) fn of(role: Role) -> &'static [&'static [Line]] {
         Role::Session => &[EVERY, SERVES],
         Role::Keeper => &[EVERY, SERVES, READS, CHANGES, STARTS],
         Role::Vcpu => &[EVERY, SERVES, RUNS],
-        Role::Windows => &[EVERY],
+        Role::Windows => &[EVERY, MEASURES],
         Role::Debugger => &[EVERY, DEBUGS],
         Role::Main => &[EVERY, SERVES, STARTS, LOOKS_AFTER],
     }
@@ -214,6 +214,9 @@ const STARTS: &[Line] = &[
 /// library makes threads by `clone` where there is no `clone3`. Not refused,
 /// because it is called with all signals blocked, SIGSYS as well.
 pub(crate) const ABSENT: Call = Call::clone3;
+
+/// What looks after mapped files: how long each is.
+const MEASURES: &[Line] = &[(Call::statx, Any)];
 
 /// The guest's processor runs, and says where it is.
 const RUNS: &[Line] = &[(

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use vm_memory::VolatileSlice;
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by};
+use super::fixture::{GUEST_ROOT, Share, by, few_descriptors};
 use crate::filesystem::{
     Agreement, FallocateArgs, Handle, NodeId, ROOT, Result, SetAttributes, SetupMappingArgs,
     WindowPart,
@@ -348,5 +348,23 @@ fn what_has_no_place_in_the_window_changes_nothing_of_the_file() {
         assert_eq!(blocks(&mapped), 0, "{args:?}");
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o4755, "{args:?}");
+    }
+}
+
+#[test]
+fn a_window_knows_how_long_its_files_are() {
+    for (file_handles, found) in [(true, true), (false, false)] {
+        let mapped = mapped(few_descriptors(file_handles));
+        let node = mapped.file("file", b"abc");
+        mapped.map(node, false).unwrap();
+        assert_eq!(mapped.window.size_of(node, true), Some(3));
+        std::fs::write(mapped.share.path("file"), b"longer").unwrap();
+        assert_eq!(mapped.window.size_of(node, true), Some(6));
+        // Also when descriptors were scarce, where there are handles.
+        mapped.share.let_all_go();
+        let handles = mapped.share.fs.mounts.of_root().handles().is_some();
+        let expected = (found && handles).then_some(6);
+        assert_eq!(mapped.window.size_of(node, true), expected);
+        assert_eq!(mapped.window.size_of(node + 1, true), None);
     }
 }

@@ -6,19 +6,21 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use vm_memory::VolatileSlice;
 
 use super::fixture::operations::*;
 use super::fixture::{
     GUEST_ROOT, Page, Share, by, c, host_calls, moved_to, name, node, opening, unshared,
 };
-use crate::filesystem::{Agreement, FallocateArgs, ROOT, WOULD_WAIT, WriteArgs};
+use crate::filesystem::{Agreement, FallocateArgs, ROOT, WOULD_WAIT, WindowPart, WriteArgs};
 use crate::passthrough::durability::recorded;
 use crate::passthrough::{CachePolicy, Config, Passthrough};
+use crate::window::{FilePart, PAGE, UNIT, Window};
 
 /// Runs `body` with mounts of its own.
 fn in_a_namespace(test: &str, body: impl FnOnce()) {
@@ -307,6 +309,44 @@ fn a_file_copied_up_in_an_overlay_stays_the_same_inode() {
             assert_eq!(told.size, 15);
         },
     );
+}
+
+#[test]
+fn a_hole_for_which_there_is_no_memory_reads_as_zeros() {
+    in_a_namespace("a_hole_for_which_there_is_no_memory_reads_as_zeros", || {
+        let place = tempfile::tempdir().unwrap();
+        mount("tmpfs", "size=64k", place.path());
+        let hole = File::create(place.path().join("hole")).unwrap();
+        hole.set_len(PAGE).unwrap();
+        let full = std::fs::write(place.path().join("fill"), [1; 128 * 1024]);
+        assert!(full.is_err());
+        let window = Arc::new(Window::reserve(4 << 30, UNIT).unwrap());
+        let fs = Passthrough::new(place.path(), Config::default()).unwrap();
+        let fs = fs.with_window(Arc::clone(&window));
+        fs.init(Agreement::default());
+        let node = fs.lookup(&by(&GUEST_ROOT, ROOT), c"hole").unwrap().inode;
+        // As if it had had its blocks when it was mapped to be written to.
+        for (writable, torn, expected) in [(false, 1, Ok(0)), (true, 0, Err(Errno::FAULT))] {
+            let (offset, len) = (0, PAGE);
+            let part = FilePart {
+                node,
+                offset,
+                writable,
+            };
+            let mut options = File::options();
+            let file = options
+                .read(true)
+                .write(true)
+                .open(place.path().join("hole"));
+            window
+                .map(WindowPart { offset, len }, file.unwrap(), part)
+                .unwrap();
+            assert_eq!(window.tear(), torn, "{writable}");
+            let mut byte = [0xee];
+            let read = window.copy_to(0, &VolatileSlice::from(&mut byte[..]));
+            assert_eq!(read.map(|()| byte[0]), expected, "{writable}");
+        }
+    });
 }
 
 #[test]

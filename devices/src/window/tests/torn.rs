@@ -76,3 +76,31 @@ fn many_mappings_are_looked_at_by_turns() {
     assert_eq!(torn() as u64, MAPPINGS);
     assert_eq!(byte(&window, (MAPPINGS - 1) * UNIT + PAGE), Ok(0));
 }
+
+#[test]
+fn what_a_file_has_and_cannot_be_read_is_not_zeros() {
+    for (size, torn) in [
+        (4 * PAGE, 0),
+        (3 * PAGE + 1, 0),
+        (3 * PAGE, 1),
+        (2 * PAGE, 1),
+    ] {
+        let window = window(1);
+        let file = file(5, 1);
+        let of_file = part(7, PAGE, false);
+        window.map(place(0, 3 * PAGE), &file, of_file).unwrap();
+        // As if the rest could not be read, up to this size.
+        window.ask_sizes(move |node, _| (node == 7).then_some(size));
+        file.set_len(2 * PAGE).unwrap();
+        assert_eq!(window.tear(), torn, "{size}");
+        assert_eq!(byte(&window, 0), Ok(2));
+        let behind = [PAGE, 2 * PAGE].map(|at| byte(&window, at));
+        let fault = Err(Errno::FAULT);
+        let expected = match size / PAGE {
+            2 => [Ok(0); 2],
+            3 if torn == 1 => [fault, Ok(0)],
+            _ => [fault; 2],
+        };
+        assert_eq!(behind, expected, "{size}");
+    }
+}
