@@ -27,6 +27,12 @@ impl Mapping {
         self.reach < self.len
     }
 
+    /// Whether it is torn where `node` has something if it has `size` bytes.
+    pub(super) fn mends(&self, node: NodeId, size: u64) -> bool {
+        let begins = self.file_offset.saturating_add(self.reach);
+        self.node == node && self.is_torn() && size > begins
+    }
+
     /// What of it is left between `from` and `to`, counted from its beginning.
     fn cut(&self, from: u64, to: u64) -> Self {
         Self {

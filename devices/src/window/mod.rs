@@ -346,7 +346,7 @@ impl Window {
         if !mappings.has(node) {
             return None;
         }
-        let torn = mappings.iter().filter(|(_, m)| mends(m, node, size));
+        let torn = mappings.iter().filter(|(_, m)| m.mends(node, size));
         torn.map(|(_, mapping)| mapping.writable)
             .reduce(|one, other| one || other)
     }
@@ -354,7 +354,7 @@ impl Window {
     /// Shows `file`, which is `node` and has `size` bytes now, where it is torn.
     pub fn mend(&self, node: NodeId, size: u64, file: impl AsFd) {
         let mut mappings = self.lock();
-        let torn = mappings.iter().filter(|(_, m)| mends(m, node, size));
+        let torn = mappings.iter().filter(|(_, m)| m.mends(node, size));
         let torn: Vec<_> = torn.map(|(start, mapping)| (start, *mapping)).collect();
         for (start, mapping) in torn {
             let place = (start, mapping.len);
@@ -369,9 +369,8 @@ impl Window {
         self.note_torn(&mappings);
     }
 
-    /// The parts of the file `node` within `of_file` that are mapped to be written to,
-    /// in order and none beside another: Linux maps a file in units, and what asks the
-    /// host about each part asks once for all of them.
+    /// The parts of the file `node` within `of_file` that are mapped to be written to, in
+    /// order and none beside another: Linux maps in units, and asks for them all at once.
     #[must_use]
     pub fn written(&self, node: NodeId, of_file: Range<u64>) -> Vec<Range<u64>> {
         self.lock().written(node, &of_file)
@@ -396,11 +395,4 @@ impl Window {
         }
         Ok(place.offset..end)
     }
-}
-
-/// Whether a mapping is torn where `node` has something if it has `size` bytes.
-fn mends(mapping: &Mapping, node: NodeId, size: u64) -> bool {
-    mapping.node == node
-        && mapping.reach < mapping.len
-        && size > mapping.file_offset.saturating_add(mapping.reach)
 }
