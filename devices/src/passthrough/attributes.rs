@@ -72,8 +72,11 @@ impl AttributeOperations for Passthrough {
         if by_path {
             self.refusals.arrived(request.caller.pid);
         }
-        // Not of a file that cannot have this size.
-        if changes.kill_privileges && changes.mode.is_none() && granted.is_none() {
+        // Not of a file that cannot have this size, nor before a chown(2), which does it
+        // itself if it can be done.
+        let by_owner = new_owner && !self.ownership.forgets();
+        let clears = changes.kill_privileges && changes.mode.is_none() && !by_owner;
+        if clears && granted.is_none() {
             self.drop_privileges(&inode, &descriptor)?;
         }
         if new_owner {

@@ -108,6 +108,11 @@ impl Ownership {
         self.policy
     }
 
+    /// Whether a change of the owner may not be made and yet no error.
+    pub(super) fn forgets(self) -> bool {
+        self.forgets
+    }
+
     /// Whether what the guest's users make is theirs on the host.
     pub(super) fn is_hosts(self) -> bool {
         matches!(self.policy, Owners::Host | Owners::Mapped)

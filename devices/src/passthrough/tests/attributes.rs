@@ -94,6 +94,32 @@ fn privileges_are_dropped_when_asked() {
 }
 
 #[test]
+fn an_owner_that_cannot_be_had_takes_nothing_away() {
+    let share = Share::new();
+    std::fs::write(share.path("f"), b"x").unwrap();
+    let mode = |bits| std::fs::set_permissions(share.path("f"), PermissionsExt::from_mode(bits));
+    mode(0o6755).unwrap();
+    let inode = share.walk("f").unwrap();
+    let owner = |uid| SetAttributes {
+        uid: Some(uid),
+        kill_privileges: true,
+        ..SetAttributes::default()
+    };
+    let left = || share.attributes(inode).unwrap().mode & 0o7777;
+
+    let refused = set(&share, inode, &owner(u32::MAX));
+    assert_eq!(refused.map(drop), Err(Errno::INVAL));
+    assert_eq!(left(), 0o6755);
+
+    let own = share.attributes(inode).unwrap().uid;
+    assert_eq!(
+        set(&share, inode, &owner(own)).unwrap().mode & 0o7777,
+        0o755
+    );
+    assert_eq!(left(), 0o755);
+}
+
+#[test]
 fn the_owner_minus_one_is_nobody_to_change_to() {
     let share = Share::new();
     let (file, _) = share.create(ROOT, "f").unwrap();
