@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use tests::debian_system::SYSVINIT;
 use tests::fixtures::Fixtures;
 
 use crate::kernels::account;
 use crate::shares::tree;
 use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Vm, below};
-use host::{User, own_root};
+use host::{User, in_tree, own_root};
 
 /// Wants a system of Debian.
 pub(crate) const THEME: &str = "roots";
@@ -40,6 +41,7 @@ pub(crate) fn theme() -> Theme {
                 other_init,
             ),
             Test::new("have_a_systemd_that_runs_the_command", PATCHED, systemd),
+            Test::new("have_a_sysvinit_that_runs_the_command", PATCHED, sysvinit),
             Test::new("have_a_user_who_runs_the_command", PATCHED, user),
             Test::new("of_the_host_are_read_only_for_root", PATCHED, |fixtures| {
                 own_root(fixtures, User::Root)
@@ -229,6 +231,30 @@ fn systemd(fixtures: &Fixtures) -> Result<()> {
     let text = run.text()?;
     ensure!(text.starts_with("systemd\nactive\n"), "{}", run.account());
     ensure!(text.contains("vmm-command.service"), "{}", run.account());
+    Ok(())
+}
+
+fn sysvinit(fixtures: &Fixtures) -> Result<()> {
+    let tree = debian(fixtures)?;
+    in_tree(
+        tree.path(),
+        &format!(
+            "exec 2>&1; export DEBIAN_FRONTEND=noninteractive
+             dpkg --force-all --purge systemd-sysv
+             dpkg --force-all -i {SYSVINIT}/*.deb"
+        ),
+    )?;
+    let run = Vm::patched(fixtures)?
+        .option("--root", tree.path())
+        .option("--memory", "1G")
+        .flag("--init")
+        .patience(Duration::from_secs(120))
+        .script(&format!("cat /proc/1/comm; runlevel; {COMMAND}"))
+        .run_with_input(b"this\n".to_vec())?
+        .expect(7, "exited")?;
+    let text = run.text()?;
+    ensure!(text == "init\nN 2\ngot this\n", "{}", run.account());
+    ensure!(run.stderr.contains("wrong\n"), "{}", run.account());
     Ok(())
 }
 

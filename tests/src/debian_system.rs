@@ -1,4 +1,5 @@
-//! A small system of Debian's, for guests that want one: systemd, sudo, git.
+//! A small system of Debian's, for guests that want one: systemd, sudo, git; and
+//! sysvinit, to be installed in systemd's place.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +10,14 @@ use anyhow::{Context, Result, bail};
 /// The release, and what is in it beside the essential packages.
 const RELEASE: &str = "bookworm";
 const PACKAGES: &str = "systemd-sysv,sudo,git,kmod,passwd";
+/// The packages of the other init, which lie in [`SYSVINIT`].
+const OTHER_INIT: &str = "sysvinit-core sysvinit-utils initscripts sysv-rc insserv startpar";
+/// Where they are in the system.
+pub const SYSVINIT: &str = "/opt/sysvinit";
 /// Nobody reads there.
 const LEFT_OUT: [&str; 4] = ["doc", "man", "locale", "info"];
 /// Counts changes of how it is made.
-const EDITION: u32 = 1;
+const EDITION: u32 = 2;
 
 /// The archive (tar) of it, made when the cache does not have it: a minute.
 ///
@@ -38,6 +43,10 @@ pub fn archive() -> Result<PathBuf> {
     for directory in LEFT_OUT {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{directory}/*"));
     }
+    command.arg(format!(
+        "--customize-hook=mkdir -p \"$1{SYSVINIT}\" && cd \"$1{SYSVINIT}\" && \
+         APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download {OTHER_INIT}"
+    ));
     let output = command
         .arg(RELEASE)
         .arg(&made)

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::mount::MountFlags;
+
 use crate::mounts;
 use crate::power;
 
@@ -73,8 +75,12 @@ pub fn install(init: &Path, can_power_off: bool) -> Result<(), Error> {
     if !is_mount_point(Path::new("/run")) {
         mounts::mount_run()?;
     }
+    fs::create_dir_all(DIRECTORY).map_err(Error::Files)?;
+    // sysvinit's scripts let nobody execute what is in /run.
+    let flags = MountFlags::NOSUID.union(MountFlags::NODEV);
+    let directory = Path::new(DIRECTORY);
+    mounts::mount("tmpfs", directory, "tmpfs", flags, Some(c"mode=0755"))?;
     let files = || {
-        fs::create_dir_all(DIRECTORY)?;
         fs::copy("/proc/self/exe", PROGRAM)?;
         fs::set_permissions(PROGRAM, fs::Permissions::from_mode(0o700))
     };

@@ -1,6 +1,7 @@
 //! The host's own root, on a host of our own.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,32 @@ use tests::kernels::Kernel;
 
 use super::debian;
 use crate::vm::{below, stretched};
+
+/// Runs a script of root's in a `tree`, with what a system has mounted.
+pub(super) fn in_tree(tree: &Path, script: &str) -> Result<String> {
+    let at = tree.display();
+    let around = format!(
+        "mount --bind /dev {at}/dev; mount -t proc proc {at}/proc; mount -t tmpfs tmp {at}/tmp
+         chmod 1777 {at}/tmp; chmod 666 {at}/dev/kvm; exec chroot {at} /bin/sh -ec \"$0\""
+    );
+    let mut child = Command::new("unshare")
+        .args(["-m", "sh", "-ec", &around, script])
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut text = String::new();
+    let mut stdout = child.stdout.take().context("no output")?;
+    std::io::Read::read_to_string(&mut stdout, &mut text)?;
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{status}: {script}\n{text}");
+    }
+    Ok(text)
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum User {
@@ -52,31 +79,9 @@ impl Host {
         Ok(host)
     }
 
-    /// Runs a script of root's in it, with what a system has mounted.
+    /// Runs a script of root's in it.
     fn as_root(&self, script: &str) -> Result<String> {
-        let tree = self.tree.path();
-        let at = tree.display();
-        let around = format!(
-            "mount --bind /dev {at}/dev; mount -t proc proc {at}/proc; mount -t tmpfs tmp {at}/tmp
-             chmod 1777 {at}/tmp; chmod 666 {at}/dev/kvm; exec chroot {at} /bin/sh -ec \"$0\""
-        );
-        let mut child = Command::new("unshare")
-            .args(["-m", "sh", "-ec", &around, script])
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut text = String::new();
-        let mut stdout = child.stdout.take().context("no output")?;
-        std::io::Read::read_to_string(&mut stdout, &mut text)?;
-        let status = child.wait()?;
-        if !status.success() {
-            bail!("{status}: {script}\n{text}");
-        }
-        Ok(text)
+        in_tree(self.tree.path(), script)
     }
 
     /// Runs a script where the user works.
