@@ -190,8 +190,7 @@ impl Client {
         self.ok("D;1")
     }
 
-    /// Has no answer but the end of the connection.
     pub(super) fn kill(&mut self) -> Result<()> {
-        self.start("vKill;1")
+        self.ok("vKill;1")
     }
 }

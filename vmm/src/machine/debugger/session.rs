@@ -56,10 +56,13 @@ pub(super) fn serve(link: Link, guest: &mut Guest) -> Result<End, Error> {
     let mut buffer = [0; 4096];
     loop {
         stub = match stub {
-            GdbStubStateMachine::Disconnected(stub) => {
+            GdbStubStateMachine::Disconnected(mut stub) => {
                 return Ok(match stub.get_reason() {
                     DisconnectReason::Disconnect => End::Left,
-                    DisconnectReason::Kill => End::Killed,
+                    DisconnectReason::Kill => {
+                        answer_kill(stub.borrow_conn());
+                        End::Killed
+                    }
                     DisconnectReason::TargetExited(_) | DisconnectReason::TargetTerminated(_) => {
                         End::Over
                     }
@@ -73,6 +76,13 @@ pub(super) fn serve(link: Link, guest: &mut Guest) -> Result<End, Error> {
             return Ok(End::Over);
         }
     }
+}
+
+/// Answers `vKill`, which `gdbstub` leaves to targets that can be started again. After
+/// the older `k` nobody reads it, or is there any more.
+fn answer_kill(link: &mut Link) {
+    const OK: &[u8] = b"$OK#9a";
+    let _ = link.write_all(OK).and_then(|()| link.flush());
 }
 
 /// Waits for gdb and the guest.

@@ -122,7 +122,7 @@ fn a_guest_that_runs_is_interrupted_left_and_met_again() {
     // The breakpoint went with whoever had set it.
     assert_eq!(gdb.ask("m1000,2"), "ebfe");
     assert_eq!(gdb.ask("qfThreadInfo"), "mp01.01,p01.02");
-    gdb.send("vKill;1");
+    assert_eq!(gdb.ask("vKill;1"), "OK");
     assert_eq!(end(running), Ending::Killed);
 }
 
@@ -137,7 +137,7 @@ fn a_breakpoint_where_nothing_is_mapped_waits_in_a_debug_register() {
     assert_ne!(gdb.ask("Z0,ffffffff81000004,1"), "OK");
     assert_eq!(gdb.ask("z0,ffffffff81000002,1"), "OK");
     assert_eq!(gdb.ask("Z1,ffffffff81000004,1"), "OK");
-    gdb.send("vKill;1");
+    assert_eq!(gdb.ask("vKill;1"), "OK");
     assert_eq!(end(running), Ending::Killed);
 }
 
@@ -190,6 +190,6 @@ fn page_tables_that_lie_are_survived() {
     }
     assert_eq!(gdb.ask("mffffffffffffff00,200"), "E0e");
     assert_eq!(gdb.ask("g"), registers);
-    gdb.send("vKill;1");
+    assert_eq!(gdb.ask("vKill;1"), "OK");
     assert_eq!(end(running), Ending::Killed);
 }
