@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::{Kernel, Variant, Version};
@@ -261,7 +261,10 @@ fn not_mapped(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let share = directory(&[("file", b"content\n")])?;
     let run = Vm::booting(fixtures, kernel)?
         .share(share.path(), "tag=t,dax=16M")
-        .share(std::path::Path::new("/proc/sys/kernel"), "tag=p,ro,dax=16M")
+        .share(
+            std::path::Path::new("/proc/sys/kernel"),
+            "tag=p,ro,acl,dax=16M",
+        )
         .script(
             "cat /mnt/p/ostype && umount /mnt/t && mount -t virtiofs -o dax=never t /mnt/t &&
              cat /mnt/t/file && umount /mnt/t && mount -t virtiofs -o dax=always t /mnt/t &&
@@ -275,6 +278,19 @@ fn not_mapped(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         run.account()
     );
     ensure!(mappings(&run, "SETUPMAPPING") == 1, "{}", run.metrics);
+    // Who asked for it is told, of the share that has no use for it.
+    let notes = run.report["notes"].as_array().context("no notes")?;
+    let [dax, acl] = [0, 1].map(|index| notes[index].as_str().unwrap_or_default());
+    for (note, part) in [(dax, "dax= does nothing"), (acl, "acl does nothing")] {
+        ensure!(note.starts_with("in /proc/sys/kernel "), "{notes:?}");
+        ensure!(note.contains(part), "{notes:?}");
+        ensure!(
+            run.stderr.contains(&format!("vmm: note: {note}\n")),
+            "{}",
+            run.stderr
+        );
+    }
+    ensure!(notes.len() == 2, "{notes:?}");
     Ok(())
 }
 

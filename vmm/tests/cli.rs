@@ -568,6 +568,49 @@ fn a_dry_run_refuses_what_the_run_would() {
 }
 
 #[test]
+fn a_share_that_is_served_without_an_option_is_told() {
+    let bench = Bench::new();
+    let notes = |options: &str| {
+        let base = ["run", "--dry-run", "--kernel", "bzImage", "--share"];
+        let output = bench.vmm(&[&base, &[options][..]].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let notes = json["notes"].as_array().unwrap().iter();
+        let notes: Vec<_> = notes
+            .map(|note| note.as_str().unwrap().to_owned())
+            .collect();
+        let lines: Vec<_> = notes
+            .iter()
+            .map(|note| format!("vmm: note: {note}\n"))
+            .collect();
+        assert_eq!(said, lines.concat());
+        notes
+    };
+    for (options, told) in [
+        ("/proc,dax=2M", &["dax= does nothing"][..]),
+        ("/proc,acl", &["acl does nothing"]),
+        ("/proc,writeback", &["writeback does nothing"]),
+        (
+            "/proc,acl,dax=2M",
+            &["dax= does nothing", "acl does nothing"],
+        ),
+        ("/proc", &[]),
+        ("share,dax=2M,acl", &[]),
+        ("share,writeback", &[]),
+    ] {
+        let notes = notes(options);
+        assert_eq!(notes.len(), told.len(), "{options}: {notes:?}");
+        for (note, part) in notes.iter().zip(told) {
+            assert!(
+                note.starts_with("in /proc ") && note.contains(part),
+                "{note}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_window_that_cannot_be_is_refused_and_one_that_can_is_shown() {
     let bench = Bench::new();
     let json = bench.dry_run(&["--share", "share,ro,dax=1G", "--root", "share,dax=2M"]);

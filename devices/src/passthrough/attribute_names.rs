@@ -107,11 +107,10 @@ impl AttributeNames {
     }
 }
 
-/// Whether the host has attributes of users at the root of a share.
-pub(super) fn has_user_names(root: &Root) -> bool {
-    let got = (root.path_to(root.fd())).and_then(|path| {
-        rustix::fs::getxattr(path.as_c_str(), override_stat::NAME, &mut [0; 0][..])
-    });
+/// Whether the host has attributes of the kind of `name` at the root of a share.
+pub(super) fn has_names_like(root: &Root, name: &CStr) -> bool {
+    let got = (root.path_to(root.fd()))
+        .and_then(|path| rustix::fs::getxattr(path.as_c_str(), name, &mut [0; 0][..]));
     got != Err(Errno::OPNOTSUPP)
 }
 

@@ -25,6 +25,7 @@
 //! | `acl`, `acls`, `kept_acls` | POSIX ACLs, whom they name, and those that are kept |
 //! | `turns` | servers that change what is kept of one node |
 //! | `labels` | security labels of new nodes |
+//! | `lacks` | options that the file system has no use for |
 //! | `owners`, `kept_owners`, `override_stat` | whose the files are, in the guest and on the host |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
@@ -100,6 +101,7 @@ mod ioctls;
 mod kept_acls;
 mod kept_owners;
 mod labels;
+mod lacks;
 mod locks;
 mod lookup;
 mod mappings;
@@ -135,10 +137,11 @@ use crate::window::Window;
 pub use budget::DescriptorPool;
 pub use config::{CachePolicy, Config};
 pub use error::Error;
+pub use lacks::Lack;
 pub use needs::Needs;
 pub use owners::Owners;
 
-use attribute_names::AttributeNames;
+use attribute_names::{AttributeNames, has_names_like};
 use budget::{Descriptor, Part, Purpose};
 use capacity::Capacity;
 use clock::Clock;
@@ -224,7 +227,7 @@ impl Passthrough {
         if config.posix_acl && !root.sets_apart() {
             return Err(Error::AclWithoutUmask);
         }
-        if config.owners == Owners::Xattr && !attribute_names::has_user_names(&root) {
+        if config.owners == Owners::Xattr && !has_names_like(&root, override_stat::NAME) {
             return Err(Error::NoAttributes { path: path.into() });
         }
         let examine = |error: Errno| Error::Examine {

@@ -29,7 +29,8 @@ impl Configuration {
             self.notes.tell(&line::of_error(&refused));
         }
         for (share, owners) in self.shares.iter().zip(&self.owners.shares) {
-            share.serve(owners, self.memory.bytes(), &descriptors, &self.sandbox)?;
+            let (memory, sandbox) = (self.memory.bytes(), &self.sandbox);
+            share.serve(owners, memory, &descriptors, sandbox, &mut self.notes)?;
         }
         Ok(())
     }
@@ -73,6 +74,7 @@ impl Configuration {
             "junit": text(self.junit.as_ref().map(OutputFile::path)),
             "gdb": self.gdb.as_ref().map(|gdb| gdb.address().to_string()),
             "sandbox": self.sandbox.holds(),
+            "notes": self.notes.list(),
             "verbose": self.verbose,
             "timeout_ms": self.timeout.map(|limit| limit.as_millis()),
         });

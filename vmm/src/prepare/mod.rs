@@ -200,6 +200,11 @@ impl Configuration {
             return Err(Error::UserWithoutCommand);
         }
         let mut notes = Notes::default();
+        if let Some(lacks) = sandbox.lacks() {
+            notes.tell(&format!(
+                "this host has no {lacks}, a part of the sandbox, which --sandbox=on refuses"
+            ));
+        }
         let modules = match boot {
             Boot::Initramfs => None,
             _ => kernel_modules::find(

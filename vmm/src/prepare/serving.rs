@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use devices::passthrough::{self, Config, DescriptorPool, Passthrough};
+use devices::passthrough::{self, Config, DescriptorPool, Lack, Passthrough};
 
+use vmm_options::share::Service;
 use vmm_owners::Planned;
 use vmm_sandbox::Sandbox;
 
 use super::shares::Share;
+use crate::outcome::notes::Notes;
 
 /// Why a directory cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -33,15 +35,40 @@ pub(crate) fn descriptors(cpus: u8, shares: &[Share]) -> Arc<DescriptorPool> {
     DescriptorPool::of_process(shares.len(), reserve)
 }
 
+/// What an option of a share wants of the directory's file system that there is a run
+/// without.
+type Want = (Lack, fn(&Service) -> bool, &'static str);
+const OPTIONAL: [Want; 3] = [
+    (
+        Lack::Pages,
+        |service| service.window.is_some(),
+        "nothing can be mapped, so dax= does nothing but for what is mounted below: it takes a \
+         file system such as ext4, xfs, btrfs or tmpfs",
+    ),
+    (
+        Lack::Acls,
+        |service| service.server.posix_acl,
+        "there are no ACLs, so acl does nothing but for what is mounted below: it takes a file \
+         system that has them and is mounted so, or owners=xattr",
+    ),
+    (
+        Lack::Files,
+        |service| service.server.writeback,
+        "the kernel makes files up when they are read, so writeback does nothing but for what is \
+         mounted below",
+    ),
+];
+
 impl Share {
     /// The file system that serves it, with the owners that were planned, to a guest
-    /// with `memory` bytes.
+    /// with `memory` bytes. What it is served without is told.
     pub(crate) fn serve(
         &self,
         owners: &Planned,
         memory: u64,
         descriptors: &Arc<DescriptorPool>,
         sandbox: &Sandbox,
+        notes: &mut Notes,
     ) -> Result<Passthrough, Error> {
         let config = Config {
             // Landlock has no directory for what is opened by one.
@@ -49,11 +76,16 @@ impl Share {
             max_inodes: Config::inodes_for(memory),
             ..self.service.server
         };
-        Passthrough::in_pool(&owners.path(&self.directory), config, descriptors).map_err(|source| {
-            Error {
+        let served = Passthrough::in_pool(&owners.path(&self.directory), config, descriptors)
+            .map_err(|source| Error {
                 directory: self.directory.display().to_string(),
                 source,
+            })?;
+        for (lack, option, text) in OPTIONAL {
+            if option(&self.service) && served.lacks(lack) {
+                notes.tell(&format!("in {} {text}", self.directory.display()));
             }
-        })
+        }
+        Ok(served)
     }
 }

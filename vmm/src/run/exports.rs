@@ -16,6 +16,7 @@ use guest_init::protocol::{Plan, SESSION_TAG};
 use crate::console::keys::Keys;
 use crate::machine::windows;
 use crate::outcome::metrics::MeteredDevice;
+use crate::outcome::notes::Notes;
 use crate::prepare::serving;
 use crate::prepare::shares::{self, Share};
 use crate::session::{Session, Streams};
@@ -106,14 +107,17 @@ impl Exports {
         Ok(session)
     }
 
-    /// Exports a directory of the host to a guest with `memory` bytes.
+    /// Exports a directory of the host to a guest with `memory` bytes, and tells what
+    /// it is served without.
     pub(super) fn add_share(
         &mut self,
         share: &Share,
         owners: &Planned,
         memory: u64,
+        notes: &mut Notes,
     ) -> Result<(), Error> {
-        let mut passthrough = share.serve(owners, memory, &self.descriptors, &self.sandbox)?;
+        let mut passthrough =
+            share.serve(owners, memory, &self.descriptors, &self.sandbox, notes)?;
         let window = self.window(share)?;
         if let Some(window) = &window {
             passthrough = passthrough.with_window(Arc::clone(window));

@@ -122,12 +122,6 @@ fn execute(
     let sandbox = configuration.sandbox.clone();
     sandbox.begin()?;
     observed.sandbox = Some(sandbox.holds());
-    if let Some(lacks) = sandbox.lacks() {
-        observed.notes.tell(&format!(
-            "a part of the sandbox is missing, as this host has no {lacks}; --sandbox=on refuses \
-             that, and off says nothing"
-        ));
-    }
     let boot = configuration.boot;
     let gdb_line = configuration.gdb_line();
     let log = configuration
@@ -174,7 +168,7 @@ fn execute(
         .iter()
         .zip(&configuration.owners.shares)
     {
-        exports.add_share(share, owners, memory)?;
+        exports.add_share(share, owners, memory, &mut observed.notes)?;
     }
     let (windows, keepers) = (exports.windows(), exports.keepers());
     observed.devices = exports.metered;
