@@ -25,7 +25,7 @@ const NEEDED: [(Cap, &str); 8] = [
 pub(crate) enum Error {
     #[error(
         "no /dev/kvm on this host: load the kvm_intel or kvm_amd module, enable virtualization \
-         in the firmware, or have the same arguments run in the lab, by `lab run`"
+         in the firmware, or have the same arguments run in the lab, by `lab run` of `make build`"
     )]
     NoDevice,
     #[error("no permission to open /dev/kvm: add the user to the group kvm, or run as root")]
@@ -40,7 +40,7 @@ pub(crate) enum Error {
     /// Software KVM: fine for short programs, but no Linux boots on it.
     #[error(
         "this host cannot boot Linux directly: its CPU shows neither vmx nor svm, so its \
-         /dev/kvm is software only; the same arguments run in the lab, by `lab run`"
+         /dev/kvm is software only; the same arguments run in the lab, by `lab run` of `make build`"
     )]
     NoHardware,
 }
