@@ -32,6 +32,7 @@ mod filter;
 mod host;
 mod keeper;
 mod mode;
+mod numbers;
 mod refusal;
 mod role;
 mod sandbox;

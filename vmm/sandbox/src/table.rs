@@ -6,6 +6,7 @@
 use Only::{Any, Masked, OneOf, OwnProcess};
 use syscalls::Sysno as Call;
 
+use crate::numbers::*;
 use crate::role::Role;
 
 /// With which arguments a call may be made. They are counted from 0.
@@ -37,8 +38,6 @@ pub(crate) fn of(role: Role) -> &'static [&'static [Line]] {
         Role::Main => &[EVERY, SERVES, STARTS, LOOKS_AFTER],
     }
 }
-
-const PROT_EXEC: u64 = libc::PROT_EXEC.cast_unsigned() as u64;
 
 /// What every thread does: memory, locks, its log, its end. The C library and
 /// Rust's need them at any time. None maps code.
@@ -297,47 +296,6 @@ const LOOKS_AFTER: &[Line] = &[
     (Call::unlink, Any),
     (Call::unlinkat, Any),
 ];
-
-const CLONE_FS: u32 = 0x200;
-const CLONE_THREAD: u64 = 0x1_0000;
-/// Those of time, mounts, cgroups, names, IPC, users, processes and networks.
-const NAMESPACES: u64 = 0x7e02_0080;
-const PR_SET_NAME: u32 = 15;
-const PR_GET_NAME: u32 = 16;
-const PR_SET_SECCOMP: u32 = 22;
-const PR_SET_NO_NEW_PRIVS: u32 = 38;
-const PR_SET_VMA: u32 = 0x5356_4d41;
-const SECCOMP_SET_MODE_FILTER: u32 = 1;
-const F_DUPFD: u32 = 0;
-const F_GETFD: u32 = 1;
-const F_SETFD: u32 = 2;
-const F_GETFL: u32 = 3;
-const F_SETFL: u32 = 4;
-const F_OFD_GETLK: u32 = 36;
-const F_OFD_SETLK: u32 = 37;
-const F_DUPFD_CLOEXEC: u32 = 1030;
-const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
-const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
-const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
-const FS_IOC_MEASURE_VERITY: u32 = 0xc004_6686;
-const IOCTL_TYPE: u64 = 0xff00;
-const KVM: u64 = 0xae00;
-const KVM_RUN: u32 = 0xae80;
-const KVM_GET_REGS: u32 = 0x8090_ae81;
-const KVM_GET_SREGS: u32 = 0x8138_ae83;
-const KVM_GET_MP_STATE: u32 = 0x8004_ae98;
-const KVM_GET_NESTED_STATE: u32 = 0xc080_aebe;
-const KVM_NMI: u32 = 0xae9a;
-const KVM_GET_VCPU_EVENTS: u32 = 0x8040_ae9f;
-const TCGETS: u32 = 0x5401;
-const TCSETS: u32 = 0x5402;
-const TCSETSW: u32 = 0x5403;
-const TCSETSF: u32 = 0x5404;
-const TIOCGWINSZ: u32 = 0x5413;
-const FIONREAD: u32 = 0x541b;
-const FIONBIO: u32 = 0x5421;
 
 #[cfg(test)]
 mod tests {

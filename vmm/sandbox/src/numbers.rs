@@ -1,0 +1,43 @@
+//! Numbers that arguments of system calls have, by the names of the kernel's headers.
+
+pub(crate) const PROT_EXEC: u64 = libc::PROT_EXEC.cast_unsigned() as u64;
+pub(crate) const CLONE_FS: u32 = 0x200;
+pub(crate) const CLONE_THREAD: u64 = 0x1_0000;
+/// Those of time, mounts, cgroups, names, IPC, users, processes and networks.
+pub(crate) const NAMESPACES: u64 = 0x7e02_0080;
+pub(crate) const PR_SET_NAME: u32 = 15;
+pub(crate) const PR_GET_NAME: u32 = 16;
+pub(crate) const PR_SET_SECCOMP: u32 = 22;
+pub(crate) const PR_SET_NO_NEW_PRIVS: u32 = 38;
+pub(crate) const PR_SET_VMA: u32 = 0x5356_4d41;
+pub(crate) const SECCOMP_SET_MODE_FILTER: u32 = 1;
+pub(crate) const F_DUPFD: u32 = 0;
+pub(crate) const F_GETFD: u32 = 1;
+pub(crate) const F_SETFD: u32 = 2;
+pub(crate) const F_GETFL: u32 = 3;
+pub(crate) const F_SETFL: u32 = 4;
+pub(crate) const F_OFD_GETLK: u32 = 36;
+pub(crate) const F_OFD_SETLK: u32 = 37;
+pub(crate) const F_DUPFD_CLOEXEC: u32 = 1030;
+pub(crate) const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+pub(crate) const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+pub(crate) const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+pub(crate) const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+pub(crate) const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
+pub(crate) const FS_IOC_MEASURE_VERITY: u32 = 0xc004_6686;
+pub(crate) const IOCTL_TYPE: u64 = 0xff00;
+pub(crate) const KVM: u64 = 0xae00;
+pub(crate) const KVM_RUN: u32 = 0xae80;
+pub(crate) const KVM_GET_REGS: u32 = 0x8090_ae81;
+pub(crate) const KVM_GET_SREGS: u32 = 0x8138_ae83;
+pub(crate) const KVM_GET_MP_STATE: u32 = 0x8004_ae98;
+pub(crate) const KVM_GET_NESTED_STATE: u32 = 0xc080_aebe;
+pub(crate) const KVM_NMI: u32 = 0xae9a;
+pub(crate) const KVM_GET_VCPU_EVENTS: u32 = 0x8040_ae9f;
+pub(crate) const TCGETS: u32 = 0x5401;
+pub(crate) const TCSETS: u32 = 0x5402;
+pub(crate) const TCSETSW: u32 = 0x5403;
+pub(crate) const TCSETSF: u32 = 0x5404;
+pub(crate) const TIOCGWINSZ: u32 = 0x5413;
+pub(crate) const FIONREAD: u32 = 0x541b;
+pub(crate) const FIONBIO: u32 = 0x5421;
