@@ -43,5 +43,5 @@ pub use error::Error;
 pub use keeper::Keeper;
 pub use mode::Mode;
 pub use role::Role;
-pub use sandbox::{Holds, Sandbox};
+pub use sandbox::{Holds, Record, Sandbox};
 pub use tree::Place;

@@ -57,6 +57,16 @@ extern "C" fn refuse(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     }
 }
 
+/// The calls that were refused so far, by name.
+pub(crate) fn refused() -> Vec<&'static str> {
+    let was = |number: &usize| {
+        (TOLD.get(number / 64))
+            .is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
+    };
+    let name = |number| Sysno::new(number).map_or("unknown", |call| call.name());
+    (0..TOLD.len() * 64).filter(was).map(name).collect()
+}
+
 fn is_news(number: i64) -> bool {
     let number = usize::try_from(number).unwrap_or(usize::MAX);
     let Some(word) = TOLD.get(number / 64) else {

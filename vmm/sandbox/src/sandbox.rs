@@ -33,6 +33,27 @@ pub struct Holds {
     pub no_new_privileges: bool,
 }
 
+/// What confines a run, and what that came to, for the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Record {
+    #[serde(flatten)]
+    holds: Holds,
+    /// The system calls that were refused so far: mistakes of the lists, or a
+    /// guest that took over a thread.
+    refused: Vec<&'static str>,
+}
+
+impl Holds {
+    /// With what was refused so far.
+    #[must_use]
+    pub fn record(self) -> Record {
+        Record {
+            holds: self,
+            refused: refusal::refused(),
+        }
+    }
+}
+
 impl Sandbox {
     /// The one that `mode` is on this host. Nothing is confined yet.
     ///

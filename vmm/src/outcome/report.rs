@@ -7,7 +7,7 @@
 //!              "message": null, "location": "f+0x1/0x2", "time": 1.25,
 //!              "allowed": false}], "traces": [],
 //!  "sandbox": {"system_calls": true, "files": true, "capabilities": true,
-//!              "no_new_privileges": true},
+//!              "no_new_privileges": true, "refused": []},
 //!  "timings_ms": {"kernel_loaded": 12.1, ...}}
 //! ```
 
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use guest_init::protocol::Mark;
 use serde::Serialize;
-use vmm_sandbox::Holds;
+use vmm_sandbox::Record;
 
 use super::Outcome;
 use super::notes::Notes;
@@ -51,8 +51,9 @@ pub(crate) struct Report {
     /// What the guest said of where it hangs, when its time was up: lines of
     /// its console, and registers.
     traces: Vec<String>,
-    /// What confined the threads of the run, where it came to one.
-    sandbox: Option<Holds>,
+    /// What confined the threads of the run, where it came to one, and which
+    /// system calls it refused.
+    sandbox: Option<Record>,
     timings_ms: Timings,
 }
 
@@ -104,7 +105,7 @@ impl Report {
 
     /// With what confined the run.
     #[must_use]
-    pub(crate) fn with_sandbox(self, sandbox: Option<Holds>) -> Self {
+    pub(crate) fn with_sandbox(self, sandbox: Option<Record>) -> Self {
         Self { sandbox, ..self }
     }
 

@@ -11,7 +11,7 @@ mod supervisor;
 mod tail;
 mod watch;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
@@ -20,7 +20,6 @@ use crate::console::keys::Keys;
 use crate::console::log::ConsoleLog;
 use crate::console::terminal;
 use crate::machine::{self, Machine, MachineConfig};
-use crate::outcome::metrics::ProcessUsage;
 use crate::outcome::{Outcome, line, output_file};
 use crate::prepare::{Boot, Configuration};
 use events::{Deadline, Event, EventLoop, OneShot, Signals, Ticks};
@@ -154,10 +153,7 @@ fn execute(
         let told = EventFd::new(EFD_CLOEXEC).map_err(Error::EventFd)?;
         let one_shot = OneShot::new(&told, Event::Reported, events.queue());
         events.add(one_shot.map_err(Error::EventFd)?);
-        let usage = Arc::clone(&observed.usage);
         let reported = move || {
-            let now = ProcessUsage::now();
-            *usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             // The counter is 0 before this, so there is room for 1.
             let _ = told.write(1);
         };
@@ -209,6 +205,7 @@ fn execute(
         console: console.clone(),
         input: machine.console_input(),
         session: observed.session.clone(),
+        usage: Arc::clone(&observed.usage),
         interactive: (configuration.plan.as_ref()).is_some_and(|plan| plan.interactive),
         // Not the console: whoever keeps the machine may hold its lock.
         record: move |outcome: &Outcome| {

@@ -116,7 +116,7 @@ impl Records {
             .with_notes(&observed.notes)
             .with_splats(&findings.splats)
             .with_traces(findings.traces)
-            .with_sandbox(observed.sandbox);
+            .with_sandbox(observed.sandbox.map(Holds::record));
         if let Some(file) = &self.report
             && let Err(error) = file.write(&report.json())
         {

@@ -2,7 +2,7 @@
 //! to.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::console::log::ConsoleLog;
 use crate::console::terminal;
 use crate::machine::{self, ConsoleInput, Ending, RunningMachine, Stopper};
 use crate::outcome::Outcome;
+use crate::outcome::metrics::ProcessUsage;
 use crate::session::Session;
 
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,8 @@ pub(super) struct Supervisor<R> {
     pub(super) console: ConsoleLog,
     pub(super) input: ConsoleInput,
     pub(super) session: Option<Arc<Session>>,
+    /// What the process uses when the guest reports.
+    pub(super) usage: Arc<Mutex<Option<ProcessUsage>>>,
     /// The command is a shell for the user.
     pub(super) interactive: bool,
     /// Writes down how a run ended whose machine is left behind.
@@ -117,6 +120,10 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
                     continue;
                 }
                 Event::Reported => {
+                    // Here, as no thread that serves the guest may look at the process.
+                    let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+                    *usage = Some(ProcessUsage::now());
+                    drop(usage);
                     self.watch.reported();
                     Decision::Wait
                 }
