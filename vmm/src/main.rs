@@ -1,9 +1,9 @@
 //! The `vmm` command: a machine, and what a user needs to run one.
 //!
 //! `machine` knows KVM and nothing of the user; everything else is the
-//! user's half: the command line, what is checked before anything starts, the
-//! session through which a command in the guest has the user's streams, and
-//! what is said about a run afterwards.
+//! user's half: the command line, what is checked before anything starts, and what
+//! is said about a run afterwards. The session, through which a command in the guest has
+//! the user's streams, is a crate of its own.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -11,7 +11,6 @@
 //! | `prepare` | the arguments, checked and completed; the initramfs |
 //! | `run` | a run from start to end |
 //! | `console` | the user's terminal and keys, the guest's console |
-//! | `session` | the command's streams and status, as a file system |
 //! | `splats` | what a kernel reports of its own bugs |
 //! | `kernel` | the kernel's file, recognized and read; what a guest needs of it |
 //! | `kconfig` | the same for who builds kernels |
@@ -27,7 +26,6 @@ mod options;
 mod outcome;
 mod prepare;
 mod run;
-mod session;
 mod splats;
 
 use std::io::{self, Write};

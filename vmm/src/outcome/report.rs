@@ -23,8 +23,8 @@ use vmm_sandbox::Record;
 use super::Outcome;
 use super::notes::Notes;
 use crate::machine::MachineCounters;
-use crate::session::Session;
 use crate::splats::{Splat, Splats};
+use vmm_session::Session;
 
 /// The version of the JSON: it grows when a field changes its meaning or
 /// goes, and not when one is added.

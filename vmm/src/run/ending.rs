@@ -5,7 +5,7 @@ use crate::console::log::ConsoleLog;
 use crate::machine::Ending;
 use crate::outcome::{Outcome, line};
 use crate::prepare::Boot;
-use crate::session::Session;
+use vmm_session::Session;
 
 /// The outcome of a run whose machine is gone.
 pub(super) fn outcome(
@@ -64,7 +64,7 @@ pub(super) fn outcome(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::tests::session_that_reported;
+    use crate::run::sessions::session_that_reported;
     use guest_init::protocol::Status;
     use std::io::Write;
     use std::time::Duration;

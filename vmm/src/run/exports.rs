@@ -19,11 +19,11 @@ use crate::outcome::metrics::MeteredDevice;
 use crate::outcome::notes::Notes;
 use crate::prepare::serving;
 use crate::prepare::shares::{self, Share};
-use crate::session::{Session, Streams};
 use vmm_options::share::Service;
 use vmm_options::size::Size;
 use vmm_owners::Planned;
 use vmm_sandbox::{Keeper, Place, Sandbox};
+use vmm_session::{Session, Streams};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

@@ -7,6 +7,8 @@ mod events;
 mod exports;
 mod inquiry;
 mod records;
+#[cfg(test)]
+mod sessions;
 mod supervisor;
 mod tail;
 mod watch;
@@ -229,10 +231,10 @@ fn execute(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::sessions::session_that_lost_output;
     use super::*;
     use crate::outcome::junit::Subject;
     use crate::outcome::output_file::OutputFile;
-    use crate::session::tests::session_that_lost_output;
     use std::fs::File;
     use std::io::Write;
 

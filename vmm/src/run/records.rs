@@ -14,8 +14,8 @@ use crate::outcome::notes::Notes;
 use crate::outcome::output_file::{self, OutputFile};
 use crate::outcome::report::{Report, Timings};
 use crate::outcome::{Outcome, line};
-use crate::session::Session;
 use crate::splats::Splats;
+use vmm_session::Session;
 
 /// What the console has shown, once the machine is gone.
 #[derive(Default)]

@@ -19,7 +19,7 @@ use crate::console::terminal;
 use crate::machine::{self, ConsoleInput, Ending, RunningMachine, Stopper};
 use crate::outcome::Outcome;
 use crate::outcome::metrics::ProcessUsage;
-use crate::session::Session;
+use vmm_session::Session;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

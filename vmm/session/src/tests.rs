@@ -357,16 +357,8 @@ fn output_arrives_and_a_closed_pipe_is_epipe() {
     assert_eq!(write(&session, c"stdout", b"text"), Err(Errno::PIPE));
 }
 
-/// A session whose command has exited with `code`.
-pub(crate) fn session_that_reported(code: u8) -> Session {
-    let session = session();
-    let json = serde_json::to_vec(&Status::Exited { code }).unwrap();
-    assert_eq!(write(&session, c"status", &json), Ok(json.len()));
-    session
-}
-
 /// A session whose standard output is on a full disk, and was written to.
-pub(crate) fn session_that_lost_output() -> Session {
+fn session_that_lost_output() -> Session {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let session = session_on(None, full);
     assert_eq!(session.lost_output().count(), 0);

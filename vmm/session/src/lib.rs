@@ -43,7 +43,7 @@ const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// The host's ends of the command's streams.
 #[derive(Debug)]
-pub(crate) struct Streams {
+pub struct Streams {
     /// What the command reads; `None` for nothing at all.
     pub stdin: Option<File>,
     /// Where its output goes.
@@ -53,7 +53,7 @@ pub(crate) struct Streams {
 }
 
 /// The session's file system.
-pub(crate) struct Session {
+pub struct Session {
     plan: Vec<u8>,
     input: Input,
     stdout: Output,
@@ -72,7 +72,11 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// A session for `plan`. `reported` is called once, when the guest has
     /// said how its command ended.
-    pub(crate) fn new(
+    ///
+    /// # Errors
+    ///
+    /// When the plan has no form in JSON.
+    pub fn new(
         plan: &Plan,
         streams: Streams,
         reported: impl Fn() + Send + Sync + 'static,
@@ -89,12 +93,13 @@ impl Session {
     }
 
     /// How the command ended, if the guest has said so.
-    pub(crate) fn status(&self) -> Option<Status> {
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
         self.status.get()
     }
 
     /// The streams that could not take all that the command wrote, and why.
-    pub(crate) fn lost_output(&self) -> impl Iterator<Item = (&'static str, Errno)> {
+    pub fn lost_output(&self) -> impl Iterator<Item = (&'static str, Errno)> {
         let streams = [
             ("standard output", self.stdout.lost()),
             ("standard error", self.stderr.lost()),
@@ -103,22 +108,24 @@ impl Session {
     }
 
     /// When the guest reached `mark`.
-    pub(crate) fn reached(&self, mark: Mark) -> Option<Instant> {
+    #[must_use]
+    pub fn reached(&self, mark: Mark) -> Option<Instant> {
         self.status.reached(mark)
     }
 
     /// What the guest says of `/proc/sys/kernel/tainted`.
-    pub(crate) fn taint(&self) -> Option<u64> {
+    #[must_use]
+    pub fn taint(&self) -> Option<u64> {
         self.status.taint()
     }
 
     /// The host's terminal has another size.
-    pub(crate) fn resize(&self, size: WindowSize) {
+    pub fn resize(&self, size: WindowSize) {
         self.window.set(size);
     }
 
     /// Has the init pass a signal on to the command.
-    pub(crate) fn signal(&self, number: i32) {
+    pub fn signal(&self, number: i32) {
         self.signal.set(Some(number));
     }
 
@@ -353,4 +360,4 @@ fn node(inode: NodeId) -> Result<Node> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(crate) mod tests;
+mod tests;
