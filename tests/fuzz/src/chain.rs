@@ -6,9 +6,7 @@
 //! nodes and handles, which are those that the server gives; some are descriptors
 //! as they come.
 
-use std::sync::Mutex;
-
-use crate::guest::{BUFFERS, Guest, SIZE};
+use crate::guest::{BUFFERS, Guest, OnlyGuest, SIZE};
 use crate::input::Input;
 
 const NEXT: u16 = 1;
@@ -23,16 +21,15 @@ const HEADER: usize = 40;
 const REPLIES: u64 = BUFFERS + 0x8_0000;
 const TABLES: u64 = BUFFERS + 0x18_0000;
 
-static GUEST: Mutex<Option<Guest>> = Mutex::new(None);
+static GUEST: OnlyGuest = OnlyGuest::new(Guest::with_share);
 
 /// Serves the requests in `data`.
 pub fn run(data: &[u8]) {
-    let mut guest = GUEST
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let guest = guest.get_or_insert_with(Guest::new);
-    guest.begin();
-    let mut input = Input::new(data);
+    GUEST.run(data, requests);
+}
+
+/// Sends the requests in `input`.
+pub(crate) fn requests(guest: &mut Guest, input: &mut Input<'_>) {
     send(guest, 1, 0, &init());
     for _ in 0..REQUESTS {
         if input.is_empty() {
@@ -41,9 +38,9 @@ pub fn run(data: &[u8]) {
         let (queue, layout) = (input.u8(), input.u8());
         let queue = usize::from(queue % 8 != 0);
         match layout % 8 {
-            0 => raw(guest, queue, &mut input),
+            0 => raw(guest, queue, input),
             _ => {
-                let request = request(&mut input);
+                let request = request(input);
                 send(guest, queue, layout, &request);
             }
         }

@@ -1,24 +1,30 @@
 //! A guest's memory and the registers of a device that serves a directory, as its
 //! driver finds them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Seek;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use devices::bus::BusDevice;
+use devices::filesystem::FileSystem;
 use devices::fuse::Server;
 use devices::passthrough::{Config, Passthrough};
 use devices::virtio::fs::{Fs, Queues, Tag};
 use devices::virtio::mmio::MmioTransport;
+use guest_init::protocol::{Plan, WindowSize};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use virtio_bindings::virtio_mmio as reg;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
-use vmm_sandbox::{Keeper, Mode, Sandbox};
+use vmm_sandbox::{Keeper, Mode, Place, Sandbox};
+use vmm_session::{Session, Streams};
+
+use crate::input::Input;
 
 /// Bytes of the guest's memory.
 pub(crate) const MEMORY: u64 = 0x20_0000;
@@ -38,19 +44,55 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a file of the share may grow to: the host's disk is not what is tested.
 const LARGEST: u64 = 4 << 20;
 
+/// The guest of a target, which is made for its first run.
+pub(crate) struct OnlyGuest {
+    guest: Mutex<Option<Guest>>,
+    make: fn() -> Guest,
+}
+
+impl OnlyGuest {
+    pub(crate) const fn new(make: fn() -> Guest) -> Self {
+        Self {
+            guest: Mutex::new(None),
+            make,
+        }
+    }
+
+    /// Does with it what `data` says, from the beginning.
+    pub(crate) fn run(&self, data: &[u8], run: impl FnOnce(&mut Guest, &mut Input<'_>)) {
+        let mut guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner);
+        let guest = guest.get_or_insert_with(self.make);
+        guest.begin();
+        run(guest, &mut Input::new(data));
+    }
+}
+
 /// The guest, and what it is served.
 pub(crate) struct Guest {
     pub(crate) memory: GuestMemoryMmap,
     pub(crate) transport: MmioTransport,
-    top: tempfile::TempDir,
+    served: Served,
     /// Requests that were made available on each queue.
     made: [u16; 2],
+}
+
+/// What the device serves.
+enum Served {
+    /// The directory `share` in this one.
+    Directory(tempfile::TempDir),
+    /// A session, whose standard output and error are these.
+    Session {
+        session: Arc<Session>,
+        streams: [File; 2],
+        /// What it was told so far.
+        told: u16,
+    },
 }
 
 impl Guest {
     /// One whose device serves a directory of its own.
     #[allow(clippy::unwrap_used)]
-    pub(crate) fn new() -> Self {
+    pub(crate) fn with_share() -> Self {
         limit_this_process();
         let top = tempfile::tempdir().unwrap();
         let share = top.path().join("share");
@@ -67,9 +109,56 @@ impl Guest {
         };
         let passthrough = Passthrough::new(&share, config).unwrap();
         let place = passthrough.needs().unwrap().into();
-        let keeper = Keeper::new(&sandbox, "fuzz", Some(place));
+        let fs = Arc::new(passthrough);
+        Self::new(fs, &sandbox, Some(place), Served::Directory(top))
+    }
+
+    /// One whose device serves a session.
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn with_session() -> Self {
+        limit_this_process();
+        let plan = Plan {
+            command: vec!["true".into()],
+            environment: Vec::new(),
+            working_directory: None,
+            hostname: "vm".into(),
+            init: None,
+            user: None,
+            root: None,
+            modules: None,
+            shares: Vec::new(),
+            terminal: Some(WindowSize::default()),
+            interactive: false,
+            power_off: true,
+        };
+        let streams = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
+        let [stdout, stderr] = [&streams[0], &streams[1]].map(|file| file.try_clone().unwrap());
+        let stdin = None;
+        let ends = Streams {
+            stdin,
+            stdout,
+            stderr,
+        };
+        let session = Arc::new(Session::new(&plan, ends, || ()).unwrap());
+        let sandbox = Sandbox::plan(Mode::Best).unwrap();
+        let served = Served::Session {
+            session: session.clone(),
+            streams,
+            told: 0,
+        };
+        Self::new(session, &sandbox, None, served)
+    }
+
+    #[allow(clippy::unwrap_used)]
+    fn new(
+        fs: Arc<dyn FileSystem>,
+        sandbox: &Sandbox,
+        place: Option<Place>,
+        served: Served,
+    ) -> Self {
+        let keeper = Keeper::new(sandbox, "fuzz", place);
         keeper.start().unwrap();
-        let server = Arc::new(Server::new(Arc::new(passthrough)));
+        let server = Arc::new(Server::new(fs));
         let queues = Queues {
             requests: 1,
             size: SIZE,
@@ -81,15 +170,15 @@ impl Guest {
         Self {
             transport: MmioTransport::new(memory.clone(), Box::new(device)).unwrap(),
             memory,
-            top,
+            served,
             made: [0; 2],
         }
     }
 
-    /// A driver takes over a device whose share is as new.
+    /// A driver takes over a device that serves what it did at first.
     pub(crate) fn begin(&mut self) {
         self.write32(reg::VIRTIO_MMIO_STATUS, 0);
-        renew(&self.top.path().join("share"));
+        self.served.renew();
         for status in [1, 3] {
             self.write32(reg::VIRTIO_MMIO_STATUS, status);
         }
@@ -161,6 +250,7 @@ impl Guest {
                 return;
             }
             assert!(begun.elapsed() < PATIENCE, "a request is not answered");
+            self.served.tell();
             thread::yield_now();
         }
     }
@@ -189,6 +279,33 @@ impl Guest {
         let mut bytes = [0; 2];
         let _ = self.memory.read(&mut bytes, GuestAddress(at));
         u16::from_le_bytes(bytes)
+    }
+}
+
+impl Served {
+    #[allow(clippy::unwrap_used)]
+    fn renew(&mut self) {
+        match self {
+            Self::Directory(top) => renew(&top.path().join("share")),
+            Self::Session { streams, .. } => {
+                for stream in streams {
+                    stream.rewind().unwrap();
+                    stream.set_len(0).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Has something for those who wait for news.
+    fn tell(&mut self) {
+        if let Self::Session { session, told, .. } = self {
+            *told = told.wrapping_add(1);
+            session.resize(WindowSize {
+                rows: *told,
+                columns: 80,
+            });
+            session.signal(i32::from(*told));
+        }
     }
 }
 

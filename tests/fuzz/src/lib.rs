@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `chain` | requests in descriptor chains of guest memory, through the real server to a real directory |
 //! | `registers` | accesses to the registers of a device with live queues |
+//! | `session` | requests as those of `chain`, to the session |
 //! | `shares` | the text of `--share` and `--root` |
 //!
 //! A target that returns has passed. It panics where something does that should
@@ -13,6 +14,7 @@ pub mod chain;
 mod guest;
 mod input;
 pub mod registers;
+pub mod session;
 pub mod shares;
 
 /// A target.
@@ -25,7 +27,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 3] = [
+pub const TARGETS: [Target; 4] = [
     Target {
         name: "chain",
         run: chain::run,
@@ -33,6 +35,10 @@ pub const TARGETS: [Target; 3] = [
     Target {
         name: "registers",
         run: registers::run,
+    },
+    Target {
+        name: "session",
+        run: session::run,
     },
     Target {
         name: "shares",

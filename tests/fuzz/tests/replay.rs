@@ -35,6 +35,11 @@ fn registers() {
 }
 
 #[test]
+fn sessions() {
+    replay("session");
+}
+
+#[test]
 fn shares() {
     replay("shares");
 }
