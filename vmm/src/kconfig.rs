@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::kernel::KernelConfig;
-use crate::kernel::requirements::{self, Fit, Purpose, REQUIREMENTS, Requirement};
 use crate::prepare::input;
+use vmm_kernel::KernelConfig;
+use vmm_kernel::requirements::{self, Fit, Purpose, REQUIREMENTS, Requirement};
 
 /// The largest `.config` that is read; they have some 300 KiB.
 const LARGEST: u64 = 8 << 20;

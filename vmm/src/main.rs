@@ -2,8 +2,8 @@
 //!
 //! `machine` knows KVM and nothing of the user; everything else is the
 //! user's half: the command line, what is checked before anything starts, and what
-//! is said about a run afterwards. The session, through which a command in the guest has
-//! the user's streams, is a crate of its own.
+//! is said about a run afterwards. Crates of their own have the session, through which a
+//! command in the guest has the user's streams, and what is read out of the kernel's file.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -12,14 +12,12 @@
 //! | `run` | a run from start to end |
 //! | `console` | the user's terminal and keys, the guest's console |
 //! | `splats` | what a kernel reports of its own bugs |
-//! | `kernel` | the kernel's file, recognized and read; what a guest needs of it |
-//! | `kconfig` | the same for who builds kernels |
+//! | `kconfig` | what a guest needs of its kernel, for who builds kernels |
 //! | `manual` | the command line for `man` and for shells |
 //! | `outcome` | how a run ended, the exit status, the report and the metrics |
 
 mod console;
 mod kconfig;
-mod kernel;
 mod machine;
 mod manual;
 mod options;

@@ -9,7 +9,7 @@ use vm_memory::GuestMemoryMmap;
 use super::boot::registers::Start;
 use super::boot::{self, Hardware};
 use super::{board, cpuid, host, memory, windows};
-use crate::kernel::Kernel;
+use vmm_kernel::Kernel;
 
 /// APIC id 255 is the broadcast, so there are at most ids 0 to 254.
 const MAX_CPUS: usize = 255;

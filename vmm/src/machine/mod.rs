@@ -58,7 +58,6 @@ use kvm_ioctls::Kvm;
 use vm_memory::GuestMemoryMmap;
 use vmm_sandbox::Sandbox;
 
-use crate::kernel::Kernel;
 use board::Board;
 use boot::registers::Start;
 pub(crate) use console_input::ConsoleInput;
@@ -70,6 +69,7 @@ use lost_pages::LostPages;
 pub(crate) use running::RunningMachine;
 use vcpu::{Alarm, RollCall, Vcpu, VcpuContext, VcpuLaunch};
 use vm::Vm;
+use vmm_kernel::Kernel;
 
 /// What a machine is made of.
 pub(crate) struct MachineConfig {

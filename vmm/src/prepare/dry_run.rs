@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::shares::{self, Share};
 use super::{Boot, Configuration, Error, serving};
-use crate::kernel::Discovery;
 use crate::machine::boot::command_line;
 use crate::machine::limits;
 use crate::outcome::line;
 use crate::outcome::output_file::OutputFile;
+use vmm_kernel::Discovery;
 
 impl Configuration {
     /// Whether the machine can be made, as far as that needs no KVM.

@@ -23,7 +23,6 @@ use std::time::Duration;
 use guest_init::protocol::{Plan, Text};
 
 use crate::console::marks;
-use crate::kernel::Kernel;
 use crate::machine::boot::command_line;
 use crate::machine::debugger::{self, Listener};
 use crate::machine::{host, limits};
@@ -37,6 +36,7 @@ use initramfs::{busybox, busybox::Busybox, foreign};
 use kernel_modules::KernelModules;
 use preflight::Needs;
 use shares::Share;
+use vmm_kernel::Kernel;
 use vmm_options::size::Size;
 use vmm_sandbox::Sandbox;
 
@@ -117,7 +117,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Owners(#[from] vmm_owners::Error),
     #[error(transparent)]
-    Kernel(#[from] crate::kernel::Error),
+    Kernel(#[from] vmm_kernel::Error),
     #[error(transparent)]
     Preflight(#[from] preflight::Error),
     #[error(transparent)]

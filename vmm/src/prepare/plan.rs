@@ -9,9 +9,9 @@ use guest_init::protocol::{HostUser, MAX_PLAN, Plan, RootPlan, SharePlan, Text};
 use super::shares::{self, Share};
 use super::{Boot, host_root};
 use crate::console::terminal;
-use crate::kernel::Kernel;
 use crate::machine::boot::command_line;
 use crate::options::RunArguments;
+use vmm_kernel::Kernel;
 use vmm_options::size::Size;
 
 /// The search path for COMMAND.

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::initramfs::modules::{Modules, Presence};
-use crate::kernel::requirements::{self, OVERLAY, Purpose};
-use crate::kernel::{Kernel, OptionState};
+use vmm_kernel::requirements::{self, OVERLAY, Purpose};
+use vmm_kernel::{Kernel, OptionState};
 
 /// What a run needs of its kernel.
 #[derive(Clone, Copy, Debug)]

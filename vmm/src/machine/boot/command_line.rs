@@ -4,8 +4,8 @@
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::error::Error;
-use crate::kernel::{Discovery, Image, Kernel};
 use crate::machine::layout;
+use vmm_kernel::{Discovery, Image, Kernel};
 
 /// `COMMAND_LINE_SIZE` of x86 less the NUL, in bytes: the limit of a
 /// `vmlinux`, which has no setup header to say it.

@@ -14,10 +14,10 @@ use linux_loader::loader::{KernelLoader, bzimage::BzImage, elf::Elf};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::{acpi, layout, memory};
-use crate::kernel::{Discovery, Image, Kernel};
 pub(crate) use error::Error;
 pub(crate) use placement::LARGEST_INITRAMFS;
 use registers::Start;
+use vmm_kernel::{Discovery, Image, Kernel};
 
 /// The 64-bit entry point of a bzImage, from its load address
 /// (`Documentation/arch/x86/boot.rst`).

@@ -1,8 +1,8 @@
 //! Where the initramfs goes, and whether all fits.
 
 use super::error::Error;
-use crate::kernel::{Image, Kernel};
 use crate::machine::layout;
+use vmm_kernel::{Image, Kernel};
 
 /// `initrd_addr_max` of every current kernel, for a `vmlinux`, which says
 /// none.

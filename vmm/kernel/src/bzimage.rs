@@ -25,7 +25,7 @@ const MAX_VERSION: usize = 512;
 
 /// What a bzImage says about itself, in the protocol's field names.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SetupHeader {
+pub struct SetupHeader {
     /// Size of the real-mode part, in bytes: where the protected-mode part
     /// starts in the file.
     pub setup_size: u64,

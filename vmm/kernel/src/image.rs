@@ -5,7 +5,7 @@ use super::elf::ElfImage;
 
 /// How the kernel is packed.
 #[derive(Debug)]
-pub(crate) enum Image {
+pub enum Image {
     /// A bzImage, as `make bzImage` and distributions produce it.
     BzImage(SetupHeader),
     /// An ELF `vmlinux`.

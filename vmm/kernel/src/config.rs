@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 /// What the configuration says about one option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OptionState {
+pub enum OptionState {
     /// `=y`, or a value.
     BuiltIn,
     /// `=m`.
@@ -15,14 +15,14 @@ pub(crate) enum OptionState {
 
 /// The options of one kernel.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct KernelConfig {
+pub struct KernelConfig {
     options: HashMap<String, String>,
 }
 
 impl KernelConfig {
     /// Reads the text of a `.config`; lines of any other form are ignored.
     #[must_use]
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let options = text
             .lines()
             .filter(|line| line.starts_with("CONFIG_"))
@@ -34,13 +34,13 @@ impl KernelConfig {
 
     /// Whether nothing is set: it was no configuration.
     #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.options.is_empty()
     }
 
     /// How an option, named with its `CONFIG_`, is set.
     #[must_use]
-    pub(crate) fn state(&self, option: &str) -> OptionState {
+    pub fn state(&self, option: &str) -> OptionState {
         match self.options.get(option).map(String::as_str) {
             None | Some("n") => OptionState::Absent,
             Some("m") => OptionState::Module,
@@ -50,7 +50,7 @@ impl KernelConfig {
 
     /// Whether an option is built in.
     #[must_use]
-    pub(crate) fn has(&self, option: &str) -> bool {
+    pub fn has(&self, option: &str) -> bool {
         self.state(option) == OptionState::BuiltIn
     }
 }

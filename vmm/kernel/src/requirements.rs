@@ -5,7 +5,7 @@ use super::config::{KernelConfig, OptionState};
 
 /// What is missing without an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// Every run.
     Boot,
     /// Runs with shares; COMMAND's streams are one.
@@ -18,14 +18,17 @@ pub(crate) enum Purpose {
 
 /// One option.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Requirement {
+pub struct Requirement {
+    /// Its name, `CONFIG_` included.
     pub option: &'static str,
     /// What it is called as a module that the guest's init loads. Others have to
     /// be built in.
     pub module: Option<&'static str>,
+    /// What it is for.
     pub purpose: Purpose,
     /// What has to be set for Kconfig to offer it.
     pub with: &'static [&'static str],
+    /// What there is not without it, for users.
     pub why: &'static str,
 }
 
@@ -52,13 +55,13 @@ impl Requirement {
 }
 
 /// The module that makes a read-only root writable for the guest.
-pub(crate) const OVERLAY: &str = "overlay";
+pub const OVERLAY: &str = "overlay";
 
 /// The other way to find devices.
 const COMMAND_LINE_DEVICES: &str = "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES";
 
 /// Every option, those that others need first.
-pub(crate) const REQUIREMENTS: [Requirement; 27] = [
+pub const REQUIREMENTS: [Requirement; 27] = [
     Requirement::new(
         "CONFIG_64BIT",
         Purpose::Boot,
@@ -183,14 +186,14 @@ pub(crate) const REQUIREMENTS: [Requirement; 27] = [
 ];
 
 /// The options with this purpose.
-pub(crate) fn of(purpose: Purpose) -> impl Iterator<Item = &'static Requirement> {
+pub fn of(purpose: Purpose) -> impl Iterator<Item = &'static Requirement> {
     (REQUIREMENTS.iter()).filter(move |requirement| requirement.purpose == purpose)
 }
 
 /// Why a kernel with this configuration can find no virtio-mmio device at all, in
 /// words for the user; `None` when it can.
 #[must_use]
-pub(crate) fn cannot_find_devices(config: &KernelConfig) -> Option<String> {
+pub fn cannot_find_devices(config: &KernelConfig) -> Option<String> {
     if config.has(COMMAND_LINE_DEVICES) || has_working_acpi(config) {
         return None;
     }
@@ -205,7 +208,7 @@ pub(crate) fn cannot_find_devices(config: &KernelConfig) -> Option<String> {
 
 /// Whether devices are only to be found by the command line.
 #[must_use]
-pub(crate) fn finds_by_command_line(config: &KernelConfig) -> bool {
+pub fn finds_by_command_line(config: &KernelConfig) -> bool {
     !has_working_acpi(config) && config.has(COMMAND_LINE_DEVICES)
 }
 
@@ -217,18 +220,20 @@ fn has_working_acpi(config: &KernelConfig) -> bool {
 
 /// How far a configuration is from what an option is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fit {
+pub enum Fit {
+    /// It is as it is needed.
     Good,
     /// A module that `vmm` has to be able to find.
     AsModule,
     /// A module, but it is needed before any can be loaded, or cannot be one.
     NotAsModule,
+    /// It is not set.
     Missing,
 }
 
 /// What `config` makes of a requirement.
 #[must_use]
-pub(crate) fn fit(requirement: &Requirement, config: &KernelConfig) -> Fit {
+pub fn fit(requirement: &Requirement, config: &KernelConfig) -> Fit {
     if requirement.purpose == Purpose::Discovery && config.has(COMMAND_LINE_DEVICES) {
         return Fit::Good;
     }

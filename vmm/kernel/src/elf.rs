@@ -21,7 +21,7 @@ const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 /// A loadable part of the kernel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Where it lies in the file, in bytes.
     pub file_offset: u64,
     /// How much of it lies in the file, in bytes.
@@ -33,7 +33,7 @@ pub(crate) struct Segment {
 
 /// A `vmlinux` that passed inspection.
 #[derive(Clone, Debug)]
-pub(crate) struct ElfImage {
+pub struct ElfImage {
     /// Guest-physical address of `startup_64`.
     pub entry: u64,
     /// What is loaded, in the order of the program headers.

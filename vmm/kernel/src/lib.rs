@@ -11,20 +11,24 @@ mod elf;
 mod file;
 mod ikconfig;
 mod image;
-pub(crate) mod requirements;
+pub mod requirements;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-pub(crate) use bzimage::SetupHeader;
-pub(crate) use config::{KernelConfig, OptionState};
-pub(crate) use elf::ElfImage;
-pub(crate) use image::Image;
+pub use bzimage::SetupHeader;
+pub use config::{KernelConfig, OptionState};
+pub use elf::ElfImage;
+pub use image::Image;
 
+/// Why a file is not booted.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+#[allow(missing_docs)] // Each says itself what it is.
+pub enum Error {
     #[error("cannot read the kernel {path}")]
     Read {
         path: PathBuf,
@@ -40,7 +44,7 @@ pub(crate) enum Error {
 
 /// How the guest kernel learns where its virtio-mmio devices are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Discovery {
+pub enum Discovery {
     /// ACPI tables: the DSDT has an `LNRO0005` node for each device.
     Acpi,
     /// `virtio_mmio.device=` on the command line, and an MP table for the
@@ -50,7 +54,7 @@ pub(crate) enum Discovery {
 
 /// A kernel file that passed inspection, kept open for loading.
 #[derive(Debug)]
-pub(crate) struct Kernel {
+pub struct Kernel {
     /// The file, positioned reads only.
     pub file: File,
     /// The format, with the numbers that the boot needs.
@@ -68,7 +72,7 @@ impl Kernel {
     ///
     /// [`Error::Read`] when the file cannot be read, [`Error::NotAKernel`]
     /// when it is not an x86-64 bzImage or `vmlinux`.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path) -> Result<Self, Error> {
         let read = |source| Error::Read {
             path: path.to_owned(),
             source,
@@ -126,14 +130,14 @@ impl Kernel {
 
     /// The release, as `uname -r` prints it: the first word of the version.
     #[must_use]
-    pub(crate) fn release(&self) -> Option<&str> {
+    pub fn release(&self) -> Option<&str> {
         self.version.as_deref()?.split_whitespace().next()
     }
 
     /// The configuration this kernel was built with, if it carries it
     /// (`CONFIG_IKCONFIG=y`) in a form that can be read here. Found on the
     /// first call, which has to unpack the kernel: some ten milliseconds.
-    pub(crate) fn config(&self) -> Option<&KernelConfig> {
+    pub fn config(&self) -> Option<&KernelConfig> {
         self.config
             .get_or_init(|| ikconfig::find(&self.file, &self.image))
             .as_ref()
@@ -143,7 +147,7 @@ impl Kernel {
     /// built in nor built as modules. Empty when the configuration is not
     /// readable: nothing is known to be missing.
     #[must_use]
-    pub(crate) fn missing_for<'a>(&self, options: &[&'a str]) -> Vec<&'a str> {
+    pub fn missing_for<'a>(&self, options: &[&'a str]) -> Vec<&'a str> {
         let Some(config) = self.config() else {
             return Vec::new();
         };
@@ -157,13 +161,13 @@ impl Kernel {
     /// Why this kernel can find no virtio-mmio device at all, in words for
     /// the user; `None` when it can or when it is not known.
     #[must_use]
-    pub(crate) fn cannot_find_devices(&self) -> Option<String> {
+    pub fn cannot_find_devices(&self) -> Option<String> {
         requirements::cannot_find_devices(self.config()?)
     }
 
     /// How this kernel is told about its devices.
     #[must_use]
-    pub(crate) fn discovery(&self) -> Discovery {
+    pub fn discovery(&self) -> Discovery {
         match self.config() {
             Some(config) if requirements::finds_by_command_line(config) => Discovery::CommandLine,
             _ => Discovery::Acpi,
@@ -173,7 +177,7 @@ impl Kernel {
     /// One past the highest guest-physical address the kernel occupies while
     /// it starts, in bytes.
     #[must_use]
-    pub(crate) fn footprint_end(&self) -> u64 {
+    pub fn footprint_end(&self) -> u64 {
         match &self.image {
             Image::BzImage(header) => header.footprint_end(),
             Image::Elf(elf) => elf.footprint_end(),
