@@ -3,6 +3,7 @@
 //! | target | what the bytes are |
 //! | --- | --- |
 //! | `chain` | requests in descriptor chains of guest memory, through the real server to a real directory |
+//! | `kernels` | the file of `--kernel` |
 //! | `registers` | accesses to the registers of a device with live queues |
 //! | `session` | requests as those of `chain`, to the session |
 //! | `shares` | the text of `--share` and `--root` |
@@ -13,6 +14,7 @@
 pub mod chain;
 mod guest;
 mod input;
+pub mod kernels;
 pub mod registers;
 pub mod session;
 pub mod shares;
@@ -27,10 +29,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target {
         name: "chain",
         run: chain::run,
+    },
+    Target {
+        name: "kernels",
+        run: kernels::run,
     },
     Target {
         name: "registers",

@@ -30,6 +30,11 @@ fn chains() {
 }
 
 #[test]
+fn kernels() {
+    replay("kernels");
+}
+
+#[test]
 fn registers() {
     replay("registers");
 }
