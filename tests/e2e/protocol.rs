@@ -54,6 +54,7 @@ const MODES: &[&str] = &[
     "cache=always",
     "cache=auto,writeback",
     "cache=always,writeback",
+    "cache=auto,writeback,atomic-truncate",
 ];
 /// Those in which Linux 6.1 maps files shared, as its version number has it.
 const MAPPED: &[&str] = &[
@@ -61,6 +62,7 @@ const MAPPED: &[&str] = &[
     "cache=always",
     "cache=auto,writeback",
     "cache=always,writeback",
+    "cache=auto,writeback,atomic-truncate",
 ];
 const EXPORT: &[&str] = &[
     "export,cache=never",
@@ -76,6 +78,10 @@ const NATIVE: &[(&str, &[&str])] = &[
     ("basics::what_is_written_is_read_and_is_on_the_host", MODES),
     ("basics::a_rename_replaces_and_a_removal_removes", MODES),
     (BIRTH, MODES),
+    (
+        "basics::a_file_that_is_opened_to_be_overwritten_is_empty",
+        MODES,
+    ),
     ("basics::a_shared_mapping_reaches_the_host", MAPPED),
     ("basics::a_mapping_is_what_reads_and_writes_see", MAPPED),
     (

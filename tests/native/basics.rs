@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::thread;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::fixture::{MODES, Place, mapped_modes, names, on_share, pattern, text};
@@ -40,6 +41,50 @@ fn what_is_written_is_read_and_is_on_the_host() {
                 let mut expected = pattern(1, 6000);
                 expected[4090..4100].copy_from_slice(b"in between");
                 assert!(fs::read(directory.join("file")).unwrap() == expected);
+            },
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_opened_to_be_overwritten_is_empty() {
+    const SIZE: usize = 3 * 4096;
+    for mode in MODES {
+        on_share(
+            mode,
+            |mount| {
+                // What was only stored so far goes as well.
+                let dirty = |file: &File| match mapped_modes().contains(&mode) {
+                    true => mapping::store(file, SIZE, 4096, b"not synced").unwrap(),
+                    false => file.write_all_at(b"not synced", 4096).unwrap(),
+                };
+                let accesses = [OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR];
+                for (number, access) in accesses.into_iter().enumerate() {
+                    let path = mount.join(number.to_string());
+                    fs::write(&path, pattern(1, SIZE)).unwrap();
+                    let bits = fs::Permissions::from_mode(0o6755);
+                    fs::set_permissions(&path, bits).unwrap();
+                    let file = OpenOptions::new().read(true).write(true).open(&path);
+                    let file = file.unwrap();
+                    dirty(&file);
+                    let emptied =
+                        rustix::fs::open(&path, access | OFlags::TRUNC, Mode::empty()).unwrap();
+                    assert_eq!(file.metadata().unwrap().len(), 0, "{mode} {access:?}");
+                    assert!(fs::read(&path).unwrap().is_empty(), "{mode} {access:?}");
+                    // Root's truncation takes nothing away.
+                    let bits = file.metadata().unwrap().mode() & 0o7777;
+                    assert_eq!(bits, 0o6755, "{mode} {access:?}");
+                    drop(emptied);
+                    file.sync_all().unwrap();
+                    file.write_all_at(b"new", 5).unwrap();
+                    assert!(fs::read(&path).unwrap() == b"\0\0\0\0\0new", "{mode}");
+                }
+            },
+            |directory| {
+                for name in ["0", "1", "2"] {
+                    let bytes = fs::read(directory.join(name)).unwrap();
+                    assert!(bytes == b"\0\0\0\0\0new", "{mode} {name}");
+                }
             },
         );
     }

@@ -24,13 +24,14 @@ const DIRECTORY: &str = "NATIVE_TEST_DIRECTORY";
 const SANDBOX: &str = "NATIVE_SANDBOX";
 
 /// Every cache policy, and write-back where it can be had.
-pub(crate) const MODES: [&str; 6] = [
+pub(crate) const MODES: [&str; 7] = [
     "cache=never",
     "cache=metadata",
     "cache=auto",
     "cache=always",
     "cache=auto,writeback",
     "cache=always,writeback",
+    "cache=auto,writeback,atomic-truncate",
 ];
 
 /// Whether this host's kernel is at least as new.

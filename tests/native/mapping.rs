@@ -36,3 +36,18 @@ pub(crate) fn write_and(
     unsafe { munmap(start, len) }?;
     stored
 }
+
+/// Writes `text` at byte `at` of `file`, which has `len` bytes, by a shared mapping, and
+/// leaves it to the kernel when the file has it.
+pub(crate) fn store(file: &File, len: usize, at: usize, text: &[u8]) -> Result<(), Errno> {
+    assert!(at + text.len() <= len);
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: the kernel chooses the place.
+    let start = unsafe { mmap(ptr::null_mut(), len, access, MapFlags::SHARED, file, 0) }?;
+    // SAFETY: `at` lies within the mapping.
+    let to = unsafe { start.cast::<u8>().add(at) };
+    // SAFETY: so does the end, and nobody else knows the mapping.
+    unsafe { ptr::copy_nonoverlapping(text.as_ptr(), to, text.len()) };
+    // SAFETY: nothing points into it any more.
+    unsafe { munmap(start, len) }
+}

@@ -39,6 +39,9 @@ pub struct Capabilities {
     /// The guest may choose between READDIR and READDIRPLUS by need
     /// (`FUSE_READDIRPLUS_AUTO`).
     pub readdirplus_auto: bool,
+    /// OPEN with `O_TRUNC` truncates (`FUSE_ATOMIC_O_TRUNC`), if the guest caches
+    /// writes.
+    pub atomic_truncate: bool,
     /// The guest may map users for a mount (`FUSE_ALLOW_IDMAP`): it then says
     /// who asks only where something is created.
     pub idmap: bool,

@@ -9,6 +9,8 @@ bitflags! {
     pub(super) struct InitFlags: u64 {
         const ASYNC_READ = 1 << 0;
         const POSIX_LOCKS = 1 << 1;
+        /// OPEN with `O_TRUNC` truncates.
+        const ATOMIC_O_TRUNC = 1 << 3;
         /// LOOKUP of `.` and `..`.
         const EXPORT_SUPPORT = 1 << 4;
         const BIG_WRITES = 1 << 5;

@@ -113,13 +113,12 @@ pub(super) const OUR_VERSION: [u32; 2] = [MAJOR, MINOR];
 
 /// The flags that `offered` and `capabilities` have in common.
 ///
-/// `FUSE_ATOMIC_O_TRUNC` is none of them: with it Linux sends OPEN with
-/// `O_TRUNC` before it asks whether the file is being executed
-/// (`handle_truncate`), so that `open(O_RDONLY | O_TRUNC)` of a running program
-/// empties it and then fails with `ETXTBSY`; and without write-back it does not
-/// wait for pages of a shared mapping that are on their way (`fuse_open`), which
-/// would be in the emptied file. The SETATTR that it sends instead costs one
-/// request for each file that is opened to be overwritten.
+/// `FUSE_ATOMIC_O_TRUNC` is one of them only beside write-back: without it Linux
+/// does not wait for pages of a shared mapping that are on their way when it sends
+/// OPEN (`fuse_open`), and they would be in the emptied file. Nor does Linux ask
+/// whether the file is being executed before it has sent an OPEN that only reads
+/// (`handle_truncate`): `open(O_RDONLY | O_TRUNC)` of a running program empties it and
+/// then fails with `ETXTBSY`. So it has to be asked for.
 pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlags {
     let Capabilities { agreement, .. } = *capabilities;
     let always = InitFlags::ASYNC_READ
@@ -131,7 +130,9 @@ pub(super) fn agree(offered: InitFlags, capabilities: &Capabilities) -> InitFlag
         | InitFlags::INIT_EXT
         | InitFlags::CREATE_SUPP_GROUP
         | InitFlags::REQUEST_TIMEOUT;
-    let wanted = InitFlags::DO_READDIRPLUS.when(capabilities.readdirplus)
+    let writeback = agreement.writeback_cache && offered.contains(InitFlags::WRITEBACK_CACHE);
+    let wanted = InitFlags::ATOMIC_O_TRUNC.when(capabilities.atomic_truncate && writeback)
+        | InitFlags::DO_READDIRPLUS.when(capabilities.readdirplus)
         | InitFlags::READDIRPLUS_AUTO
             .when(capabilities.readdirplus && capabilities.readdirplus_auto)
         | InitFlags::EXPORT_SUPPORT.when(capabilities.export)

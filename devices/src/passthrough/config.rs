@@ -97,6 +97,9 @@ pub struct Config {
     /// The guest may keep written data to itself for a while
     /// (`FUSE_WRITEBACK_CACHE`). For shares that nobody else writes to.
     pub writeback: bool,
+    /// A file that is opened with `O_TRUNC` is emptied by OPEN
+    /// (`FUSE_ATOMIC_O_TRUNC`). Only with `writeback`.
+    pub atomic_truncate: bool,
     /// Every change is refused with `EROFS`, by this side, whatever the guest
     /// mounted.
     pub read_only: bool,
@@ -162,6 +165,7 @@ impl Default for Config {
         Self {
             cache: CachePolicy::default(),
             writeback: false,
+            atomic_truncate: false,
             read_only: false,
             only_stored: false,
             xattr: true,

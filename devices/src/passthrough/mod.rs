@@ -365,6 +365,7 @@ impl FileSystem for Passthrough {
             // Attributes that may not be trusted are not worth their cost.
             readdirplus: cache != CachePolicy::Never,
             readdirplus_auto: cache != CachePolicy::Never,
+            atomic_truncate: self.config.atomic_truncate,
             idmap: self.config.idmap,
             labels: self.config.xattr && !self.config.read_only,
             export: self.config.remembered > 0,

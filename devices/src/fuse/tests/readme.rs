@@ -108,7 +108,10 @@ fn condition(remark: &str) -> fn(&Options) -> bool {
         "with `cache=never` and `metadata`" => {
             |(config, _)| matches!(config.cache, CachePolicy::Never | CachePolicy::Metadata)
         }
-        "with `writeback`" => |(config, _)| config.writeback,
+        "with `writeback`" => |(config, _)| config.writeback && !config.read_only,
+        "with `atomic-truncate`" => {
+            |(config, _)| config.writeback && config.atomic_truncate && !config.read_only
+        }
         "not with `no-xattr`" => |(config, _)| config.xattr,
         "not with `no-xattr` or `ro`" => |(config, _)| config.xattr && !config.read_only,
         "with `acl`" => |(config, _)| config.posix_acl,
@@ -127,9 +130,16 @@ fn condition(remark: &str) -> fn(&Options) -> bool {
 
 /// Shares with each option, alone and beside each cache policy.
 fn shares() -> Vec<Options> {
-    let with: [fn(&mut Options); 11] = [
+    let with: [fn(&mut Options); 14] = [
         |_| (),
         |(config, _)| config.writeback = true,
+        |(config, _)| (config.writeback, config.atomic_truncate) = (true, true),
+        // What the command line refuses is not agreed on either.
+        |(config, _)| config.atomic_truncate = true,
+        |(config, _)| {
+            (config.writeback, config.atomic_truncate) = (true, true);
+            config.read_only = true;
+        },
         |(config, _)| config.xattr = false,
         |(config, _)| config.posix_acl = true,
         |(config, _)| config.announce_submounts = true,
@@ -264,6 +274,7 @@ fn the_readme_has_every_flag_as_it_is_agreed_on() {
     let directory = tempfile::tempdir().unwrap();
     let everything = Config {
         writeback: true,
+        atomic_truncate: true,
         xattr: true,
         posix_acl: true,
         announce_submounts: true,

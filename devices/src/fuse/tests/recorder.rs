@@ -87,6 +87,7 @@ pub(super) const EVERYTHING: Capabilities = Capabilities {
     readdirplus: true,
     readdirplus_auto: true,
     export: true,
+    atomic_truncate: true,
     idmap: true,
     labels: true,
     cache_symlinks: true,

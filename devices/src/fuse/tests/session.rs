@@ -47,11 +47,11 @@ fn init_answers_with_what_is_served() {
 fn what_the_file_system_wants_is_agreed_on_where_the_guest_can() {
     let (server, recorder) = before_session(EVERYTHING);
     let answer = exchange(&server, &init(7, 38, u64::MAX), 80);
-    // The above, and EXPORT_SUPPORT DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS
+    // The above, and ATOMIC_O_TRUNC EXPORT_SUPPORT DONT_MASK AUTO_INVAL_DATA DO_READDIRPLUS
     // READDIRPLUS_AUTO WRITEBACK_CACHE POSIX_ACL CACHE_SYMLINKS SUBMOUNTS
     // HANDLE_KILLPRIV_V2 SETXATTR_EXT POSIX_LOCKS FLOCK_LOCKS MAP_ALIGNMENT
     // NO_OPEN_SUPPORT NO_OPENDIR_SUPPORT
-    assert_eq!(answer.u32(28), 0x4044_8821 | 0x3d93_7452);
+    assert_eq!(answer.u32(28), 0x4044_8821 | 0x3d93_745a);
     // SECURITY_CTX HAS_INODE_DAX DIRECT_IO_ALLOW_MMAP ALLOW_IDMAP
     assert_eq!(answer.u32(48), 1 << 2 | 1 << 10 | 1 << 4 | 1 | 2 | 1 << 8);
     assert_eq!(answer.u32(44), 256 | 12 << 16, "max_pages, map_alignment");
@@ -105,6 +105,24 @@ fn acls_bring_dont_mask_even_when_only_they_were_wished_for() {
         ..Agreement::default()
     };
     assert_eq!(recorder.calls(), [format!("init {expected:?}")]);
+}
+
+#[test]
+fn to_truncate_by_open_needs_write_back_on_both_sides() {
+    const ATOMIC: u32 = 1 << 3;
+    const WRITEBACK: u32 = 1 << 16;
+    let mut without = EVERYTHING;
+    without.agreement.writeback_cache = false;
+    for (capabilities, offered, expected) in [
+        (EVERYTHING, ATOMIC | WRITEBACK, ATOMIC | WRITEBACK),
+        (EVERYTHING, ATOMIC, 0),
+        (EVERYTHING, WRITEBACK, WRITEBACK),
+        (without, ATOMIC | WRITEBACK, 0),
+    ] {
+        let (server, _) = before_session(capabilities);
+        let answer = exchange(&server, &init(7, 38, offered.into()), 80);
+        assert_eq!(answer.u32(28), expected, "{offered:#x}");
+    }
 }
 
 #[test]

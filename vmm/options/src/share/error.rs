@@ -48,6 +48,12 @@ pub enum Error {
         other: &'static str,
         mend: &'static str,
     },
+    #[error("{option} needs {other}: {why}; add {other}, or leave {option} out")]
+    Needs {
+        option: &'static str,
+        other: &'static str,
+        why: &'static str,
+    },
     #[error("the tag '{tag}' has {length} bytes, and at most {limit} fit: give a shorter tag=")]
     TagTooLong {
         tag: String,

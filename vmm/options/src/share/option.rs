@@ -15,6 +15,8 @@ pub(crate) struct ShareOption {
     pub default: &'static str,
     /// What it cannot be given with.
     pub excludes: &'static [Exclusion],
+    /// What it cannot be given without.
+    pub needs: Option<Need>,
     /// It means nothing to a `--share`.
     pub root_only: bool,
     /// Its name and value in the JSON of `--dry-run`.
@@ -49,6 +51,13 @@ pub(crate) struct Choice {
     pub value: &'static str,
     pub help: &'static str,
     pub set: fn(&mut ShareArgument),
+}
+
+/// An option without which another is of no use.
+pub(crate) struct Need {
+    /// As the user writes it.
+    pub other: &'static str,
+    pub why: &'static str,
 }
 
 /// An option that another excludes.

@@ -181,6 +181,15 @@ impl Given {
                     mend: found.mend,
                 });
             }
+            if let Some(need) = &option.needs
+                && !self.has_written(need.other)
+            {
+                return Err(Error::Needs {
+                    option: option.name,
+                    other: need.other,
+                    why: need.why,
+                });
+            }
         }
         Ok(())
     }

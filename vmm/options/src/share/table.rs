@@ -6,7 +6,7 @@ mod owners;
 
 use devices::passthrough::{CachePolicy, Config};
 
-use super::option::{Choice, Exclusion, ShareOption, Takes};
+use super::option::{Choice, Exclusion, Need, ShareOption, Takes};
 use super::tag;
 use super::value::{mount_point, wrong};
 use crate::size::Size;
@@ -26,6 +26,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "the virtio-fs tag, at most 36 bytes",
         default: "the directory's name",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: None,
     },
@@ -42,6 +43,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "where the guest mounts it",
         default: "`/mnt/TAG`",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: None,
     },
@@ -51,6 +53,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "refuse changes, in the server; on with `--root`",
         default: "off",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: Some(("read_only", |service| service.server.read_only.into())),
     },
@@ -63,6 +66,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
             other: "ro",
             mend: "leave one of them out",
         }],
+        needs: None,
         root_only: false,
         shown: None,
     },
@@ -93,6 +97,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "",
         default: "auto",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: Some(("cache", |service| {
             match service.server.cache {
@@ -131,8 +136,25 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                 mend: "locks are for files that others write too; leave one of them out",
             },
         ],
+        needs: None,
         root_only: false,
         shown: Some(("writeback", |service| service.server.writeback.into())),
+    },
+    ShareOption {
+        name: "atomic-truncate",
+        takes: Takes::Nothing(|share| share.service.server.atomic_truncate = true),
+        help: "with `writeback`, a file that is opened with `O_TRUNC` is emptied by the OPEN, \
+               not by a request that follows it",
+        default: "off",
+        excludes: &[],
+        needs: Some(Need {
+            other: "writeback",
+            why: "without it Linux does not wait for what is still on its way to the file",
+        }),
+        root_only: false,
+        shown: Some(("atomic_truncate", |service| {
+            service.server.atomic_truncate.into()
+        })),
     },
     ShareOption {
         name: "xattr",
@@ -140,6 +162,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "serve extended attributes",
         default: "on",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: None,
     },
@@ -152,6 +175,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
             other: "xattr",
             mend: "leave one of them out",
         }],
+        needs: None,
         root_only: false,
         shown: Some(("xattr", |service| service.server.xattr.into())),
     },
@@ -164,6 +188,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
             other: "no-xattr",
             mend: "ACLs are extended attributes; leave one of them out",
         }],
+        needs: None,
         root_only: false,
         shown: Some(("acl", |service| service.server.posix_acl.into())),
     },
@@ -174,6 +199,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                and `st_dev` tell it apart",
         default: "off",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: Some(("submounts", |service| {
             service.server.announce_submounts.into()
@@ -185,6 +211,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "the guest may mount it again with other owners (`X-mount.idmap`, from Linux 6.12 on)",
         default: "off",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: Some(("idmap", |service| service.server.idmap.into())),
     },
@@ -195,6 +222,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
                it, and for `open_by_handle_at`",
         default: "off",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: Some(("export", |service| (service.server.remembered > 0).into())),
     },
@@ -208,6 +236,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "locks of the guest count on the host and in other guests, and theirs in the guest",
         default: "off",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: Some(("locks", |service| service.server.locks.into())),
     },
@@ -240,6 +269,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
             mend: "changes go to the directory with rw, and there is no overlay; leave one of \
                    them out",
         }],
+        needs: None,
         root_only: true,
         shown: None,
     },
@@ -249,6 +279,7 @@ pub(crate) const OPTIONS: &[ShareOption] = &[
         help: "in place of DIR, as the last option: for names with a comma",
         default: "",
         excludes: &[],
+        needs: None,
         root_only: false,
         shown: None,
     },

@@ -63,6 +63,8 @@ fn every_option_is_read() {
     );
     assert!(parse("d,ro").unwrap().service.server.read_only);
     assert!(parse("d,writeback").unwrap().service.server.writeback);
+    let atomic = parse("d,writeback,atomic-truncate").unwrap();
+    assert!(atomic.service.server.atomic_truncate && atomic.service.server.writeback);
     assert!(!parse("d,no-xattr").unwrap().service.server.xattr);
     assert!(parse("d").unwrap().service.server.xattr);
 }
@@ -82,7 +84,9 @@ fn every_option_that_is_explained_is_read_and_shown() {
         };
         for word in words {
             let read = if option.root_only { root } else { share };
-            let given = read(OsStr::new(&format!("d,{word}"))).unwrap();
+            let needed = option.needs.as_ref().map(|need| need.other);
+            let needed = needed.map_or_else(String::new, |needed| format!(",{needed}"));
+            let given = read(OsStr::new(&format!("d,{word}{needed}"))).unwrap();
             let Some((name, value)) = option.shown else {
                 continue;
             };
@@ -152,6 +156,30 @@ fn every_exclusion_names_options_that_there_are_and_is_found() {
             }
         }
     }
+}
+
+#[test]
+fn an_option_that_needs_another_says_so() {
+    let needy = OPTIONS.iter().filter_map(|option| {
+        let need = option.needs.as_ref()?;
+        Some((option.name, need.other))
+    });
+    let mut found = 0;
+    for (name, other) in needy {
+        assert!(parse(&format!("d,{other},{name}")).is_ok(), "{name}");
+        assert!(parse(&format!("d,{name},{other}")).is_ok(), "{name}");
+        let message = message(&format!("d,{name}"));
+        assert!(
+            message.contains(&format!("{name} needs {other}")),
+            "{message}"
+        );
+        assert!(message.contains(&format!("leave {name} out")), "{message}");
+        found += 1;
+    }
+    assert_eq!(found, 1);
+    // What that other excludes is excluded all the same.
+    let message = message("d,ro,writeback,atomic-truncate");
+    assert!(message.contains("ro and writeback exclude"), "{message}");
 }
 
 #[test]
@@ -302,7 +330,7 @@ fn mistakes_are_explained() {
     assert!(message("d,fax=1G").contains("unknown option 'fax=1G'"));
     assert!(message("d,a,b").contains("path=DIR"));
     assert!(message("d,foo").contains(
-        "xattr, no-xattr, acl, submounts, idmap, export, owners=, uid-map=, gid-map=, forget-owners, locks, dax=, queues=, queue-size=, access-platform"
+        "writeback, atomic-truncate, xattr, no-xattr, acl, submounts, idmap, export, owners=, uid-map=, gid-map=, forget-owners, locks, dax=, queues=, queue-size=, access-platform"
     ));
     assert!(message("d,cache=none").contains("never, metadata, auto, always"));
     assert!(message("d,cache").contains("cache=auto"));

@@ -43,6 +43,7 @@ pub(super) const DAX: ShareOption = ShareOption {
             mend: "what is mapped is written at once and not collected; leave one of them out",
         },
     ],
+    needs: None,
     root_only: false,
     shown: Some(("dax_bytes", |service| {
         service.window.map_or(0, Size::bytes).into()
@@ -65,6 +66,7 @@ pub(super) const QUEUES: ShareOption = ShareOption {
     help: "request queues, one thread each",
     default: "1",
     excludes: &[],
+    needs: None,
     root_only: false,
     shown: Some(("queues", |service| service.queues.requests.into())),
 };
@@ -88,6 +90,7 @@ pub(super) const QUEUE_SIZE: ShareOption = ShareOption {
            guest's requests",
     default: "1024",
     excludes: &[],
+    needs: None,
     root_only: false,
     shown: Some(("queue_size", |service| service.queues.size.into())),
 };
@@ -99,6 +102,7 @@ pub(super) const ACCESS_PLATFORM: ShareOption = ShareOption {
            `--cmdline swiotlb=force` acts on this device: for those who test a driver",
     default: "off",
     excludes: &[],
+    needs: None,
     root_only: false,
     shown: Some(("access_platform", |service| service.access_platform.into())),
 };

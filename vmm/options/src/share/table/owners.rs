@@ -41,6 +41,7 @@ pub(super) const OWNERS: ShareOption = ShareOption {
     help: "",
     default: "auto",
     excludes: &[],
+    needs: None,
     root_only: false,
     shown: Some(("owners", |service| {
         match service.server.owners {
@@ -83,6 +84,7 @@ pub(super) const UID_MAP: ShareOption = ShareOption {
     help: "as many users from GUEST on are those from HOST on; repeatable, and means `owners=map`",
     default: "root is the user who runs `vmm`, and 1 the first of `/etc/subuid`",
     excludes: NOT_MAPPED,
+    needs: None,
     root_only: false,
     shown: None,
 };
@@ -97,6 +99,7 @@ pub(super) const GID_MAP: ShareOption = ShareOption {
     help: "the same for groups",
     default: "the same, of `/etc/subgid`",
     excludes: NOT_MAPPED,
+    needs: None,
     root_only: false,
     shown: None,
 };
@@ -139,6 +142,7 @@ pub(super) const FORGET_OWNERS: ShareOption = ShareOption {
             mend: "every owner is kept there; leave forget-owners out",
         },
     ],
+    needs: None,
     root_only: false,
     shown: Some(("forget_owners", |service| {
         service.server.forget_owners.into()
