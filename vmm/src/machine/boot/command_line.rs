@@ -43,6 +43,9 @@ const DEFAULTS: &[&str] = &[
     "no_timer_check",
     // Only vmm itself can send a SysRq, and does where the guest hangs.
     "sysrq_always_enabled",
+    // By its time a line is known to be the kernel's, and splats have one. Without
+    // CONFIG_PRINTK_TIME there is none unless it is asked for.
+    "printk.time=1",
 ];
 
 /// The whole command line of a machine with `devices` virtio-mmio devices.
@@ -115,7 +118,7 @@ mod tests {
     #[test]
     fn the_user_has_the_last_word() {
         let line = compose(Discovery::Acpi, 2, " panic=5 -- sh ");
-        assert!(line.ends_with(" panic=5 -- sh"));
+        assert!(line.contains(" printk.time=1 ") && line.ends_with(" panic=5 -- sh"));
         assert!(line.contains("console=ttyS0"));
         assert!(!line.contains("virtio_mmio"));
     }
