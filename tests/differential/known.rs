@@ -81,10 +81,10 @@ pub(crate) const KNOWN: &[Known] = &[
     Known {
         server: "virtiofsd",
         operation: "CREATE",
-        reason: "tells the size that a file had before it was truncated",
+        reason: "tells the size and the time that a file had before it was truncated",
         is: |op, host, told| {
             let truncates = matches!(op, Op::Create(.., flags) if flags & libc::O_TRUNC != 0);
-            truncates && host.without_size() == told.without_size()
+            truncates && host.but_for_truncation() == told.but_for_truncation()
         },
     },
     Known {

@@ -81,13 +81,15 @@ impl Outcome {
         }
     }
 
-    /// The same without the size and blocks of a node that was made.
-    pub(crate) fn without_size(&self) -> Self {
+    /// The same without what truncation changes of a node.
+    pub(crate) fn but_for_truncation(&self) -> Self {
         match self {
             Self::Node(attributes, known) => Self::Node(
                 Attributes {
                     size: 0,
                     blocks: None,
+                    mtime: When::Lately,
+                    ctime: When::Lately,
                     ..*attributes
                 },
                 *known,
