@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ::tests::lab::{FAILED, Order, Timing, vmm_run};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use lab_init::TOOLS_PATH;
-use tests::lab::{FAILED, Order, Timing, vmm_run};
 
 /// Runs a command in an emulated machine with working KVM
 #[derive(Debug, Parser)]
@@ -97,13 +97,23 @@ struct MachineOptions {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.run() {
+    match Cli::parse_from(whole(std::env::args_os())).command.run() {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("lab: error: {error:#}");
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The arguments with one `--` more where they are those of `vmm run`: clap takes the
+/// first for itself, also where it comes before COMMAND.
+fn whole(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    if arguments.get(1).is_some_and(|command| command == "run") {
+        arguments.insert(2, "--".into());
+    }
+    arguments
 }
 
 impl Command {
@@ -213,5 +223,30 @@ fn timeout(text: &str) -> Result<Option<Duration>, humantime::DurationError> {
         Ok(None)
     } else {
         humantime::parse_duration(text).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_vmm_run_are_passed_on_as_they_are() {
+        for line in [
+            &["--", "uname", "-r"][..],
+            &["-k", "x", "--", "sh", "--", "-c"],
+            &["--help"],
+            &[],
+        ] {
+            let all = ["lab", "run"].iter().chain(line).map(OsString::from);
+            let parsed = Cli::try_parse_from(whole(all)).map(|cli| cli.command);
+            assert!(
+                matches!(&parsed, Ok(Command::Run { arguments }) if arguments == line),
+                "{line:?}: {parsed:?}"
+            );
+        }
+        let exec = ["lab", "exec", "--", "true"].iter().map(OsString::from);
+        let parsed = Cli::try_parse_from(whole(exec)).map(|cli| cli.command);
+        assert!(matches!(parsed, Ok(Command::Exec(_))), "{parsed:?}");
     }
 }
