@@ -23,6 +23,7 @@ mod locks;
 mod metrics;
 mod owners;
 mod protocol;
+mod queues;
 mod rebind;
 mod roots;
 mod shards;
@@ -86,6 +87,7 @@ fn themes() -> Vec<Theme> {
         insmod::themes(),
         locks::themes(),
         protocol::themes(),
+        queues::themes(),
         vec![
             kernels::theme(),
             metrics::theme(),
@@ -148,7 +150,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let chosen = |themes: &[&str]| (selections.iter()).any(|one| themes.contains(&one.theme));
     let extras = Extras {
         suites: chosen(&[suites::THEME]),
-        tools: chosen(&[&locks::THEMES[..], &protocol::THEMES].concat())
+        tools: chosen(&[&locks::THEMES[..], &protocol::THEMES, &queues::THEMES].concat())
             .then(|| vec![env!("CARGO_BIN_EXE_locker").into()]),
         debian: chosen(&[roots::THEME]),
     };

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
+use tests::native::inject::{self, Injection};
 
 pub(crate) use user::ORDINARY;
 
@@ -189,6 +190,11 @@ impl Vm {
         // A command may end before its input does.
         thread::spawn(move || stdin.write_all(&input));
         running.finish()
+    }
+
+    /// Starts the run with system calls that fail or wait.
+    pub(crate) fn start_under(self, injection: Injection) -> Result<(Running, inject::Running)> {
+        injection.around(std::io::stderr(), || self.start(Stdio::piped()))
     }
 
     /// Starts the run.

@@ -1,4 +1,6 @@
-//! The `locker` command: takes locks as it is told, for tests of two machines.
+//! The `locker` command: takes locks as it is told, for tests of two machines. SIGTERM ends
+//! a wait, and not the program.
+#![allow(unsafe_code)]
 #![allow(clippy::unwrap_used)] // Who runs it wants to see the reason, and no more.
 
 use std::fs::File;
@@ -14,6 +16,17 @@ mod fcntl;
 /// `locker FILE` reads lines of a command, where it begins and how many bytes, and
 /// answers each. `locker FILE COMMAND AT LENGTH` does that one and stays.
 fn main() {
+    let action = libc::sigaction {
+        sa_sigaction: nothing as *const () as usize,
+        // SAFETY: no signals, as the all-zero set says.
+        sa_mask: unsafe { std::mem::zeroed() },
+        // Without SA_RESTART.
+        sa_flags: 0,
+        sa_restorer: None,
+    };
+    // SAFETY: the handler does nothing, which is allowed at any time.
+    let set = unsafe { libc::sigaction(libc::SIGTERM, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().unwrap();
     let mut options = File::options();
@@ -29,6 +42,8 @@ fn main() {
         answer(&file, &line.unwrap());
     }
 }
+
+extern "C" fn nothing(_: libc::c_int) {}
 
 fn answer(file: &File, line: &str) {
     let mut out = stdout();

@@ -21,14 +21,15 @@ pub mod rule;
 mod supervisor;
 
 use std::fmt;
-use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, ensure};
 
 use self::rule::Rule;
+use self::supervisor::Held;
 
 /// What is to fail, as `CALL:ACTION[@WHEN][,...][,seed=N]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +61,24 @@ impl FromStr for Injection {
 /// Failures that are under way.
 #[derive(Debug)]
 pub struct Running {
+    held: Arc<Held>,
     supervisor: JoinHandle<Result<Vec<Rule>>>,
 }
 
 impl Injection {
-    /// Calls `start` on a thread whose calls, and those of the threads it
-    /// starts, fail as the rules say. Calls on `device` and on the standard
+    /// No failure, but that calls of this name wait to be
+    /// [released](Running::release).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such call.
+    pub fn holding(call: &str) -> Result<Self> {
+        let rules = vec![Rule::holding(call)?];
+        Ok(Self { rules })
+    }
+
+    /// Calls `start` on a thread whose calls, and those of the threads and processes
+    /// it starts, fail as the rules say. Calls on `device` and on the standard
     /// streams never do.
     ///
     /// # Errors
@@ -73,11 +86,11 @@ impl Injection {
     /// What `start` says, or that the host has no such filters.
     pub fn around<T: Send>(
         self,
-        device: &File,
+        device: impl AsFd,
         start: impl FnOnce() -> Result<T> + Send,
     ) -> Result<(T, Running)> {
         let calls: Vec<u32> = self.rules.iter().flat_map(Rule::calls).collect();
-        let device = device.as_raw_fd();
+        let device = device.as_fd().as_raw_fd();
         thread::scope(|scope| {
             let (sender, receiver) = std::sync::mpsc::channel();
             let starter = scope.spawn(move || {
@@ -86,17 +99,34 @@ impl Injection {
                 start()
             });
             let listener = receiver.recv()??;
+            let held = Arc::new(Held::new(listener.try_clone()?));
+            let holds = Arc::clone(&held);
             let supervisor = thread::Builder::new()
                 .name("inject".to_owned())
-                .spawn(move || supervisor::run(&listener, self.rules))?;
+                .spawn(move || supervisor::run(&listener, self.rules, &holds))?;
             let started = starter.join();
             let started = started.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok((started?, Running { supervisor }))
+            Ok((started?, Running { held, supervisor }))
         })
     }
 }
 
 impl Running {
+    /// How many calls are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.count()
+    }
+
+    /// Lets those go on that are held, and all that come.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot be told.
+    pub fn release(&self) -> Result<()> {
+        self.held.release()
+    }
+
     /// Waits for the last of the threads to end, and says what was done to
     /// them.
     ///

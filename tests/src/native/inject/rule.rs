@@ -32,6 +32,8 @@ pub enum Action {
     Short(Option<u64>),
     /// It is made after this time.
     Delay(Duration),
+    /// It is made once it is [released](super::Running::release).
+    Hold,
 }
 
 /// Which of the calls, counted from 1.
@@ -114,6 +116,16 @@ fn parse_when(text: &str) -> Result<When> {
 }
 
 impl Rule {
+    /// Holds each call of this name, which only who calls this can release.
+    pub(super) fn holding(name: &str) -> Result<Self> {
+        let rule: Self = format!("{name}:delay=0s").parse()?;
+        Ok(Self {
+            text: format!("{name}:hold"),
+            action: Action::Hold,
+            ..rule
+        })
+    }
+
     /// The numbers of the calls it is about.
     pub fn calls(&self) -> impl Iterator<Item = u32> + '_ {
         self.calls.iter().copied()

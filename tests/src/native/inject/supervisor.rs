@@ -8,7 +8,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -21,9 +21,45 @@ use super::rule::{Action, Rule};
 /// `UIO_MAXIOV`.
 const MAX_PIECES: usize = 1024;
 
+/// Calls that wait until they are released.
+#[derive(Debug)]
+pub(super) struct Held {
+    listener: OwnedFd,
+    /// Nothing once all were released.
+    calls: Mutex<Option<Vec<u64>>>,
+}
+
+impl Held {
+    pub(super) fn new(listener: OwnedFd) -> Self {
+        let calls = Mutex::new(Some(Vec::new()));
+        Self { listener, calls }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<u64>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, call: u64) -> Result<()> {
+        match &mut *self.lock() {
+            Some(calls) => calls.push(call),
+            None => return send(&self.listener, go_on(call)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().as_ref().map_or(0, Vec::len)
+    }
+
+    pub(super) fn release(&self) -> Result<()> {
+        let calls = self.lock().take().unwrap_or_default();
+        (calls.into_iter()).try_for_each(|call| send(&self.listener, go_on(call)))
+    }
+}
+
 /// Decides until the last thread with the filter has ended, and says what was
 /// done.
-pub(super) fn run(listener: &OwnedFd, mut rules: Vec<Rule>) -> Result<Vec<Rule>> {
+pub(super) fn run(listener: &OwnedFd, mut rules: Vec<Rule>, held: &Held) -> Result<Vec<Rule>> {
     let late = Arc::new(listener.try_clone()?);
     loop {
         let mut ready = [PollFd::new(listener, PollFlags::IN)];
@@ -62,6 +98,11 @@ pub(super) fn run(listener: &OwnedFd, mut rules: Vec<Rule>) -> Result<Vec<Rule>>
                 }
                 None => send(listener, go_on(call.id))?,
             },
+            // Of another process: see above.
+            Action::Hold => {
+                rule.done();
+                held.hold(call.id)?;
+            }
             Action::Delay(time) => {
                 rule.done();
                 let late = Arc::clone(&late);
