@@ -43,6 +43,13 @@ pub(crate) fn themes() -> Vec<Theme> {
             ),
         ];
         tests.extend(shares::tests(kernel));
+        if stock == Stock::V6_12 {
+            tests.push(Test::new(
+                "nfs_server_exports_a_share",
+                [kernel],
+                move |fixtures| exported_by_nfs(fixtures, kernel),
+            ));
+        }
         if has_request_timeout {
             tests.push(Test::new(
                 "session_outlives_the_request_timeout_of_the_system",
@@ -90,6 +97,53 @@ fn large_module_loads(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
         .expect_success()?;
     ensure!(run.text()? == "1\n", "{}", run.account());
     insmod::read_by_the_kernel(&run, size)
+}
+
+/// The guest's NFS server finds what its client asks for by handle after the guest
+/// has forgotten it. What programs of nfs-utils tell the server is told here.
+fn exported_by_nfs(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    let share = directory(&[])?;
+    fs::create_dir(below(&share, "d"))?;
+    fs::write(below(&share, "d/file"), "from the host\n")?;
+    let run = Vm::booting(fixtures, kernel)?
+        .share(share.path(), "tag=t,export")
+        .option("--memory", "1G")
+        .patience(Duration::from_secs(60))
+        .script(
+            "set -e
+             modprobe nfsd; modprobe nfsv4; ip link set lo up
+             mount -t nfsd none /proc/fs/nfsd
+             echo '-3 +4 +4.2' >/proc/fs/nfsd/versions
+             # Who it is, what they may have (any port, root, no check of the path,
+             # with the number 0), and what has that number.
+             cd /proc/net/rpc; never=4000000000
+             echo nfsd 127.0.0.1 $never here >auth.unix.ip/channel
+             echo here /mnt/t $never $((0x2 | 0x400 | 0x2000)) 0 0 0 >nfsd.export/channel
+             echo 'here 1 \\x00000000' $never /mnt/t >nfsd.fh/channel
+             echo tcp 2049 >/proc/fs/nfsd/portlist
+             echo 2 >/proc/fs/nfsd/threads
+             mkdir /tmp/n
+             mount -i -t nfs4 -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2 127.0.0.1:/ /tmp/n
+             # The client knows the directory by its handle, the guest forgets it.
+             cd /tmp/n/d; echo 2 >/proc/sys/vm/drop_caches
+             cat file; mkdir made; cd made; echo 2 >/proc/sys/vm/drop_caches
+             ls -a .. | tail -n 2",
+        )
+        .run()?
+        .expect_success()?;
+    ensure!(
+        run.text()? == "from the host\nfile\nmade\n",
+        "{}",
+        run.account()
+    );
+    ensure!(below(&share, "d/made").is_dir());
+    let forgotten = &run.metrics["shares"]["t"]["operations"]["FORGET"]["count"];
+    ensure!(
+        forgotten.as_u64() >= Some(2),
+        "{forgotten}: {}",
+        run.metrics
+    );
+    Ok(())
 }
 
 /// With a default timeout the kernel aborts a connection one of whose requests has

@@ -12,8 +12,17 @@ use crate::lab::debian::{KernelPackage, read_module};
 /// A module of more than 8 MiB: the kernel's own `dummy` with a section of 9 MiB,
 /// so that the tables that make it a module lie behind those.
 pub const LARGE_MODULE: &str = "large.ko";
-/// The modules that a guest needs to see a share, and one that needs another.
-const MODULES: [&str; 5] = ["virtio_mmio", "fuse", "virtiofs", "overlay", "bonding"];
+/// The modules that a guest needs to see a share, one that needs another, and an NFS
+/// server with its client.
+const MODULES: [&str; 7] = [
+    "virtio_mmio",
+    "fuse",
+    "virtiofs",
+    "overlay",
+    "bonding",
+    "nfsd",
+    "nfsv4",
+];
 /// What `vmm` and `modprobe` read of a directory of modules.
 const LISTS: [&str; 4] = [
     "modules.dep",
@@ -26,26 +35,30 @@ const PADDING: u64 = 9 << 20;
 /// Fills `to`, unless it is.
 pub(super) fn assemble(package: &KernelPackage, to: &Path) -> Result<()> {
     let release = to.join("kernelrelease");
-    if release.is_file() {
+    let modules = modules(package, &to.join("modules").join(package.release()))?;
+    // Modules may be asked for that it had not before.
+    if release.is_file() && modules.iter().all(|(_, copy)| copy.is_file()) {
         return Ok(());
     }
     fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     copy(&package.image(), &to.join("bzImage"))?;
-    copy_modules(package, &to.join("modules").join(package.release()))?;
+    modules.iter().try_for_each(|(from, to)| copy(from, to))?;
     make_large_module(package, to)?;
     // Last: it says that the rest is there.
     fs::write(&release, format!("{}\n", package.release()))
         .with_context(|| format!("cannot write {}", release.display()))
 }
 
-fn copy_modules(package: &KernelPackage, to: &Path) -> Result<()> {
+/// What is copied of the modules, and where it goes below `to`.
+fn modules(package: &KernelPackage, to: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     let from = package.modules();
     let mut files = package.resolve(&MODULES)?;
     files.extend(LISTS.map(|list| from.join(list)));
-    for file in files {
-        copy(&file, &to.join(file.strip_prefix(&from).unwrap_or(&file)))?;
-    }
-    Ok(())
+    let place = |file: PathBuf| {
+        let copy = to.join(file.strip_prefix(&from).unwrap_or(&file));
+        (file, copy)
+    };
+    Ok(files.into_iter().map(place).collect())
 }
 
 fn make_large_module(package: &KernelPackage, to: &Path) -> Result<()> {
