@@ -12,7 +12,9 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tests::fixtures::{Fixtures, PRELUDE};
 use tests::kernels::{Kernel, Variant, Version};
+use tests::native::inject::Injection;
 
+use crate::queues::until;
 use crate::theme::{Test, Theme};
 use crate::vm::{Vm, below, directory};
 
@@ -35,6 +37,7 @@ pub(crate) fn themes() -> Vec<Theme> {
                 native,
                 test("acls_decide_in_the_guest_and_are_the_hosts", acls),
                 test("file_systems_below_a_share_are_told_apart", submounts),
+                test("a_file_is_emptied_by_opening_it", emptied_by_open),
                 test("an_overlay_has_its_upper_layer_on_a_share", overlay),
                 test("flags_of_files_are_those_of_the_host", flags),
                 test("files_with_verity_are_the_hosts", verity),
@@ -267,6 +270,35 @@ fn submounts(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
 
 /// `index` and `nfs_export` want what a share with `export` has, and say so where they
 /// do not find it.
+/// Where a size that is set by SETATTR stays without an answer. A running program is not
+/// emptied by who opens it to write to it.
+fn emptied_by_open(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
+    let shares = [(); 2].map(|()| directory(&[("file", b"text\n")]));
+    let [with, without] = shares;
+    let (with, without) = (with?, without?);
+    let (running, host) = Vm::booting(fixtures, kernel)?
+        .share(with.path(), "tag=with,writeback,atomic-truncate")
+        .share(without.path(), "tag=without,writeback")
+        .patience(Duration::from_secs(20))
+        .script(
+            "cd /mnt/with; true >file; wc -c <file; echo new >>file
+             cp /proc/self/exe busybox; ./busybox sleep 100 &
+             until [ \"$(readlink /proc/$!/exe)\" = $PWD/busybox ]; do :; done
+             { true >busybox; } 2>/dev/null || echo busy
+             cmp busybox /proc/self/exe; kill $!
+             sync; cd /mnt/without; true >file; wc -c <file",
+        )
+        .start_under(Injection::holding("ftruncate")?)?;
+    until("the SETATTR of the other share", || host.held() == 1)?;
+    ensure!(std::fs::read(below(&with, "file"))? == b"new\n");
+    ensure!(std::fs::read(below(&without, "file"))? == b"text\n");
+    host.release()?;
+    let run = running.finish()?.expect_success()?;
+    let said: Vec<&str> = run.text()?.split_whitespace().collect();
+    ensure!(said == ["0", "busy", "0"], "{}", run.account());
+    Ok(())
+}
+
 fn overlay(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let share = directory(&[])?;
     let script = "mkdir upper work /tmp/lower /tmp/merged /tmp/lower/d

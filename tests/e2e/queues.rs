@@ -51,7 +51,7 @@ fn patience() -> Duration {
 }
 
 /// Waits until `ask` says so.
-fn until(what: &str, mut ask: impl FnMut() -> bool) -> Result<()> {
+pub(crate) fn until(what: &str, mut ask: impl FnMut() -> bool) -> Result<()> {
     let begun = Instant::now();
     while !ask() {
         if begun.elapsed() > patience() {
