@@ -32,40 +32,47 @@ struct Attempt {
     writers: Option<Errno>,
 }
 
+impl Attempt {
+    /// One that Landlock refuses to all.
+    const fn by_landlock(name: &'static str, by: fn(&Hands, &Path) -> Outcome) -> Self {
+        Self {
+            name,
+            by,
+            readers: LANDLOCK,
+            writers: LANDLOCK,
+        }
+    }
+
+    /// One for which nobody has a system call.
+    const fn by_seccomp(name: &'static str, by: fn(&Hands, &Path) -> Outcome) -> Self {
+        Self {
+            name,
+            by,
+            readers: SECCOMP,
+            writers: SECCOMP,
+        }
+    }
+}
+
 const LANDLOCK: Option<Errno> = Some(Errno::ACCESS);
 const SECCOMP: Option<Errno> = Some(Errno::PERM);
 
 const ATTEMPTS: &[Attempt] = &[
-    Attempt {
-        name: "open a file of the host, `/etc/passwd`",
-        by: |_, _| open(CWD, "/etc/passwd", OFlags::RDONLY),
-        readers: LANDLOCK,
-        writers: LANDLOCK,
-    },
-    Attempt {
-        name: "leave the share by `..`",
-        by: |hands, _| open(&hands.root, "../secret", OFlags::RDONLY),
-        readers: LANDLOCK,
-        writers: LANDLOCK,
-    },
-    Attempt {
-        name: "list what is beside the share",
-        by: |hands, _| open(&hands.root, "..", OFlags::RDONLY | OFlags::DIRECTORY),
-        readers: LANDLOCK,
-        writers: LANDLOCK,
-    },
-    Attempt {
-        name: "open a file of another share",
-        by: |_, top| open(CWD, top.join("other/file"), OFlags::RDONLY),
-        readers: LANDLOCK,
-        writers: LANDLOCK,
-    },
-    Attempt {
-        name: "make a file outside",
-        by: |_, top| open(CWD, top.join("made"), OFlags::WRONLY | OFlags::CREATE),
-        readers: LANDLOCK,
-        writers: LANDLOCK,
-    },
+    Attempt::by_landlock("open a file of the host, `/etc/passwd`", |_, _| {
+        open(CWD, "/etc/passwd", OFlags::RDONLY)
+    }),
+    Attempt::by_landlock("leave the share by `..`", |hands, _| {
+        open(&hands.root, "../secret", OFlags::RDONLY)
+    }),
+    Attempt::by_landlock("list what is beside the share", |hands, _| {
+        open(&hands.root, "..", OFlags::RDONLY | OFlags::DIRECTORY)
+    }),
+    Attempt::by_landlock("open a file of another share", |_, top| {
+        open(CWD, top.join("other/file"), OFlags::RDONLY)
+    }),
+    Attempt::by_landlock("make a file outside", |_, top| {
+        open(CWD, top.join("made"), OFlags::WRONLY | OFlags::CREATE)
+    }),
     Attempt {
         name: "move a file out of the share",
         by: |hands, top| {
@@ -106,99 +113,61 @@ const ATTEMPTS: &[Attempt] = &[
         readers: SECCOMP,
         writers: None,
     },
-    Attempt {
-        name: "open a file by its handle (`open_by_handle_at`)",
-        by: |_, _| call(libc::SYS_open_by_handle_at, [-1, 0, 0], Errno::FAULT),
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "run a program (`execve`)",
-        by: |_, _| {
-            let path = c"/nothing".as_ptr() as i64;
-            call(libc::SYS_execve, [path, 0, 0], Errno::NOENT)
-        },
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "start a process (`clone`)",
+    Attempt::by_seccomp("open a file by its handle (`open_by_handle_at`)", |_, _| {
+        call(libc::SYS_open_by_handle_at, [-1, 0, 0], Errno::FAULT)
+    }),
+    Attempt::by_seccomp("run a program (`execve`)", |_, _| {
+        let path = c"/nothing".as_ptr() as i64;
+        call(libc::SYS_execve, [path, 0, 0], Errno::NOENT)
+    }),
+    Attempt::by_seccomp(
+        "start a process (`clone`)",
         // Of contradictory flags nothing comes.
-        by: |_, _| {
+        |_, _| {
             let flags = i64::from(libc::CLONE_FS | libc::CLONE_NEWNS);
             call(libc::SYS_clone, [flags, 0, 0], Errno::INVAL)
         },
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "map code (`mmap`, `mprotect`)",
-        by: |_, _| call(libc::SYS_mprotect, [0x1000, 0x1000, 4], Errno::NOMEM),
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "make a socket",
-        by: |_, _| {
-            let (family, kind) = (libc::AF_INET.into(), libc::SOCK_STREAM.into());
-            call(libc::SYS_socket, [family, kind, 0], Errno::NOSYS)
-        },
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "trace a process (`ptrace`)",
-        by: |_, _| {
-            let attach = i64::from(libc::PTRACE_SEIZE);
-            call(
-                libc::SYS_ptrace,
-                [attach, i64::from(i32::MAX), 0],
-                Errno::SRCH,
-            )
-        },
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "signal another process",
-        by: |_, _| {
-            let parent = rustix::process::getppid().map_or(1, |id| id.as_raw_nonzero().get());
-            call(libc::SYS_kill, [parent.into(), 0, 0], Errno::SRCH)
-        },
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "mount",
-        by: |_, _| call(libc::SYS_mount, [0, 0, 0], Errno::FAULT),
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "enter a namespace (`unshare`, `setns`)",
+    ),
+    Attempt::by_seccomp("map code (`mmap`, `mprotect`)", |_, _| {
+        call(libc::SYS_mprotect, [0x1000, 0x1000, 4], Errno::NOMEM)
+    }),
+    Attempt::by_seccomp("make a socket", |_, _| {
+        let (family, kind) = (libc::AF_INET.into(), libc::SOCK_STREAM.into());
+        call(libc::SYS_socket, [family, kind, 0], Errno::NOSYS)
+    }),
+    Attempt::by_seccomp("trace a process (`ptrace`)", |_, _| {
+        let attach = i64::from(libc::PTRACE_SEIZE);
+        call(
+            libc::SYS_ptrace,
+            [attach, i64::from(i32::MAX), 0],
+            Errno::SRCH,
+        )
+    }),
+    Attempt::by_seccomp("signal another process", |_, _| {
+        let parent = rustix::process::getppid().map_or(1, |id| id.as_raw_nonzero().get());
+        call(libc::SYS_kill, [parent.into(), 0, 0], Errno::SRCH)
+    }),
+    Attempt::by_seccomp("mount", |_, _| {
+        call(libc::SYS_mount, [0, 0, 0], Errno::FAULT)
+    }),
+    Attempt::by_seccomp(
+        "enter a namespace (`unshare`, `setns`)",
         // A thread that has others cannot.
-        by: |_, _| {
+        |_, _| {
             let user = i64::from(libc::CLONE_NEWUSER);
             call(libc::SYS_unshare, [user, 0, 0], Errno::INVAL)
         },
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "load a module",
-        by: |_, _| call(libc::SYS_finit_module, [-1, 0, 0], Errno::BADF),
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
-    Attempt {
-        name: "load a program into the kernel (`bpf`, `io_uring`)",
-        by: |_, _| {
+    ),
+    Attempt::by_seccomp("load a module", |_, _| {
+        call(libc::SYS_finit_module, [-1, 0, 0], Errno::BADF)
+    }),
+    Attempt::by_seccomp(
+        "load a program into the kernel (`bpf`, `io_uring`)",
+        |_, _| {
             call(libc::SYS_bpf, [-1, 0, 0], Errno::INVAL)?;
             call(libc::SYS_io_uring_setup, [0, 0, 0], Errno::FAULT)
         },
-        readers: SECCOMP,
-        writers: SECCOMP,
-    },
+    ),
 ];
 
 /// Makes a call that fails with `expected` where it is made at all, and with `ENOSYS`
