@@ -26,6 +26,7 @@ mod protocol;
 mod queues;
 mod rebind;
 mod roots;
+mod sandbox;
 mod shards;
 mod share_changes;
 mod share_read_only;
@@ -94,6 +95,7 @@ fn themes() -> Vec<Theme> {
             owners::theme(),
             rebind::theme(),
             roots::theme(),
+            sandbox::theme(),
             share_changes::theme(),
             share_read_only::theme(),
             shares::theme(),
@@ -219,7 +221,7 @@ fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
     order.programs = vec![program, fixtures.vmm.clone()];
     let depmod = Path::new("/usr/sbin/depmod");
     order.programs.push(depmod.to_owned());
-    if selection.theme == owners::THEME {
+    if [owners::THEME, sandbox::THEME].contains(&selection.theme) {
         order.programs.extend(owners::programs()?);
     }
     order.inputs = fixtures

@@ -43,6 +43,8 @@ struct OnTerminal {
     master: File,
     slave: File,
     before: LocalModes,
+    /// Where its report is.
+    scratch: tempfile::TempDir,
 }
 
 impl OnTerminal {
@@ -51,6 +53,7 @@ impl OnTerminal {
         let before = tcgetattr(&slave)?.local_modes;
         ensure!(before.contains(LocalModes::ICANON));
         tcsetwinsize(&slave, size(30, 100))?;
+        let scratch = tempfile::tempdir()?;
         // A session of its own, whose terminal this is: only then `vmm` is in its
         // foreground. busybox executes it in the same process.
         let vmm = Command::new(&fixtures.busybox)
@@ -58,6 +61,8 @@ impl OnTerminal {
             .arg(&fixtures.vmm)
             .args(["run", "--kernel"])
             .arg(fixtures.kernel(Kernel::PATCHED)?.join("bzImage"))
+            .arg("--report")
+            .arg(scratch.path().join("report"))
             .args(command)
             .env("VMM_BUSYBOX", &fixtures.busybox)
             .stdin(slave.try_clone()?)
@@ -70,6 +75,7 @@ impl OnTerminal {
             master,
             slave,
             before,
+            scratch,
         })
     }
 
@@ -96,6 +102,10 @@ impl OnTerminal {
         let local = self.local()?;
         ensure!(local == self.before, "the terminal is left in {local:?}");
         ensure!(status.code() == Some(code), "{status}");
+        let report = std::fs::read(self.scratch.path().join("report"))?;
+        let report: serde_json::Value = serde_json::from_slice(&report)?;
+        let refused = &report["sandbox"]["refused"];
+        ensure!(*refused == serde_json::json!([]), "refused: {refused}");
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! One run of `vmm run`: its arguments on the way in, everything it left
 //! behind on the way out.
 
+mod profile;
 mod user;
 
 use std::ffi::{OsStr, OsString};
@@ -11,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use seccompiler::BpfProgram;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::fixtures::Fixtures;
@@ -22,6 +24,9 @@ pub(crate) use user::ORDINARY;
 /// How long a guest may take on a machine with hardware virtualization, before
 /// the test calls it a hang.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What `vmm` says where a system call is on no list.
+pub(crate) const REFUSED: &str = "the sandbox refused";
 
 /// A time limit for hardware virtualization, as it is where we run.
 pub(crate) fn stretched(limit: Duration) -> Duration {
@@ -39,6 +44,8 @@ pub(crate) struct Vm {
     argv: Vec<OsString>,
     patience: Duration,
     stdout: Stdio,
+    /// What the host refuses to `vmm`.
+    profile: Option<BpfProgram>,
 }
 
 impl Vm {
@@ -68,6 +75,7 @@ impl Vm {
             argv: Vec::new(),
             patience: stretched(PATIENCE),
             stdout: Stdio::piped(),
+            profile: None,
             scratch,
         };
         let file = |name: &str| vm.scratch.path().join(name);
@@ -106,7 +114,7 @@ impl Vm {
     }
 
     fn limit(self, option: &str, value: u32) -> Self {
-        self.after(Command::new("sh"), &format!("ulimit {option} {value}"))
+        self.after(&mut Command::new("sh"), &format!("ulimit {option} {value}"))
     }
 
     /// Mounts a tmpfs of `size` at `directory`, which only `vmm` sees.
@@ -117,11 +125,11 @@ impl Vm {
         shell.args([if root { "-m" } else { "-rm" }, "sh"]);
         let at = directory.display();
         let mount = format!("mount -t tmpfs -o size={size} none '{at}'");
-        self.after(shell, &mount)
+        self.after(&mut shell, &mount)
     }
 
     /// Has `shell` run a command before `vmm`.
-    fn after(mut self, mut shell: Command, command: &str) -> Self {
+    pub(crate) fn after(mut self, shell: &mut Command, command: &str) -> Self {
         shell.arg("-ec");
         shell.arg(format!("{command}; exec \"$0\" \"$@\""));
         shell.arg(self.command.get_program());
@@ -129,7 +137,7 @@ impl Vm {
         for (name, value) in self.command.get_envs() {
             shell.env(name, value.unwrap_or_default());
         }
-        self.command = shell;
+        self.command = std::mem::replace(shell, Command::new("sh"));
         self
     }
 
@@ -207,7 +215,7 @@ impl Vm {
             .stdin(stdin)
             .stdout(self.stdout)
             .stderr(Stdio::piped());
-        let mut child = self.command.spawn().context("cannot run vmm")?;
+        let mut child = profile::spawn(&mut self.command, self.profile.as_ref())?;
         let stdout = child.stdout.take();
         let stderr = child.stderr.take().context("no standard error")?;
         Ok(Running {
@@ -276,14 +284,16 @@ impl Running {
         };
         let join = |reader: JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
         let stderr = std::mem::replace(&mut self.stderr, thread::spawn(Vec::new));
-        Ok(Run {
+        let run = Run {
             status,
             stdout: stdout.map(join).unwrap_or_default(),
             stderr: String::from_utf8_lossy(&join(stderr)).into_owned(),
             console: self.file("console"),
             report: serde_json::from_str(&self.file("report")).unwrap_or_default(),
             metrics: serde_json::from_str(&self.file("metrics")).unwrap_or_default(),
-        })
+        };
+        run.expect_nothing_refused()?;
+        Ok(run)
     }
 
     fn file(&self, name: &str) -> String {
@@ -355,6 +365,17 @@ impl Run {
             Some(line) => bail!("the kernel complains: {line}\n{}", self.account()),
             None => Ok(()),
         }
+    }
+
+    /// Fails if a thread of `vmm` made a system call that is not on its list.
+    fn expect_nothing_refused(&self) -> Result<()> {
+        let reported = &self.report["sandbox"]["refused"];
+        ensure!(
+            !self.stderr.contains(REFUSED) && reported.as_array().is_none_or(Vec::is_empty),
+            "the sandbox refused {reported}\n{}",
+            self.account()
+        );
+        Ok(())
     }
 
     /// The standard output as text.

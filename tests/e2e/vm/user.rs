@@ -33,7 +33,7 @@ impl Vm {
         );
         let mut shell = Command::new("unshare");
         shell.args(["-m", "sh"]);
-        Ok(self.after(shell, &become_user))
+        Ok(self.after(&mut shell, &become_user))
     }
 
     /// Has `vmm` run where nobody gets a user namespace: as the root of one, who has no
@@ -43,6 +43,6 @@ impl Vm {
         shell.args(["-U", "-r", "sh"]);
         let script = "echo 0 >/proc/sys/user/max_user_namespaces
             exec /usr/bin/setpriv --bounding-set -all \"$0\" \"$@\"";
-        self.after(shell, script)
+        self.after(&mut shell, script)
     }
 }
