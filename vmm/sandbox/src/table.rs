@@ -214,8 +214,9 @@ const STARTS: &[Line] = &[
 /// because it is called with all signals blocked, SIGSYS as well.
 pub(crate) const ABSENT: Call = Call::clone3;
 
-/// What looks after mapped files: how long each is.
-const MEASURES: &[Line] = &[(Call::statx, Any)];
+/// What looks after mapped files: how long each is, and that the zeros which take
+/// the place of what was cut off are that again.
+const MEASURES: &[Line] = &[(Call::fallocate, Any), (Call::statx, Any)];
 
 /// The guest's processor runs, and says where it is.
 const RUNS: &[Line] = &[(
