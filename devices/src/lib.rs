@@ -12,13 +12,14 @@
 //! and the file system a [`FileSystem`](filesystem::FileSystem) to the FUSE server.
 //! Both ends of it know the [`window`] in which the guest has files mapped.
 //! Beside them are what a PC without virtio needs: the [`bus`], the console
-//! ([`serial`]), and the ways for the guest to switch off and reset ([`power`],
-//! [`i8042`]).
+//! ([`serial`]), the way of the interrupts ([`io_apic`]), and the ways for the guest to
+//! switch off and reset ([`power`], [`i8042`]).
 
 pub mod bus;
 pub mod filesystem;
 pub mod fuse;
 pub mod i8042;
+pub mod io_apic;
 pub mod passthrough;
 pub mod power;
 pub mod serial;

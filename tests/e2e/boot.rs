@@ -38,6 +38,11 @@ pub(crate) fn theme() -> Theme {
                 command_line,
             ),
             Test::new("devices_are_found_without_acpi", PATCHED, without_acpi),
+            Test::new(
+                "the_devices_interrupts_are_messages_where_acpi_tells_of_them",
+                PATCHED,
+                interrupts,
+            ),
         ],
     )
 }
@@ -162,5 +167,36 @@ fn without_acpi(fixtures: &Fixtures) -> Result<()> {
         "{}",
         run.account()
     );
+    Ok(())
+}
+
+fn interrupts(fixtures: &Fixtures) -> Result<()> {
+    let share = directory(&[("file", b"content")])?;
+    // The pins of the second IO-APIC are counted from 0, those of the first from 5.
+    for (parameter, pins) in [("quiet", [0, 1]), ("acpi=noirq", [5, 6])] {
+        let run = Vm::patched(fixtures)?
+            .option("--cmdline", parameter)
+            .share(share.path(), "tag=t")
+            .script("grep virtio /proc/interrupts; cat /mnt/t/file")
+            .run()?
+            .expect_success()?;
+        run.expect_quiet_kernel()?;
+        let text = run.text()?;
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|l| l.split_whitespace().collect())
+            .collect();
+        for (index, pin) in pins.iter().enumerate() {
+            let (pin, device) = (format!("{pin}-edge"), format!("virtio{index}"));
+            ensure!(
+                lines
+                    .iter()
+                    .any(|line| line.ends_with(&["IO-APIC", &pin, &device])),
+                "{parameter}: {}",
+                run.account()
+            );
+        }
+        ensure!(text.ends_with("content"), "{parameter}: {}", run.account());
+    }
     Ok(())
 }

@@ -33,6 +33,7 @@ pub(crate) const KVM_GET_SREGS: u32 = 0x8138_ae83;
 pub(crate) const KVM_GET_MP_STATE: u32 = 0x8004_ae98;
 pub(crate) const KVM_GET_NESTED_STATE: u32 = 0xc080_aebe;
 pub(crate) const KVM_NMI: u32 = 0xae9a;
+pub(crate) const KVM_SET_GSI_ROUTING: u32 = 0x4008_ae6a;
 pub(crate) const KVM_GET_VCPU_EVENTS: u32 = 0x8040_ae9f;
 pub(crate) const TCGETS: u32 = 0x5401;
 pub(crate) const TCSETS: u32 = 0x5402;

@@ -218,7 +218,7 @@ pub(crate) const ABSENT: Call = Call::clone3;
 /// the place of what was cut off are that again.
 const MEASURES: &[Line] = &[(Call::fallocate, Any), (Call::statx, Any)];
 
-/// The guest's processor runs, and says where it is.
+/// The guest's processor runs, says where it is, and where interrupts are to go.
 const RUNS: &[Line] = &[(
     Call::ioctl,
     OneOf(
@@ -231,6 +231,7 @@ const RUNS: &[Line] = &[(
             KVM_GET_VCPU_EVENTS,
             KVM_GET_NESTED_STATE,
             KVM_NMI,
+            KVM_SET_GSI_ROUTING,
         ],
     ),
 )];

@@ -21,6 +21,7 @@ use devices::power;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
+use super::wiring::Wiring;
 
 const OEM: [u8; 6] = *b"MICROV";
 const OEM_TABLE: [u8; 8] = *b"MICROVMM";
@@ -52,12 +53,15 @@ pub(crate) enum Error {
 pub(super) fn write(
     memory: &GuestMemoryMmap,
     cpus: u8,
-    devices: usize,
+    (devices, wiring): (usize, Wiring),
 ) -> Result<GuestAddress, Error> {
     let mut tables = Tables { bytes: Vec::new() };
-    let dsdt = tables.add(&dsdt(devices));
+    let dsdt = tables.add(&dsdt(devices, wiring));
     let fadt = tables.add(&to_bytes(&fadt(dsdt)));
-    let madt = tables.add(&to_bytes(&madt(cpus)));
+    let madt = tables.add(&to_bytes(&madt(
+        cpus,
+        wiring.message_pins(devices).is_some(),
+    )));
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
@@ -124,7 +128,7 @@ fn fadt(dsdt: u64) -> FADT {
     fadt.finalize()
 }
 
-fn madt(cpus: u8) -> MADT {
+fn madt(cpus: u8, messages: bool) -> MADT {
     let mut madt = MADT::new(
         OEM,
         OEM_TABLE,
@@ -135,14 +139,21 @@ fn madt(cpus: u8) -> MADT {
         madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
     }
     madt.add_structure(IoApic::new(0, layout::IO_APIC, 0));
+    if messages {
+        madt.add_structure(IoApic::new(
+            layout::MESSAGE_IO_APIC_ID,
+            layout::MESSAGE_IO_APIC,
+            layout::FIRST_MESSAGE,
+        ));
+    }
     madt
 }
 
-fn dsdt(devices: usize) -> Vec<u8> {
+fn dsdt(devices: usize, wiring: Wiring) -> Vec<u8> {
     let mut body = Vec::new();
     serial().to_aml_bytes(&mut body);
     for index in 0..devices {
-        append_virtio_device(&mut body, index);
+        append_virtio_device(&mut body, index, wiring.interrupt(index));
     }
     let scope = aml::Scope::raw("\\_SB_".into(), body);
     // The first element is SLP_TYP for the sleep control register (ACPI 6.5,
@@ -188,7 +199,7 @@ fn serial() -> RawDevice {
 
 /// `LNRO0005` is what Linux knows a virtio-mmio device by
 /// (`drivers/virtio/virtio_mmio.c`).
-fn append_virtio_device(body: &mut Vec<u8>, index: usize) {
+fn append_virtio_device(body: &mut Vec<u8>, index: usize, interrupt: u32) {
     let name = format!("V{index:03X}");
     let window = u32::try_from(layout::virtio_window(index)).unwrap_or(u32::MAX);
     let length = u32::try_from(layout::VIRTIO_MMIO_SIZE).unwrap_or(u32::MAX);
@@ -202,9 +213,9 @@ fn append_virtio_device(body: &mut Vec<u8>, index: usize) {
                 "_CRS".into(),
                 &aml::ResourceTemplate::new(vec![
                     &aml::Memory32Fixed::new(true, window, length),
-                    // Edge, active high, and shared: pins are given out
+                    // Edge, active high, and shared: they are given out
                     // round-robin.
-                    &aml::Interrupt::new(true, true, false, true, layout::virtio_pin(index)),
+                    &aml::Interrupt::new(true, true, false, true, interrupt),
                 ]),
             ),
         ],
@@ -252,7 +263,7 @@ mod tests {
     #[test]
     fn every_table_is_reached_from_the_root_pointer_and_sums_to_zero() {
         let memory = memory();
-        let root = write(&memory, 4, 3).unwrap();
+        let root = write(&memory, 4, (3, Wiring::Messages)).unwrap();
 
         let rsdp = read(&memory, root.0, 36);
         assert_eq!(&rsdp[..8], b"RSD PTR ");
@@ -268,32 +279,42 @@ mod tests {
     }
 
     #[test]
-    fn the_madt_has_each_processor_and_the_io_apic() {
-        let madt = to_bytes(&madt(3));
+    fn the_madt_has_each_processor_and_the_io_apics() {
+        let madt = to_bytes(&madt(3, true));
         let entries = &madt[44..];
         assert_eq!(&entries[..8], [0, 8, 0, 0, 1, 0, 0, 0]);
         assert_eq!(&entries[16..24], [0, 8, 2, 2, 1, 0, 0, 0]);
         assert_eq!(&entries[24..32], [1, 12, 0, 0, 0, 0, 0xc0, 0xfe]);
+        // The other one: its interrupts go on where those of the first end.
+        assert_eq!(&entries[36..44], [1, 12, 1, 0, 0, 0x10, 0xc0, 0xfe]);
+        assert_eq!(&entries[44..48], [24, 0, 0, 0]);
+        assert_eq!(to_bytes(&self::madt(3, false)).len(), 44 + 36);
     }
 
     #[test]
     fn each_device_has_its_own_name_window_and_pin() {
-        let dsdt = dsdt(18);
-        let holds = |needle: &[u8]| dsdt.windows(needle.len()).any(|window| window == needle);
+        let pins = dsdt(18, Wiring::Pins);
+        let messages = dsdt(18, Wiring::Messages);
+        let found = |table: &[u8], needle: &[u8]| {
+            table.windows(needle.len()).any(|window| window == needle)
+        };
+        let holds = |needle: &[u8]| found(&pins, needle);
         assert!(holds(b"V000") && holds(b"V011"));
         // Memory32Fixed: tag, length, read/write, base, length.
         assert!(holds(&[0x86, 9, 0, 1, 0, 0x10, 1, 0xd0, 0, 0x10, 0, 0]));
         // Extended interrupt: consumer, edge, active high, shared; pin 23.
         assert!(holds(&[0x89, 6, 0, 0b1011, 1, 23, 0, 0, 0]));
+        assert!(found(&messages, &[0x89, 6, 0, 0b1011, 1, 41, 0, 0, 0]));
     }
 
     #[test]
     fn hundreds_of_devices_fit() {
-        write(&memory(), 255, 500).unwrap();
+        write(&memory(), 255, (500, Wiring::Messages)).unwrap();
     }
 
     #[test]
     fn more_devices_than_there_is_room_for_are_refused() {
-        assert!(matches!(write(&memory(), 1, 4000), Err(Error::TooLarge(_))));
+        let written = write(&memory(), 1, (4000, Wiring::Messages));
+        assert!(matches!(written, Err(Error::TooLarge(_))));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::bus::{Bus, BusDevice, BusError};
 use devices::i8042::I8042;
+use devices::io_apic::{self, IoApic};
 use devices::power::{PowerHandler, PowerRegisters};
 use devices::serial::Serial;
 use devices::virtio::mmio::{MmioTransport, NOTIFY_OFFSET};
@@ -13,6 +14,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::layout;
 use super::vm::{self, Vm};
+use super::wiring::Wiring;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -46,6 +48,7 @@ pub(super) fn check_number(devices: usize) -> Result<(), Error> {
 impl Board {
     pub(super) fn new(
         vm: &Vm,
+        wiring: Wiring,
         devices: Vec<Box<dyn VirtioDevice>>,
         console: Box<dyn Write + Send>,
         power: PowerHandler,
@@ -70,7 +73,15 @@ impl Board {
 
         let mut mmio = Bus::new();
         let mut transports = Vec::with_capacity(devices.len());
-        let lines = Lines::new(vm, devices.len())?;
+        if let Some(pins) = wiring.message_pins(devices.len()) {
+            let io_apic = IoApic::new(layout::MESSAGE_IO_APIC_ID, pins, vm.router(pins));
+            mmio.insert(
+                layout::MESSAGE_IO_APIC.into(),
+                io_apic::LEN,
+                Arc::new(Mutex::new(io_apic)),
+            )?;
+        }
+        let lines = Lines::new(vm, wiring, devices.len())?;
         for (index, device) in devices.into_iter().enumerate() {
             let interrupt = Interrupt::on_line(lines.of(index)?);
             let transport = wire(vm, index, device, interrupt)?;
@@ -137,16 +148,16 @@ fn insert_ports(
     bus.insert(u64::from(ports.start), ports.len() as u64, device)
 }
 
-/// The interrupt lines, one for each pin in use. Devices that share a pin
+/// The interrupt lines, one for each interrupt in use. Devices that share one
 /// share the eventfd, see [`Interrupt::on_line`].
 struct Lines(Vec<EventFd>);
 
 impl Lines {
-    fn new(vm: &Vm, devices: usize) -> Result<Self, Error> {
-        let lines = (0..devices.min(layout::DEVICE_PINS.len()))
+    fn new(vm: &Vm, wiring: Wiring, devices: usize) -> Result<Self, Error> {
+        let lines = (0..wiring.lines(devices))
             .map(|index| {
                 let line = EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?;
-                vm.wire_interrupt(&line, layout::virtio_pin(index))?;
+                vm.wire_interrupt(&line, wiring.interrupt(index))?;
                 Ok(line)
             })
             .collect::<Result<_, Error>>()?;

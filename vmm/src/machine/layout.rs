@@ -15,7 +15,8 @@
 //!            ...    initramfs, as high as the kernel allows
 //! 0x0000_d000_0000  no RAM: the MMIO gap, 0.75 GiB
 //!     0xd000_0000   virtio-mmio windows, 4 KiB each
-//!     0xfec0_0000   IO-APIC
+//!     0xfec0_0000   IO-APIC of KVM
+//!     0xfec0_1000   IO-APIC of the virtio devices
 //!     0xfee0_0000   local APICs
 //!     0xfffb_c000   identity map page and TSS, for KVM on Intel
 //! 0x0001_0000_0000  RAM that did not fit below the gap
@@ -27,6 +28,7 @@
 
 use std::ops::Range;
 
+use devices::io_apic;
 use devices::power;
 use devices::virtio::mmio;
 
@@ -76,6 +78,10 @@ pub(crate) const VIRTIO_MMIO_MAX: usize = 0x1000;
 
 /// The IO-APIC, where KVM has it.
 pub(crate) const IO_APIC: u32 = 0xfec0_0000;
+/// The IO-APIC that sends messages.
+pub(crate) const MESSAGE_IO_APIC: u32 = 0xfec0_1000;
+/// What that calls itself; KVM's is 0.
+pub(crate) const MESSAGE_IO_APIC_ID: u8 = 1;
 /// The local APICs, where every processor has its own.
 pub(crate) const LOCAL_APIC: u32 = 0xfee0_0000;
 /// A page KVM needs on Intel processors without unrestricted guest mode.
@@ -101,6 +107,10 @@ pub(crate) const RESET_PORT: u16 = power_port(power::RESET);
 
 /// How many pins KVM's IO-APIC has.
 pub(crate) const IO_APIC_PINS: u8 = 24;
+
+/// The interrupt that is the first pin of the IO-APIC that sends messages: global
+/// system interrupts go on from one IO-APIC to the next (ACPI 6.5, 5.2.13).
+pub(crate) const FIRST_MESSAGE: u32 = IO_APIC_PINS as u32;
 
 /// The IO-APIC pins for virtio devices, in the order they are given out. What
 /// a PC wires to the lower pins is left alone (timer, keyboard, cascade,
@@ -138,11 +148,19 @@ pub(crate) const fn virtio_window(index: usize) -> u64 {
     VIRTIO_MMIO + index as u64 * VIRTIO_MMIO_SIZE
 }
 
-/// The IO-APIC pin of the `index`th virtio device: round-robin, so that more
-/// devices than pins share them.
+/// The pin of KVM's IO-APIC for the `index`th virtio device: round-robin, so that
+/// more devices than pins share them.
 #[must_use]
 pub(crate) const fn virtio_pin(index: usize) -> u32 {
     DEVICE_PINS[index % DEVICE_PINS.len()]
+}
+
+/// The interrupt of the `index`th virtio device on the IO-APIC that sends
+/// messages: round-robin as well.
+#[must_use]
+#[allow(clippy::cast_possible_truncation)]
+pub(crate) const fn message_interrupt(index: usize) -> u32 {
+    FIRST_MESSAGE + index as u32 % io_apic::MOST_PINS as u32
 }
 
 #[cfg(test)]

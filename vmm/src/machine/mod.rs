@@ -10,6 +10,8 @@
 //! | `lost_pages` | zeros for what the host has cut off of them |
 //! | `limits` | numbers within limits, memory filled: what needs no KVM |
 //! | `vm` | KVM's virtual machine: slots, interrupt controllers, eventfds |
+//! | `wiring` | which interrupt a device has |
+//! | `routes` | where KVM sends it |
 //! | `boot` | a kernel in memory and what it expects there |
 //! | `acpi` | the tables that describe the machine |
 //! | `cpuid` | what a processor says it is |
@@ -39,6 +41,7 @@ mod layout;
 pub(crate) mod limits;
 mod lost_pages;
 mod memory;
+mod routes;
 mod running;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -46,6 +49,7 @@ mod tests;
 mod vcpu;
 mod vm;
 pub(crate) mod windows;
+mod wiring;
 
 use std::fmt;
 use std::io::Write;
@@ -70,6 +74,7 @@ pub(crate) use running::RunningMachine;
 use vcpu::{Alarm, RollCall, Vcpu, VcpuContext, VcpuLaunch};
 use vm::Vm;
 use vmm_kernel::Kernel;
+use wiring::Wiring;
 
 /// What a machine is made of.
 pub(crate) struct MachineConfig {
@@ -164,6 +169,7 @@ impl Machine {
             cpus: config.cpus,
             memory: config.memory,
             windows: config.windows,
+            wiring: boot::command_line::wiring(config.kernel.discovery(), &config.cmdline),
             devices: config.devices,
             console: config.console,
             debugger: config.debugger,
@@ -201,7 +207,8 @@ impl Machine {
         let debugger = (parts.debugger)
             .map(|listener| Preparation::new(vm.fd(), parts.cpus, listener))
             .transpose()?;
-        let board = Board::new(&vm, parts.devices, parts.console, power_handler(&ending))?;
+        let power = power_handler(&ending);
+        let board = Board::new(&vm, parts.wiring, parts.devices, parts.console, power)?;
         let vcpus = (0..parts.cpus)
             .map(|index| {
                 let cpuid = cpuid::for_vcpu(&cpuid, index, parts.cpus);
@@ -298,6 +305,7 @@ struct Parts {
     cpus: u8,
     memory: u64,
     windows: Windows,
+    wiring: Wiring,
     devices: Vec<Box<dyn VirtioDevice>>,
     console: Box<dyn Write + Send>,
     debugger: Option<Listener>,

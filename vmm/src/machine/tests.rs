@@ -94,6 +94,7 @@ pub(super) fn parts(output: &SerialOutput) -> Parts {
         cpus: 1,
         memory: 32 * MIB,
         windows: Windows::default(),
+        wiring: Wiring::Pins,
         devices: Vec::new(),
         console: Box::new(output.clone()),
         debugger: None,

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use devices::io_apic::Router;
 use devices::window::Windows;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{layout, memory};
+use super::{layout, memory, routes};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -29,14 +30,14 @@ pub(crate) enum Error {
         address: u64,
         source: kvm_ioctls::Error,
     },
-    #[error("KVM does not take an interrupt on pin {pin}")]
-    Interrupt { pin: u32, source: kvm_ioctls::Error },
+    #[error("KVM does not take interrupt {gsi}")]
+    Interrupt { gsi: u32, source: kvm_ioctls::Error },
 }
 
 /// A virtual machine with memory and interrupt controllers, no processors.
 #[derive(Debug)]
 pub(super) struct Vm {
-    fd: VmFd,
+    fd: Arc<VmFd>,
     /// Keeps the memory that the slots name.
     memory: GuestMemoryMmap,
     /// The same of the windows.
@@ -59,7 +60,7 @@ impl Vm {
         };
         fd.create_pit2(pit).map_err(Error::Pit)?;
         Ok(Self {
-            fd,
+            fd: Arc::new(fd),
             memory,
             windows,
         })
@@ -88,10 +89,17 @@ impl Vm {
         Ok(())
     }
 
-    /// Makes a write to `line` an edge on `pin` of the IO-APIC.
-    pub(super) fn wire_interrupt(&self, line: &EventFd, pin: u32) -> Result<(), Error> {
+    /// Makes a write to `line` the interrupt `gsi`: an edge on the pin of that number
+    /// of KVM's IO-APIC, or, from [`layout::FIRST_MESSAGE`] on, the message that
+    /// [`Self::router`] was told.
+    pub(super) fn wire_interrupt(&self, line: &EventFd, gsi: u32) -> Result<(), Error> {
         self.fd
-            .register_irqfd(line, pin)
-            .map_err(|source| Error::Interrupt { pin, source })
+            .register_irqfd(line, gsi)
+            .map_err(|source| Error::Interrupt { gsi, source })
+    }
+
+    /// Where an IO-APIC with so many pins tells what they send.
+    pub(super) fn router(&self, pins: u8) -> Router {
+        routes::router(Arc::clone(&self.fd), pins)
     }
 }

@@ -2,10 +2,11 @@
 //! what the user said, so that the user has the last word.
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vmm_kernel::{Discovery, Image, Kernel};
 
 use super::error::Error;
 use crate::machine::layout;
-use vmm_kernel::{Discovery, Image, Kernel};
+use crate::machine::wiring::Wiring;
 
 /// `COMMAND_LINE_SIZE` of x86 less the NUL, in bytes: the limit of a
 /// `vmlinux`, which has no setup header to say it.
@@ -48,6 +49,10 @@ const DEFAULTS: &[&str] = &[
     "printk.time=1",
 ];
 
+/// Parameters with which Linux takes the IO-APIC from the MP table, which has only
+/// KVM's (`Documentation/admin-guide/kernel-parameters.txt`).
+const WITHOUT_ACPI_INTERRUPTS: [&str; 2] = ["acpi=noirq", "pci=noacpi"];
+
 /// The whole command line of a machine with `devices` virtio-mmio devices.
 #[must_use]
 pub(crate) fn compose(discovery: Discovery, devices: usize, user: &str) -> String {
@@ -76,6 +81,17 @@ pub(crate) fn compose(discovery: Discovery, devices: usize, user: &str) -> Strin
 pub(crate) fn has_acpi(discovery: Discovery, user: &str) -> bool {
     let mut words = user.split_whitespace().take_while(|&word| word != "--");
     discovery == Discovery::Acpi && !words.any(|word| word == "acpi=off")
+}
+
+/// Which interrupts of the devices the kernel can have.
+#[must_use]
+pub(in crate::machine) fn wiring(discovery: Discovery, user: &str) -> Wiring {
+    let mut words = user.split_whitespace().take_while(|&word| word != "--");
+    if has_acpi(discovery, user) && !words.any(|word| WITHOUT_ACPI_INTERRUPTS.contains(&word)) {
+        Wiring::Messages
+    } else {
+        Wiring::Pins
+    }
 }
 
 /// The program that `user` wants to be the init of the root file system. As for the
@@ -130,6 +146,16 @@ mod tests {
         assert!(has_acpi(Discovery::Acpi, "quiet -- acpi=off"));
         assert!(!has_acpi(Discovery::CommandLine, ""));
         assert!(!compose(Discovery::Acpi, 1, "-- acpi=off").contains("virtio_mmio"));
+    }
+
+    #[test]
+    fn a_kernel_with_acpi_gets_messages_unless_it_is_told_to_do_without() {
+        let acpi = |line| wiring(Discovery::Acpi, line);
+        assert_eq!(acpi("quiet -- acpi=noirq"), Wiring::Messages);
+        for line in ["acpi=off", "quiet acpi=noirq", "pci=noacpi x"] {
+            assert_eq!(acpi(line), Wiring::Pins, "{line}");
+        }
+        assert_eq!(wiring(Discovery::CommandLine, ""), Wiring::Pins);
     }
 
     #[test]

@@ -48,7 +48,14 @@ pub(super) fn load(
     let text = command_line::compose(discovery, hardware.devices, user_command_line);
     command_line::write(guest, kernel, &text)?;
     let rsdp = match discovery {
-        Discovery::Acpi => Some(acpi::write(guest, hardware.cpus, hardware.devices)?),
+        Discovery::Acpi => {
+            let wiring = command_line::wiring(discovery, user_command_line);
+            Some(acpi::write(
+                guest,
+                hardware.cpus,
+                (hardware.devices, wiring),
+            )?)
+        }
         Discovery::CommandLine => None,
     };
     // Always: a kernel with ACPI ignores it, unless the user says acpi=off.

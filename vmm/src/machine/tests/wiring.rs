@@ -154,3 +154,43 @@ fn memory_above_4_gib_is_the_guest_s() {
     assert_eq!(machine.run().unwrap(), Ending::PowerOff);
     assert_eq!(output.text(), "4");
 }
+
+#[test]
+fn a_device_s_message_reaches_the_local_apic_that_the_guest_chose() {
+    // With interrupts off: the message is a bit of IRR (SDM 11.8.4).
+    let code = [
+        0xbb, 0x00, 0x00, 0xe0, 0xfe, // mov ebx, 0xfee00000
+        0xc7, 0x83, 0xf0, 0, 0, 0, 0xff, 0x01, 0, 0, // [rbx+0xf0] = 0x1ff: on
+        0xbe, 0x00, 0x10, 0xc0, 0xfe, // mov esi, 0xfec01000
+        0xc7, 0x06, 0x13, 0, 0, 0, // register 0x13: pin 1, to APIC 0
+        0xc7, 0x46, 0x10, 0, 0, 0, 0, //
+        0xc7, 0x06, 0x12, 0, 0, 0, // register 0x12: vector 0x31
+        0xc7, 0x46, 0x10, 0x31, 0, 0, 0, //
+        0xba, 0xf8, 0x03, 0, 0, 0xb0, b'r', 0xee, // 'r'
+        0xf3, 0x90, // pause
+        0xf7, 0x83, 0x10, 0x02, 0, 0, 0, 0, 0x02, 0, // test [rbx+0x210], 1 << 17
+        0x74, 0xf2, // jz
+        0xb0, b'i', 0xee, // 'i'
+    ];
+    let output = SerialOutput::default();
+    let mut parts = parts(&output);
+    parts.wiring = Wiring::Messages;
+    parts.devices = vec![Box::new(Idle::default()), Box::new(Idle::default())];
+    let machine = long_mode_machine(parts, &[&code, POWER_OFF_64].concat());
+    let line = machine.board.line(1);
+    let seen = output.clone();
+    let thread = std::thread::spawn(move || {
+        while seen.text().is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        line.write(1).unwrap();
+    });
+    let stopper = machine.stopper();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(20));
+        stopper.stop();
+    });
+    assert_eq!(machine.run().unwrap(), Ending::PowerOff);
+    thread.join().unwrap();
+    assert_eq!(output.text(), "ri");
+}
