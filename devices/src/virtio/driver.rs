@@ -28,7 +28,12 @@ const BUFFER: u64 = 0x1000;
 pub(crate) fn read32(transport: &mut MmioTransport, offset: u32) -> u32 {
     let mut data = [0xee; 4];
     transport.read(u64::from(offset), &mut data);
-    u32::from_le_bytes(data)
+    let value = u32::from_le_bytes(data);
+    // As if it were mapped; the other two change at any time.
+    if ![reg::VIRTIO_MMIO_INTERRUPT_STATUS, reg::VIRTIO_MMIO_STATUS].contains(&offset) {
+        assert_eq!(transport.page().load(offset), value, "register {offset:#x}");
+    }
+    value
 }
 
 pub(crate) fn write32(transport: &mut MmioTransport, offset: u32, value: u32) {

@@ -5,18 +5,32 @@
 //! bit is set. Linux reads the status, acknowledges it and only then looks at
 //! the rings, so a cause between any two of these steps is seen, and devices
 //! can share a line: every edge makes the guest ask all of them.
+//!
+//! InterruptStatus is a word of the [`RegisterPage`], and of what a driver does with
+//! it only the acknowledgement is known here. That of [`USED`] alone need not come
+//! either: the VMM may take it from the guest without an exit, and the bit stays.
+//! Linux then looks at rings in which there is nothing new, where the line is shared.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
+use virtio_bindings::virtio_mmio::{
+    VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_STATUS,
+};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::register_page::RegisterPage;
+use super::status::NEEDS_RESET;
+
+/// The cause that is a used buffer, as a bit of InterruptStatus (virtio 1.2, 4.2.2).
+pub(super) const USED: u32 = VIRTIO_MMIO_INT_VRING;
 
 /// The interrupt of one device.
 #[derive(Debug)]
 pub struct Interrupt {
-    /// InterruptStatus (virtio 1.2, 4.2.2).
-    status: AtomicU32,
+    /// With InterruptStatus (virtio 1.2, 4.2.2).
+    page: Arc<RegisterPage>,
     needs_reset: AtomicBool,
     irq: EventFd,
 }
@@ -38,7 +52,7 @@ impl Interrupt {
     #[must_use]
     pub fn on_line(irq: EventFd) -> Self {
         Self {
-            status: AtomicU32::new(0),
+            page: Arc::new(RegisterPage::new()),
             needs_reset: AtomicBool::new(false),
             irq,
         }
@@ -52,7 +66,7 @@ impl Interrupt {
 
     /// Tells the driver that buffers were used (virtio 1.2, 2.3).
     pub fn signal_used(&self) {
-        self.raise(VIRTIO_MMIO_INT_VRING);
+        self.raise(USED);
     }
 
     /// Tells the driver that only a reset can mend the device, which DEVICE_NEEDS_RESET
@@ -60,6 +74,7 @@ impl Interrupt {
     /// (virtio 1.2, 2.1.2).
     pub fn signal_needs_reset(&self) {
         self.needs_reset.store(true, Ordering::Release);
+        self.page.set_bits(VIRTIO_MMIO_STATUS, NEEDS_RESET);
         self.raise(VIRTIO_MMIO_INT_CONFIG);
     }
 
@@ -73,23 +88,38 @@ impl Interrupt {
     /// The causes that are pending (InterruptStatus).
     #[must_use]
     pub fn status(&self) -> u32 {
-        self.status.load(Ordering::Acquire)
+        self.page.load(VIRTIO_MMIO_INTERRUPT_STATUS)
     }
 
     /// The driver has seen the causes in `bits` (InterruptACK).
     pub fn acknowledge(&self, bits: u32) {
-        self.status.fetch_and(!bits, Ordering::AcqRel);
+        self.page.clear_bits(VIRTIO_MMIO_INTERRUPT_STATUS, bits);
     }
 
     /// Forgets every cause, as a reset does. An edge that is under way cannot
     /// be called back; a driver that finds no cause ignores it.
     pub fn clear(&self) {
         self.needs_reset.store(false, Ordering::Release);
-        self.status.store(0, Ordering::Release);
+        self.page.store(VIRTIO_MMIO_INTERRUPT_STATUS, 0);
+    }
+
+    /// What the driver reads.
+    #[must_use]
+    pub fn page(&self) -> &Arc<RegisterPage> {
+        &self.page
+    }
+
+    /// The status of the device without DEVICE_NEEDS_RESET, which a worker may set at
+    /// any time, becomes what the driver reads.
+    pub(super) fn publish_status(&self, bits: u32) {
+        self.page.store(VIRTIO_MMIO_STATUS, bits);
+        if self.needs_reset() {
+            self.page.set_bits(VIRTIO_MMIO_STATUS, NEEDS_RESET);
+        }
     }
 
     fn raise(&self, bit: u32) {
-        self.status.fetch_or(bit, Ordering::AcqRel);
+        self.page.set_bits(VIRTIO_MMIO_INTERRUPT_STATUS, bit);
         // The counter holds 2^64 - 2 edges that nobody consumed: it cannot
         // fill up, and there is no other way to fail.
         if let Err(error) = self.irq.write(1) {

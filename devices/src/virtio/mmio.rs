@@ -6,6 +6,7 @@
 //! touched a register, under the device's lock on the bus.
 
 mod halves;
+mod publishing;
 mod queues;
 
 use std::fmt;
@@ -22,7 +23,8 @@ use self::queues::unconfigured;
 use super::queue::QueueConfig;
 use super::status::{NEEDS_RESET, Status, Step};
 use super::{
-    ActivateError, Activation, Complaints, Interrupt, LiveQueue, SharedMemory, VirtioDevice,
+    ActivateError, Activation, Complaints, Interrupt, LiveQueue, RegisterPage, SharedMemory,
+    VirtioDevice, interrupt,
 };
 use crate::bus::BusDevice;
 use crate::window::Windows;
@@ -32,6 +34,12 @@ pub const WINDOW: u64 = 0x1000;
 /// Where a driver writes a queue's index, as 4 bytes, to notify it: the
 /// address and the data match of the ioeventfds.
 pub const NOTIFY_OFFSET: u64 = reg::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+
+/// Where it acknowledges interrupts, and what it writes there for used buffers alone.
+/// That may be taken from it without an exit, and need not arrive here.
+pub const ACKNOWLEDGE_OFFSET: u64 = reg::VIRTIO_MMIO_INTERRUPT_ACK as u64;
+/// See [`ACKNOWLEDGE_OFFSET`].
+pub const ACKNOWLEDGE_USED: u32 = interrupt::USED;
 
 /// "virt", little-endian.
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
@@ -92,7 +100,7 @@ impl MmioTransport {
         let kicks = (device.queue_sizes().iter())
             .map(|_| EventFd::new(0).map(Arc::new))
             .collect::<io::Result<_>>()?;
-        Ok(Self {
+        let transport = Self {
             interrupt: Arc::new(interrupt),
             queues: unconfigured(device.as_ref()),
             kicks,
@@ -106,7 +114,10 @@ impl MmioTransport {
             shared_memory_select: 0,
             windows: Windows::default(),
             complaints: Complaints::default(),
-        })
+        };
+        transport.publish_config();
+        transport.publish();
+        Ok(transport)
     }
 
     /// The same for a guest that has `windows` beside its memory, and may pass
@@ -131,6 +142,13 @@ impl MmioTransport {
         self.interrupt.irq()
     }
 
+    /// What the driver reads, kept true by every write that arrives here and by the
+    /// device's threads: to be mapped at the window, if anything is.
+    #[must_use]
+    pub fn page(&self) -> &Arc<RegisterPage> {
+        self.interrupt.page()
+    }
+
     /// Back to what the device was before a driver found it: the workers are
     /// joined, so this waits for a request that is being served.
     pub fn reset(&mut self) {
@@ -143,6 +161,7 @@ impl MmioTransport {
         self.driver_features_select = 0;
         self.queue_select = 0;
         self.shared_memory_select = 0;
+        self.publish();
     }
 
     fn read_register(&self, offset: u32) -> u32 {
@@ -317,6 +336,7 @@ impl BusDevice for MmioTransport {
             && let (Ok(offset), Ok(bytes)) = (u32::try_from(offset), data.try_into())
         {
             self.write_register(offset, u32::from_le_bytes(bytes));
+            self.publish();
         }
     }
 }

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Nothing here knows a hypervisor: the VMM registers [`mmio::MmioTransport::kicks`]
-//! and [`mmio::MmioTransport::irq`] with whatever it has.
+//! and [`mmio::MmioTransport::irq`] with whatever it has, and may map
+//! [`mmio::MmioTransport::page`] for the driver to read.
 
 use std::io;
 use std::sync::Arc;
@@ -35,12 +36,14 @@ pub mod fs;
 mod interrupt;
 pub mod mmio;
 mod queue;
+mod register_page;
 mod status;
 #[cfg(test)]
 mod tests;
 
 pub use interrupt::Interrupt;
 pub use queue::QueueError;
+pub use register_page::RegisterPage;
 
 use crate::window::Windows;
 

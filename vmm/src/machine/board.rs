@@ -8,7 +8,7 @@ use devices::i8042::I8042;
 use devices::io_apic::{self, IoApic};
 use devices::power::{PowerHandler, PowerRegisters};
 use devices::serial::Serial;
-use devices::virtio::mmio::{MmioTransport, NOTIFY_OFFSET};
+use devices::virtio::mmio::{ACKNOWLEDGE_OFFSET, MmioTransport, NOTIFY_OFFSET};
 use devices::virtio::{Interrupt, VirtioDevice};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -47,7 +47,7 @@ pub(super) fn check_number(devices: usize) -> Result<(), Error> {
 
 impl Board {
     pub(super) fn new(
-        vm: &Vm,
+        vm: &mut Vm,
         wiring: Wiring,
         devices: Vec<Box<dyn VirtioDevice>>,
         console: Box<dyn Write + Send>,
@@ -81,16 +81,16 @@ impl Board {
                 Arc::new(Mutex::new(io_apic)),
             )?;
         }
+        let acknowledged = EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?;
         let lines = Lines::new(vm, wiring, devices.len())?;
         for (index, device) in devices.into_iter().enumerate() {
             let interrupt = Interrupt::on_line(lines.of(index)?);
             let transport = wire(vm, index, device, interrupt)?;
+            let window = layout::virtio_window(index);
+            vm.show(transport.page(), window)?;
+            vm.take_acknowledgements(window + ACKNOWLEDGE_OFFSET, &acknowledged)?;
             let transport = Arc::new(Mutex::new(transport));
-            mmio.insert(
-                layout::virtio_window(index),
-                layout::VIRTIO_MMIO_SIZE,
-                transport.clone(),
-            )?;
+            mmio.insert(window, layout::VIRTIO_MMIO_SIZE, transport.clone())?;
             transports.push(transport);
         }
         Ok(Self {

@@ -5,8 +5,11 @@
 
 #![allow(unsafe_code)]
 
+use std::sync::Arc;
+
+use devices::virtio::RegisterPage;
 use devices::window::Windows;
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use vm_memory::{Address, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_options::size::Size;
@@ -37,6 +40,8 @@ pub(crate) enum Error {
     Register(#[source] kvm_ioctls::Error),
     #[error("KVM does not take a window of dax=")]
     RegisterWindow(#[source] kvm_ioctls::Error),
+    #[error("KVM does not take a page that the guest can only read")]
+    RegisterPage(#[source] kvm_ioctls::Error),
 }
 
 /// The RAM regions of a machine of `size` bytes: start and size of each.
@@ -151,6 +156,29 @@ pub(super) fn register_windows(
         unsafe { vm.set_user_memory_region(slot) }.map_err(Error::RegisterWindow)?;
     }
     Ok(())
+}
+
+/// Gives a page of registers to KVM, for the guest to read.
+///
+/// The caller keeps `page` alive as long as the VM and its vCPUs.
+pub(super) fn register_page(
+    vm: &VmFd,
+    slot: usize,
+    page: &Arc<RegisterPage>,
+    address: u64,
+) -> Result<(), Error> {
+    let slot = kvm_userspace_memory_region {
+        slot: u32::try_from(slot).unwrap_or(u32::MAX),
+        flags: KVM_MEM_READONLY,
+        guest_phys_addr: address,
+        memory_size: size_of::<RegisterPage>() as u64,
+        userspace_addr: Arc::as_ptr(page) as u64,
+    };
+    // SAFETY: the host range is `page`, which is aligned to a page and a page long,
+    // and lives until `Vm` and every `Vcpu` that hold a clone have closed their
+    // descriptors. The guest can only read it, and all that writes to it are atomic
+    // operations. The slot is a new one, and KVM refuses guest ranges that overlap.
+    unsafe { vm.set_user_memory_region(slot) }.map_err(Error::RegisterPage)
 }
 
 /// Where RAM below the gap ends.

@@ -202,13 +202,13 @@ impl Machine {
         let (memory, start) = limits::fill_memory(limits, hardware, memory, load)?;
         counters.mark_kernel_loaded();
 
-        let vm = Vm::new(kvm, memory, parts.windows.clone())?;
+        let mut vm = Vm::new(kvm, memory, parts.windows.clone())?;
         let ending = FirstEnding::new().map_err(board::Error::EventFd)?;
         let debugger = (parts.debugger)
             .map(|listener| Preparation::new(vm.fd(), parts.cpus, listener))
             .transpose()?;
         let power = power_handler(&ending);
-        let board = Board::new(&vm, parts.wiring, parts.devices, parts.console, power)?;
+        let board = Board::new(&mut vm, parts.wiring, parts.devices, parts.console, power)?;
         let vcpus = (0..parts.cpus)
             .map(|index| {
                 let cpuid = cpuid::for_vcpu(&cpuid, index, parts.cpus);

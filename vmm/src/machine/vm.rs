@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use devices::io_apic::Router;
+use devices::virtio::RegisterPage;
+use devices::virtio::mmio::ACKNOWLEDGE_USED;
 use devices::window::Windows;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestMemory, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{layout, memory, routes};
@@ -42,6 +44,8 @@ pub(super) struct Vm {
     memory: GuestMemoryMmap,
     /// The same of the windows.
     windows: Windows,
+    /// The same of what the guest reads of registers.
+    pages: Vec<Arc<RegisterPage>>,
 }
 
 impl Vm {
@@ -63,6 +67,7 @@ impl Vm {
             fd: Arc::new(fd),
             memory,
             windows,
+            pages: Vec::new(),
         })
     }
 
@@ -76,6 +81,28 @@ impl Vm {
 
     pub(super) fn windows(&self) -> &Windows {
         &self.windows
+    }
+
+    /// What must not go before the VM and its vCPUs do.
+    pub(super) fn pages(&self) -> &[Arc<RegisterPage>] {
+        &self.pages
+    }
+
+    /// Lets the guest read `page` at `address` without an exit. Writes are exits, or
+    /// signals on eventfds, as if nothing were there.
+    pub(super) fn show(&mut self, page: &Arc<RegisterPage>, address: u64) -> Result<(), Error> {
+        self.pages.push(Arc::clone(page));
+        let slots = self.memory.num_regions() + self.windows.iter().count() + self.pages.len() - 1;
+        memory::register_page(&self.fd, slots, page, address)?;
+        Ok(())
+    }
+
+    /// Takes the guest's acknowledgement of used buffers at `address` without an exit,
+    /// to an eventfd that nobody reads.
+    pub(super) fn take_acknowledgements(&self, address: u64, sink: &EventFd) -> Result<(), Error> {
+        self.fd
+            .register_ioevent(sink, &IoEventAddress::Mmio(address), ACKNOWLEDGE_USED)
+            .map_err(|source| Error::Doorbell { address, source })
     }
 
     /// Turns the guest's write of a queue's index to `address` into a signal on

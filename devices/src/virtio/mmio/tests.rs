@@ -440,6 +440,13 @@ proptest! {
             } else {
                 transport.read(offset, &mut data[..len]);
             }
+            // What is mapped is what an exit would say.
+            for offset in (0..0x110).step_by(4) {
+                let mut bytes = [0; 4];
+                transport.read(offset, &mut bytes);
+                let offset = u32::try_from(offset).unwrap();
+                prop_assert_eq!(transport.page().load(offset), u32::from_le_bytes(bytes));
+            }
         }
         // Whatever happened, a good driver gets the device to work.
         let before = device.record().activations.len();

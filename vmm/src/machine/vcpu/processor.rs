@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use devices::bus::Bus;
+use devices::virtio::RegisterPage;
 use devices::window::{Window, Windows};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
@@ -80,6 +81,7 @@ pub(in crate::machine) struct Vcpu {
     /// open.
     pub(super) _memory: GuestMemoryMmap,
     pub(super) _windows: Windows,
+    pub(super) _pages: Vec<Arc<RegisterPage>>,
 }
 
 impl Vcpu {

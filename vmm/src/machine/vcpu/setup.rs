@@ -61,6 +61,7 @@ impl Vcpu {
             index,
             _memory: vm.memory().clone(),
             _windows: vm.windows().clone(),
+            _pages: vm.pages().to_vec(),
         };
         vcpu.fd.set_cpuid2(cpuid).map_err(failed("CPUID"))?;
         vcpu.set_msrs().map_err(failed("MSRs"))?;
