@@ -245,13 +245,18 @@ const POSITIONAL: &str = "the kernel goes after --kernel, COMMAND and its argume
 
 /// clap's message, hints included, without the usage that follows.
 fn on_one_line(message: &str) -> String {
-    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // After the dashes it would be COMMAND.
+    let is_wrong = |line: &str| line.trim_start().starts_with("tip: to pass ");
+    let one_line = |text: &str| {
+        let lines = text.lines().filter(|line| !is_wrong(line));
+        let words = lines.flat_map(str::split_whitespace);
+        words.collect::<Vec<_>>().join(" ")
+    };
     let sentences: Vec<String> = message
         .split("\n\n")
         .map(one_line)
         .take_while(|text| !text.starts_with("Usage:") && !text.starts_with("For more information"))
-        // After the dashes it would be COMMAND.
-        .filter(|text| !text.starts_with("tip: to pass "))
+        .filter(|text| !text.is_empty())
         .collect();
     let task = asked_of(message);
     let message = sentences.join("; ");

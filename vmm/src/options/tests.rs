@@ -63,6 +63,7 @@ fn mistakes_take_one_line() {
             "unknown option 'foo'",
         ),
         (&["--kernel", "k", "--chare", "d"], "found; tip: a similar"),
+        (&["--krnel", "k"], "exists: '--kernel' (vmm run --help"),
         (
             &["--kernel", "k", "--env", "-x"],
             "unexpected argument '-x' found (vmm run --help",
