@@ -63,10 +63,14 @@ pub(super) fn find(
             other => Beside::Installed(other.to_owned()),
         };
         let found = open(&beside, release, notes)?;
+        tell_if_foreign(&found, release, notes);
         return Ok(Some(KernelModules { found, asked: true }));
     }
     let found = match beside.map(|beside| open(beside, release, notes)) {
-        Some(Ok(found)) => Some(found),
+        Some(Ok(found)) => {
+            tell_if_foreign(&found, release, notes);
+            Some(found)
+        }
         // A kernel may have none.
         Some(Err(Error::Listing(listing::Error::NotBuilt(_)))) | None => None,
         Some(Err(error)) => {
@@ -109,6 +113,24 @@ fn open(beside: &Beside, release: Option<&str>, notes: &mut Notes) -> Result<Fou
         notes.tell(note);
     }
     Ok(Found::Listed(listing))
+}
+
+/// Tells of modules that were built for another release than the kernel's. Only told: with
+/// `CONFIG_MODVERSIONS` a kernel may load them all the same.
+fn tell_if_foreign(found: &Found, release: Option<&str>, notes: &mut Notes) {
+    let modules = match found {
+        Found::OfHost(modules) | Found::Installed(modules) => modules,
+        Found::Listed(listing) => &listing.modules,
+    };
+    if let (Some(release), Some(other)) = (release, modules.built_for())
+        && other != release
+    {
+        notes.tell(&format!(
+            "the modules in {} were built for {other}, and the kernel is {release}: it may refuse \
+             them",
+            modules.directory().display()
+        ));
+    }
 }
 
 /// Whether a kernel's release is the name of a directory.

@@ -18,7 +18,8 @@ const LARGEST: u64 = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "{} holds no kernel modules{}: name /lib/modules/RELEASE, or the directory it is in",
+        "{} holds no kernel modules{}: name /lib/modules/RELEASE, the directory it is in, or a \
+         build tree",
         path.display(),
         release.as_ref().map(|release| format!(" for {release}")).unwrap_or_default()
     )]
@@ -166,6 +167,17 @@ impl Modules {
             .unwrap_or_default()
     }
 
+    /// The release of the kernel that they were built for, as the first of them says it;
+    /// `None` where it does not.
+    pub(crate) fn built_for(&self) -> Option<String> {
+        let file = self.files.values().min()?;
+        let contents = read_module(&self.directory.join(file)).ok()?;
+        let magic = entries(&contents, b"vermagic=").next()?;
+        let release = magic.split(|byte| *byte == b' ').next()?;
+        let is_plain = release.iter().all(u8::is_ascii_graphic);
+        is_plain.then(|| String::from_utf8_lossy(release).into_owned())
+    }
+
     /// Whether `depmod` has run over them.
     pub(crate) fn are_listed(&self) -> bool {
         self.dependencies.is_some()
@@ -289,23 +301,27 @@ fn module_name(path: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The `depends=` of a module's `.modinfo` section, whose entries end in NUL.
+/// The modules that this one says it needs.
 fn own_dependencies(module: &[u8]) -> Vec<String> {
-    const KEY: &[u8] = b"depends=";
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-,".contains(byte);
-    module
-        .windows(KEY.len())
-        .enumerate()
-        .filter(|(_, window)| *window == KEY)
-        .filter_map(|(at, _)| {
-            let rest = module.get(at + KEY.len()..)?;
-            let names = rest.get(..rest.iter().position(|byte| *byte == 0)?)?;
-            names.iter().all(is_name).then_some(names)
-        })
+    entries(module, b"depends=")
+        .filter(|names| names.iter().all(is_name))
         .flat_map(|names| names.split(|byte| *byte == b','))
         .filter(|name| !name.is_empty())
         .map(|name| module_name(&String::from_utf8_lossy(name)))
         .collect()
+}
+
+/// What follows `key` in a module's `.modinfo` section, whose entries end in NUL.
+fn entries<'a>(module: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    module
+        .windows(key.len())
+        .enumerate()
+        .filter(move |(_, window)| *window == key)
+        .filter_map(move |(at, _)| {
+            let rest = module.get(at + key.len()..)?;
+            rest.get(..rest.iter().position(|byte| *byte == 0)?)
+        })
 }
 
 fn read_optional(path: &Path) -> Result<Option<String>, Error> {

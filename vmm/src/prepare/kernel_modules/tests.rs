@@ -98,6 +98,38 @@ fn what_nobody_asked_for_is_no_error() {
 }
 
 #[test]
+fn modules_of_another_release_are_told() {
+    let tree = tree();
+    let (tree, beside) = (tree.path(), Beside::Tree(tree.path().to_owned()));
+    let loose = tree.join("loose");
+    let installed = tree.join("lib/modules/6.1.0");
+    write(&installed.join("modules.dep"), "kernel/m.ko:\n");
+    for (built_for, told) in [("6.1.0 SMP mod_unload", 0), ("6.2.0 SMP", 1), ("6.1", 1)] {
+        let module = format!("\0depends=\0vermagic={built_for}\0");
+        let files = [
+            tree.join("m.ko"),
+            loose.join("m.ko"),
+            installed.join("kernel/m.ko"),
+        ];
+        for file in files {
+            write(&file, &module);
+        }
+        for (named, beside) in [
+            (Some(tree), None),
+            (None, Some(&beside)),
+            (Some(loose.as_path()), None),
+            (Some(installed.as_path()), None),
+        ] {
+            let mut notes = Notes::default();
+            super::find(named, beside, RELEASE, &mut notes).unwrap();
+            let lines = notes.list();
+            let of_release = lines.iter().filter(|line| line.contains("built for 6."));
+            assert_eq!(of_release.count(), told, "{built_for} {named:?}: {lines:?}");
+        }
+    }
+}
+
+#[test]
 fn a_share_of_the_users_takes_the_place_of_modules_that_were_found() {
     let tree = tree();
     let beside = Beside::Tree(tree.path().to_owned());
