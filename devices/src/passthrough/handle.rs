@@ -3,7 +3,6 @@
 //! A handle is held by `Arc`: a request that uses one goes on with it while
 //! another closes it. No lock is held while anything is read or written.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 
 use super::budget::Descriptor;
 use super::cursor::Cursor;
+use super::hashing::NumberMap;
 use super::inode::Inode;
 use super::mount::Mount;
 use crate::filesystem::{Handle, NodeId, Result};
@@ -119,7 +119,7 @@ impl Open {
     }
 }
 
-type HandleShard = RwLock<HashMap<Handle, Arc<Open>>>;
+type HandleShard = RwLock<NumberMap<Handle, Arc<Open>>>;
 
 /// All handles of one share.
 #[derive(Debug, Default)]

@@ -5,11 +5,12 @@
 //! looking one up lead to the same shard and one lock keeps them in step.
 
 use std::borrow::Borrow;
-use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::hashing::{NumberSet, RandomState};
 use super::inode::Inode;
 use super::stat::Identity;
 use crate::filesystem::{NodeId, ROOT, Result};
@@ -64,8 +65,8 @@ keyed!(ByIdentity, Identity);
 
 #[derive(Debug, Default)]
 struct InodeShard {
-    by_number: HashSet<ByNumber>,
-    by_identity: HashSet<ByIdentity>,
+    by_number: NumberSet<ByNumber>,
+    by_identity: NumberSet<ByIdentity>,
 }
 
 impl InodeShard {
@@ -115,7 +116,7 @@ impl Inodes {
         Self {
             root,
             shards: Default::default(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             next: AtomicU64::new(1),
             most_forgotten,
             forgotten: Mutex::default(),

@@ -94,6 +94,7 @@ mod files;
 mod finding;
 mod grants;
 mod handle;
+mod hashing;
 mod host_fs;
 mod inode;
 mod inodes;
