@@ -64,7 +64,7 @@ build: setup
 install:
 	@[ -x $(BIN)/vmm ] || { echo 'make install: error: no $(BIN)/vmm; run make build first' >&2; exit 1; }
 	install -D -m 755 $(BIN)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
-	set -e; for page in vmm vmm-run vmm-kconfig; do \
+	set -e; for page in vmm vmm-run vmm-kconfig vmm-man vmm-completions; do \
 	    mkdir -p $(DESTDIR)$(PREFIX)/share/man/man1; \
 	    $(BIN)/vmm man $$page >$(DESTDIR)$(PREFIX)/share/man/man1/$$page.1; \
 	done

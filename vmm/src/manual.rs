@@ -15,6 +15,8 @@ enum Page {
     Vmm,
     VmmRun,
     VmmKconfig,
+    VmmMan,
+    VmmCompletions,
 }
 
 #[derive(Debug, Args)]
@@ -34,10 +36,14 @@ pub(crate) struct ShellArguments {
 /// A page, as troff has it.
 pub(crate) fn page(arguments: &PageArguments, mut definition: Command) -> io::Result<Vec<u8>> {
     definition.build();
+    // It has no page, which that of vmm would name.
+    definition = definition.mut_subcommand("help", |help| help.hide(true));
     let task = match arguments.page {
         Page::Vmm => None,
         Page::VmmRun => definition.find_subcommand("run"),
         Page::VmmKconfig => definition.find_subcommand("kconfig"),
+        Page::VmmMan => definition.find_subcommand("man"),
+        Page::VmmCompletions => definition.find_subcommand("completions"),
     };
     let mut text = Vec::new();
     Man::new(task.unwrap_or(&definition).clone()).render(&mut text)?;
@@ -89,8 +95,20 @@ mod tests {
             assert!(run.contains(&format!("\\-\\-{option}")), "{option}");
         }
         assert!(run.contains("Exit status"), "{run}");
-        assert!(text(Page::VmmKconfig).contains(".TH vmm-kconfig 1"));
-        assert!(text(Page::Vmm).contains(".TH vmm 1"));
+    }
+
+    #[test]
+    fn every_page_that_is_named_is_there() {
+        let vmm = text(Page::Vmm);
+        let named: Vec<_> = (vmm.lines().filter_map(|line| line.strip_suffix("(1)")))
+            .map(|name| name.replace('\\', ""))
+            .collect();
+        assert_eq!(named.len() + 1, Page::value_variants().len(), "{vmm}");
+        for page in Page::value_variants() {
+            let name = page.to_possible_value().unwrap().get_name().to_owned();
+            assert!(text(*page).contains(&format!(".TH {name} 1")), "{name}");
+            assert!(*page == Page::Vmm || named.contains(&name), "{name}: {vmm}");
+        }
     }
 
     #[test]
