@@ -53,7 +53,7 @@ fn what_makes_no_sense_together_is_refused() {
     for (arguments, part) in [
         (&["--init"][..], "--root"),
         (&["--cmdline", "init=/x"], "add --root"),
-        (&["--host", "--cmdline", "init=/x"], "add --root"),
+        (&["--host", "--cmdline", "init=/x"], "--root / in its place"),
         (&["--host", "--root", "share"], "cannot be used with"),
         (
             &["--host", "--initramfs", "initramfs"],

@@ -153,7 +153,8 @@ pub(crate) enum Error {
     #[error("--user is for COMMAND, and there is none: name one after --, or leave --user out")]
     UserWithoutCommand,
     #[error(
-        "init= on the kernel's command line is for a root file system: add --root, or leave it out"
+        "init= on the kernel's command line is for a root file system: add --root (with --host, \
+         --root / in its place), or leave it out"
     )]
     InitWithoutRoot,
     #[error(transparent)]
