@@ -69,6 +69,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: RunArguments, start: Instant) -> ExitCode {
     raise_descriptor_limit();
+    make_room_for_descriptors();
     let documents = Documents {
         report: arguments.report.clone(),
         junit: arguments.junit.clone(),
@@ -128,6 +129,24 @@ fn raise_descriptor_limit() {
     );
 }
 
+/// How many descriptors there is room for from the start: 128 KiB of the host's kernel.
+const DESCRIPTORS: u64 = 16 * 1024;
+
+/// Has the table of descriptors as large as it is going to be, for most runs. Where a
+/// process has threads, each of the times that it doubles is a wait for all processors
+/// to have come by (RCU), of some ten milliseconds, for the request that needs the
+/// descriptor.
+fn make_room_for_descriptors() {
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::process::{Resource, getrlimit};
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS);
+    let last = i32::try_from(DESCRIPTORS.min(limit).saturating_sub(1)).unwrap_or_default();
+    // A host that gives no descriptor says so where one is needed.
+    if let Ok(fd) = eventfd(0, EventfdFlags::CLOEXEC) {
+        let _ = rustix::io::fcntl_dupfd_cloexec(&fd, last);
+    }
+}
+
 fn refused_without_documents(message: String) -> ExitCode {
     refused(message, &Documents::default(), Instant::now())
 }
@@ -142,5 +161,22 @@ fn printed(result: io::Result<()>) -> ExitCode {
             let message = format!("cannot write to standard output: {error}");
             refused_without_documents(message)
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_descriptors_need_not_grow() {
+        raise_descriptor_limit();
+        make_room_for_descriptors();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let expected = DESCRIPTORS.min(limit.current.unwrap_or(DESCRIPTORS));
+        assert!(size.unwrap().trim().parse::<u64>().unwrap() >= expected);
     }
 }
