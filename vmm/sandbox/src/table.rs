@@ -59,6 +59,8 @@ const EVERY: &[Line] = &[
     (Call::gettid, Any),
     (Call::gettimeofday, Any),
     (Call::getuid, Any),
+    // Whoever panics leaves the user's terminal as it was.
+    (Call::ioctl, OneOf(1, &[TCSETS2])),
     (Call::madvise, Any),
     (Call::mmap, Masked(2, PROT_EXEC, 0)),
     (Call::mprotect, Masked(2, PROT_EXEC, 0)),
@@ -268,12 +270,7 @@ const LOOKS_AFTER: &[Line] = &[
     (Call::getrusage, Any),
     (
         Call::ioctl,
-        OneOf(
-            1,
-            &[
-                TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, FIONREAD, FIONBIO,
-            ],
-        ),
+        OneOf(1, &[TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO]),
     ),
     // Interrupts and doorbells of the machine.
     (Call::ioctl, Masked(1, IOCTL_TYPE, KVM)),
