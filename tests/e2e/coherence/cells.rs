@@ -40,11 +40,15 @@ pub(super) fn prepare(at: &Path) -> Result<()> {
     fs::write(at.join("f"), "old\n")?;
     fs::write(at.join("d/s/f"), "old\n")?;
     symlink("f", at.join("l"))?;
+    fs::create_dir(at.join("e"))?;
+    fs::write(at.join("e/f"), "old\n")?;
     Ok(())
 }
 
-/// All that the guest knows of it before.
-pub(super) const LOOK: &str = "cat f l d/s/f; ls -l . d d/s > /dev/null; [ -e new ]";
+/// All that the guest knows of it before. What it reads or lists has another time of
+/// access, and Linux asks for the attributes again: `e` and `e/f` are only looked at.
+pub(super) const LOOK: &str =
+    "cat f l d/s/f; ls -l . d d/s > /dev/null; ls -ld e e/f > /dev/null; [ -e new ]";
 const SIZE: &str = "stat -L -c %s /proc/self/fd/0 < f; cat f";
 
 pub(super) fn cells() -> Vec<Cell> {
@@ -104,7 +108,7 @@ pub(super) fn cells() -> Vec<Cell> {
             |at| Ok(fs::remove_file(at.join("f"))?),
             "rm f",
             "cat f || ls",
-            "cat: can't open 'f': No such file or directory d l",
+            "cat: can't open 'f': No such file or directory d e l",
         ),
         cell(
             "remove_and_remake",
@@ -218,9 +222,9 @@ pub(super) fn cells() -> Vec<Cell> {
         .makes("d/s/made"),
         cell(
             "stat_size",
-            |at| Ok(fs::write(at.join("f"), "rewritten\n")?),
-            "echo rewritten >f",
-            "stat -c %s f",
+            |at| Ok(fs::write(at.join("e/f"), "rewritten\n")?),
+            "echo rewritten >e/f",
+            "stat -c %s e/f",
             "10",
         )
         .looks(),
@@ -228,10 +232,10 @@ pub(super) fn cells() -> Vec<Cell> {
             "stat_mode",
             |at| {
                 let mode = fs::Permissions::from_mode(0o2640);
-                Ok(fs::set_permissions(at.join("d"), mode)?)
+                Ok(fs::set_permissions(at.join("e"), mode)?)
             },
-            "chmod 2640 d",
-            "stat -c %a d",
+            "chmod 2640 e",
+            "stat -c %a e",
             "2640",
         )
         .looks(),
