@@ -1,7 +1,7 @@
 //! Which interrupt of KVM's goes where: the pins of its own controllers, and a
 //! message for each pin of [`IoApic`](devices::io_apic::IoApic).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 
 use devices::io_apic::{Message, Router};
 use kvm_bindings::{
@@ -24,19 +24,24 @@ enum Error {
     Kvm(#[source] kvm_ioctls::Error),
 }
 
-/// What changes the routes of `vm`, for an IO-APIC with so many pins.
-pub(super) fn router(vm: Arc<VmFd>, pins: u8) -> Router {
+/// What changes the routes of `vm`, for an IO-APIC with so many pins. It does not keep
+/// `vm` open, which is not to outlive the memory that it was given.
+pub(super) fn router(vm: Weak<VmFd>, pins: u8) -> Router {
     let messages = Mutex::new(vec![None; usize::from(pins)]);
+    // A guest can ask as often as it likes.
+    let told = Once::new();
     Arc::new(move |pin, message| {
         let mut messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = messages.get_mut(usize::from(pin)) {
+        if let (Some(slot), Some(vm)) = (messages.get_mut(usize::from(pin)), vm.upgrade()) {
             *slot = message;
             if let Err(error) = set(&vm, &messages) {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                log::error!(
-                    "interrupts of the devices do not go where the guest wants them: {error}: {}",
-                    cause.unwrap_or_default()
-                );
+                told.call_once(|| {
+                    log::error!(
+                        "interrupts of the devices do not go where the guest wants them: {error}: {}",
+                        cause.unwrap_or_default()
+                    );
+                });
             }
         }
     })

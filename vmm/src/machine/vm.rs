@@ -127,6 +127,6 @@ impl Vm {
 
     /// Where an IO-APIC with so many pins tells what they send.
     pub(super) fn router(&self, pins: u8) -> Router {
-        routes::router(Arc::clone(&self.fd), pins)
+        routes::router(Arc::downgrade(&self.fd), pins)
     }
 }
