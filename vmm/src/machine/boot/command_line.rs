@@ -49,10 +49,6 @@ const DEFAULTS: &[&str] = &[
     "printk.time=1",
 ];
 
-/// Parameters with which Linux takes the IO-APIC from the MP table, which has only
-/// KVM's (`Documentation/admin-guide/kernel-parameters.txt`).
-const WITHOUT_ACPI_INTERRUPTS: [&str; 2] = ["acpi=noirq", "pci=noacpi"];
-
 /// The whole command line of a machine with `devices` virtio-mmio devices.
 #[must_use]
 pub(crate) fn compose(discovery: Discovery, devices: usize, user: &str) -> String {
@@ -87,7 +83,13 @@ pub(crate) fn has_acpi(discovery: Discovery, user: &str) -> bool {
 #[must_use]
 pub(in crate::machine) fn wiring(discovery: Discovery, user: &str) -> Wiring {
     let mut words = user.split_whitespace().take_while(|&word| word != "--");
-    if has_acpi(discovery, user) && !words.any(|word| WITHOUT_ACPI_INTERRUPTS.contains(&word)) {
+    // With either Linux takes the IO-APIC from the MP table, which has only KVM's
+    // (`Documentation/admin-guide/kernel-parameters.txt`).
+    let without = |word: &str| {
+        let mut pci = word.strip_prefix("pci=").unwrap_or_default().split(',');
+        word == "acpi=noirq" || pci.any(|option| option == "noacpi")
+    };
+    if has_acpi(discovery, user) && !words.any(without) {
         Wiring::Messages
     } else {
         Wiring::Pins
@@ -152,7 +154,7 @@ mod tests {
     fn a_kernel_with_acpi_gets_messages_unless_it_is_told_to_do_without() {
         let acpi = |line| wiring(Discovery::Acpi, line);
         assert_eq!(acpi("quiet -- acpi=noirq"), Wiring::Messages);
-        for line in ["acpi=off", "quiet acpi=noirq", "pci=noacpi x"] {
+        for line in ["acpi=off", "quiet acpi=noirq", "pci=nocrs,noacpi x"] {
             assert_eq!(acpi(line), Wiring::Pins, "{line}");
         }
         assert_eq!(wiring(Discovery::CommandLine, ""), Wiring::Pins);
