@@ -58,6 +58,27 @@ fn a_notification_rings_the_doorbell_without_an_exit() {
     assert_eq!(kicks[1].read().unwrap(), 1);
 }
 
+/// Runs a machine to its end, which writes to the line of the `index`th device once the
+/// guest has said that it is ready.
+fn run_with_an_interrupt(machine: Machine, index: usize, output: &SerialOutput) {
+    let line = machine.board.line(index);
+    let seen = output.clone();
+    let thread = std::thread::spawn(move || {
+        while seen.text().is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        line.write(1).unwrap();
+    });
+    // A guest that is never interrupted must not hang the test.
+    let stopper = machine.stopper();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(20));
+        stopper.stop();
+    });
+    assert_eq!(machine.run().unwrap(), Ending::PowerOff);
+    thread.join().unwrap();
+}
+
 /// Writes to the line of the `index`th device once the guest has said that it
 /// is ready, and returns what the guest wrote in all.
 fn interrupt_from(index: usize) -> String {
@@ -78,22 +99,7 @@ fn interrupt_from(index: usize) -> String {
         .map(|_| Box::new(Idle::default()) as Box<dyn VirtioDevice>)
         .collect();
     let machine = real_mode_machine(parts, &code, &handler);
-    let line = machine.board.line(index);
-    let seen = output.clone();
-    let thread = std::thread::spawn(move || {
-        while seen.text().is_empty() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        line.write(1).unwrap();
-    });
-    // A guest that is never interrupted must not hang the test.
-    let stopper = machine.stopper();
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(20));
-        stopper.stop();
-    });
-    assert_eq!(machine.run().unwrap(), Ending::PowerOff);
-    thread.join().unwrap();
+    run_with_an_interrupt(machine, index, &output);
     output.text()
 }
 
@@ -178,21 +184,7 @@ fn a_device_s_message_reaches_the_local_apic_that_the_guest_chose() {
     parts.wiring = Wiring::Messages;
     parts.devices = vec![Box::new(Idle::default()), Box::new(Idle::default())];
     let machine = long_mode_machine(parts, &[&code, POWER_OFF_64].concat());
-    let line = machine.board.line(1);
-    let seen = output.clone();
-    let thread = std::thread::spawn(move || {
-        while seen.text().is_empty() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        line.write(1).unwrap();
-    });
-    let stopper = machine.stopper();
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(20));
-        stopper.stop();
-    });
-    assert_eq!(machine.run().unwrap(), Ending::PowerOff);
-    thread.join().unwrap();
+    run_with_an_interrupt(machine, 1, &output);
     assert_eq!(output.text(), "ri");
 }
 
