@@ -20,6 +20,10 @@ const SYS_SECCOMP: c_int = 1;
 /// One bit for each number of a call that was told.
 static TOLD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
+/// Stands for all numbers that are none of a call, as those of x32 are, which has
+/// bit 30 set. The kernel has none that high.
+const OTHERS: usize = TOLD.len() * 64 - 1;
+
 /// Handles refused calls, in all threads.
 pub(crate) fn handle() -> io::Result<()> {
     // SAFETY: all zeros are a `sigaction`: no flags, an empty mask.
@@ -50,7 +54,7 @@ extern "C" fn refuse(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     // one else touches; `REG_RAX` is one of the 23.
     let rax = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RAX as usize] };
     // The register of the result still holds the number of the call.
-    let number = *rax;
+    let number = usize::try_from(*rax).map_or(OTHERS, |number| number.min(OTHERS));
     *rax = i64::from(-libc::EPERM);
     if is_news(number) {
         tell(number);
@@ -63,12 +67,14 @@ pub(crate) fn refused() -> Vec<&'static str> {
         (TOLD.get(number / 64))
             .is_some_and(|word| word.load(Ordering::Relaxed) >> (number % 64) & 1 == 1)
     };
-    let name = |number| Sysno::new(number).map_or("unknown", |call| call.name());
-    (0..TOLD.len() * 64).filter(was).map(name).collect()
+    (0..=OTHERS).filter(was).map(name_of).collect()
 }
 
-fn is_news(number: i64) -> bool {
-    let number = usize::try_from(number).unwrap_or(usize::MAX);
+fn name_of(number: usize) -> &'static str {
+    Sysno::new(number).map_or("unknown", |call| call.name())
+}
+
+fn is_news(number: usize) -> bool {
     let Some(word) = TOLD.get(number / 64) else {
         return false;
     };
@@ -77,11 +83,7 @@ fn is_news(number: i64) -> bool {
 }
 
 /// Says it on standard error, without any memory or lock.
-fn tell(number: i64) {
-    let number = usize::try_from(number).ok();
-    let name = number
-        .and_then(Sysno::new)
-        .map_or("unknown", |call| call.name());
+fn tell(number: usize) {
     // `TASK_COMM_LEN`
     let mut thread = [0_u8; 16];
     // SAFETY: async-signal-safe; the kernel writes 16 bytes, the last of which is NUL.
@@ -92,7 +94,7 @@ fn tell(number: i64) {
     let mut len = 0;
     for part in [
         b"vmm: warning: the sandbox refused the system call ",
-        name.as_bytes(),
+        name_of(number).as_bytes(),
         b" to the thread ",
         thread,
         b", a mistake of this program: please report it\n",
