@@ -1,6 +1,13 @@
 //! Numbers that arguments of system calls have, by the names of the kernel's headers.
 
 pub(crate) const PROT_EXEC: u64 = libc::PROT_EXEC.cast_unsigned() as u64;
+pub(crate) const MADV_DONTNEED: u32 = 4;
+pub(crate) const MADV_FREE: u32 = 8;
+pub(crate) const MADV_HUGEPAGE: u32 = 14;
+pub(crate) const MADV_NOHUGEPAGE: u32 = 15;
+pub(crate) const MADV_POPULATE_READ: u32 = 22;
+pub(crate) const MADV_GUARD_INSTALL: u32 = 102;
+pub(crate) const MADV_GUARD_REMOVE: u32 = 103;
 pub(crate) const CLONE_FS: u32 = 0x200;
 pub(crate) const CLONE_THREAD: u64 = 0x1_0000;
 /// Those of time, mounts, cgroups, names, IPC, users, processes and networks.

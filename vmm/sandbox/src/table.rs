@@ -61,7 +61,22 @@ const EVERY: &[Line] = &[
     (Call::getuid, Any),
     // Whoever panics leaves the user's terminal as it was.
     (Call::ioctl, OneOf(1, &[TCSETS2])),
-    (Call::madvise, Any),
+    // Of the allocator, of stacks, and of windows: none by which root poisons pages.
+    (
+        Call::madvise,
+        OneOf(
+            2,
+            &[
+                MADV_DONTNEED,
+                MADV_POPULATE_READ,
+                MADV_FREE,
+                MADV_HUGEPAGE,
+                MADV_NOHUGEPAGE,
+                MADV_GUARD_INSTALL,
+                MADV_GUARD_REMOVE,
+            ],
+        ),
+    ),
     (Call::mmap, Masked(2, PROT_EXEC, 0)),
     (Call::mprotect, Masked(2, PROT_EXEC, 0)),
     (Call::mremap, Any),

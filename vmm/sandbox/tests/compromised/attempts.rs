@@ -1,4 +1,4 @@
-//! What a thread tries that was taken over.
+//! What a thread of a share that was taken over does with files.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-pub(crate) type Outcome = Result<(), Errno>;
+use super::Outcome;
 
 /// What a worker has at hand.
 pub(crate) struct Hands {
@@ -14,6 +14,9 @@ pub(crate) struct Hands {
     pub(crate) proc: OwnedFd,
     /// A file of the share, open to be read.
     pub(crate) file: OwnedFd,
+    /// Of another share: its root, and a file that it has open.
+    pub(crate) other: OwnedFd,
+    pub(crate) other_file: OwnedFd,
 }
 
 pub(crate) struct Attempt {
@@ -35,16 +38,6 @@ impl Attempt {
             writers: LANDLOCK,
         }
     }
-
-    /// One for which nobody has a system call.
-    const fn by_seccomp(name: &'static str, by: fn(&Hands, &Path) -> Outcome) -> Self {
-        Self {
-            name,
-            by,
-            readers: SECCOMP,
-            writers: SECCOMP,
-        }
-    }
 }
 
 const LANDLOCK: Option<Errno> = Some(Errno::ACCESS);
@@ -63,6 +56,12 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     Attempt::by_landlock("open a file of another share", |_, top| {
         open(CWD, top.join("other/file"), OFlags::RDONLY)
     }),
+    Attempt::by_landlock("open a file of another share by its root", |hands, _| {
+        open(&hands.other, "file", OFlags::RDONLY)
+    }),
+    Attempt::by_landlock("write to code (`/proc/self/mem`)", |hands, _| {
+        open(&hands.proc, "../mem", OFlags::RDWR)
+    }),
     Attempt::by_landlock("make a file outside", |_, top| {
         open(CWD, top.join("made"), OFlags::WRONLY | OFlags::CREATE)
     }),
@@ -74,6 +73,16 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
         },
         readers: SECCOMP,
         writers: LANDLOCK,
+    },
+    Attempt {
+        name: "link a file from outside into the share",
+        by: |hands, top| {
+            let none = AtFlags::empty();
+            rustix::fs::linkat(CWD, top.join("secret"), &hands.root, "linked", none)?;
+            rustix::fs::unlinkat(&hands.root, "linked", none)
+        },
+        readers: SECCOMP,
+        writers: Some(Errno::XDEV),
     },
     Attempt {
         name: "write to a read-only share",
@@ -106,71 +115,52 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
         readers: SECCOMP,
         writers: None,
     },
-    Attempt::by_seccomp("open a file by its handle (`open_by_handle_at`)", |_, _| {
-        call(libc::SYS_open_by_handle_at, [-1, 0, 0], Errno::FAULT)
-    }),
-    Attempt::by_seccomp("run a program (`execve`)", |_, _| {
-        let path = c"/nothing".as_ptr() as i64;
-        call(libc::SYS_execve, [path, 0, 0], Errno::NOENT)
-    }),
-    Attempt::by_seccomp(
-        "start a process (`clone`)",
-        // Of contradictory flags nothing comes.
-        |_, _| {
-            let flags = i64::from(libc::CLONE_FS | libc::CLONE_NEWNS);
-            call(libc::SYS_clone, [flags, 0, 0], Errno::INVAL)
+    Attempt {
+        name: "make a device, which root may open",
+        by: |hands, _| {
+            // One that anybody may make, since there is none of that number.
+            let kind = rustix::fs::FileType::CharacterDevice;
+            rustix::fs::mknodat(&hands.root, "device", kind, Mode::RUSR, 0)?;
+            rustix::fs::unlinkat(&hands.root, "device", AtFlags::empty())
         },
-    ),
-    Attempt::by_seccomp("map code (`mmap`, `mprotect`)", |_, _| {
-        call(libc::SYS_mprotect, [0x1000, 0x1000, 4], Errno::NOMEM)
-    }),
-    Attempt::by_seccomp("make a socket", |_, _| {
-        let (family, kind) = (libc::AF_INET.into(), libc::SOCK_STREAM.into());
-        call(libc::SYS_socket, [family, kind, 0], Errno::NOSYS)
-    }),
-    Attempt::by_seccomp("trace a process (`ptrace`)", |_, _| {
-        let attach = i64::from(libc::PTRACE_SEIZE);
-        call(
-            libc::SYS_ptrace,
-            [attach, i64::from(i32::MAX), 0],
-            Errno::SRCH,
-        )
-    }),
-    Attempt::by_seccomp("signal another process", |_, _| {
-        let parent = rustix::process::getppid().map_or(1, |id| id.as_raw_nonzero().get());
-        call(libc::SYS_kill, [parent.into(), 0, 0], Errno::SRCH)
-    }),
-    Attempt::by_seccomp("mount", |_, _| {
-        call(libc::SYS_mount, [0, 0, 0], Errno::FAULT)
-    }),
-    Attempt::by_seccomp(
-        "enter a namespace (`unshare`, `setns`)",
-        // A thread that has others cannot.
-        |_, _| {
-            let user = i64::from(libc::CLONE_NEWUSER);
-            call(libc::SYS_unshare, [user, 0, 0], Errno::INVAL)
+        readers: SECCOMP,
+        writers: None,
+    },
+    Attempt {
+        name: "start a thread",
+        // Flags that are not enough for one.
+        by: |_, _| {
+            let flags = i64::from(libc::CLONE_THREAD);
+            // SAFETY: with these flags it starts nothing.
+            match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+                -1 => further(Err(last_error()), Errno::INVAL),
+                _ => Ok(()),
+            }
         },
-    ),
-    Attempt::by_seccomp("load a module", |_, _| {
-        call(libc::SYS_finit_module, [-1, 0, 0], Errno::BADF)
-    }),
-    Attempt::by_seccomp(
-        "load a program into the kernel (`bpf`, `io_uring`)",
-        |_, _| {
-            call(libc::SYS_bpf, [-1, 0, 0], Errno::INVAL)?;
-            call(libc::SYS_io_uring_setup, [0, 0, 0], Errno::FAULT)
+        readers: SECCOMP,
+        writers: SECCOMP,
+    },
+    Attempt {
+        // Nor for this.
+        name: "see that a file is there, its attributes, where a link leads",
+        by: |_, top| {
+            rustix::fs::stat(top.join("secret"))?;
+            let value: &mut [u8] = &mut [0];
+            let attribute = rustix::fs::getxattr(top.join("secret"), "user.none", value);
+            further(attribute.map(drop), Errno::NODATA)?;
+            let link = rustix::fs::readlinkat(CWD, top.join("secret"), Vec::new());
+            further(link.map(drop), Errno::INVAL)
         },
-    ),
+        readers: None,
+        writers: None,
+    },
+    Attempt {
+        name: "read what another share has open",
+        by: |hands, _| rustix::io::pread(&hands.other_file, &mut [0_u8; 1], 0).map(drop),
+        readers: None,
+        writers: None,
+    },
 ];
-
-/// Makes a call that fails with `expected` where it is made at all, and with `ENOSYS`
-/// where the kernel was built without it.
-pub(crate) fn call(number: i64, [a, b, c]: [i64; 3], expected: Errno) -> Outcome {
-    // SAFETY: pointers among the arguments are null, or of strings that stay; what
-    // the calls could do to this process they refuse, by their arguments.
-    let outcome = of(unsafe { libc::syscall(number, a, b, c, 0, 0, 0) });
-    further(further(outcome, expected), Errno::NOSYS)
-}
 
 fn further(outcome: Outcome, expected: Errno) -> Outcome {
     match outcome {
@@ -179,11 +169,8 @@ fn further(outcome: Outcome, expected: Errno) -> Outcome {
     }
 }
 
-fn of(outcome: i64) -> Outcome {
-    match outcome {
-        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap()),
-        _ => Ok(()),
-    }
+fn last_error() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap()
 }
 
 pub(crate) fn open(at: impl AsFd, path: impl AsRef<Path>, flags: OFlags) -> Outcome {

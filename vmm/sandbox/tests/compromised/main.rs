@@ -3,6 +3,7 @@
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 mod attempts;
+mod calls;
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,11 +11,14 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use attempts::{ATTEMPTS, Hands, open};
+use calls::REFUSED;
 use devices::passthrough::{Config, Passthrough};
 use devices::virtio::fs::Threads;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use vmm_sandbox::{Keeper, Mode as SandboxMode, Place, Role, Sandbox};
+
+type Outcome = Result<(), Errno>;
 
 fn open_path(path: &Path) -> OwnedFd {
     rustix::fs::open(path, OFlags::PATH, Mode::empty()).unwrap()
@@ -37,6 +41,8 @@ fn hands(top: &Path) -> Hands {
         root: open_path(&top.join("share")),
         proc: open_path(Path::new("/proc/self/fd")),
         file: fs::File::open(top.join("share/file")).unwrap().into(),
+        other: open_path(&top.join("other")),
+        other_file: fs::File::open(top.join("other/file")).unwrap().into(),
     }
 }
 
@@ -92,22 +98,43 @@ fn a_worker_that_was_taken_over_gets_nothing_but_its_share() {
     }
 }
 
+/// One after the other: what each comes to outside, and in every role.
+#[test]
+fn some_calls_no_thread_may_make() {
+    let sandbox = Sandbox::plan(SandboxMode::On).unwrap();
+    sandbox.begin().unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    for refused in REFUSED {
+        let all = |outcome| vec![outcome; refused.calls.len()];
+        if is_root {
+            assert_eq!(refused.outcomes(), all(Ok(())), "{} outside", refused.name);
+        }
+        for role in Role::ALL {
+            let confined = || {
+                sandbox.enter(role).unwrap();
+                refused.outcomes()
+            };
+            let outcomes = std::thread::scope(|scope| scope.spawn(confined).join()).unwrap();
+            let name = refused.name;
+            assert_eq!(outcomes, all(Err(Errno::PERM)), "{name} as {role:?}");
+        }
+    }
+}
+
 #[test]
 fn the_readme_says_each_of_them() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = fs::read_to_string(readme).unwrap();
-    for attempt in ATTEMPTS {
-        let line = |refusal| match refusal {
-            Some(Errno::ACCESS) => "Landlock",
-            Some(_) => "seccomp",
-            None => "allowed",
-        };
-        let row = format!(
-            "| {} | {} | {} |",
-            attempt.name,
-            line(attempt.readers),
-            line(attempt.writers)
-        );
+    let word = |refusal| match refusal {
+        Some(Errno::PERM) => "seccomp",
+        Some(_) => "Landlock",
+        None => "allowed",
+    };
+    let row = |name, [ro, rw]: [&str; 2]| format!("| {name} | {ro} | {rw} |");
+    let attempts =
+        (ATTEMPTS.iter()).map(|one| row(one.name, [word(one.readers), word(one.writers)]));
+    let refused = (REFUSED.iter()).map(|one| row(one.name, ["seccomp"; 2]));
+    for row in attempts.chain(refused) {
         assert!(readme.contains(&row), "the README lacks {row}");
     }
 }
