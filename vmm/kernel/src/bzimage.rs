@@ -12,6 +12,10 @@ pub(crate) const HEADER_END: usize = 0x264;
 /// What is read of a file to recognize it, in bytes.
 pub(super) const HEADER_SPAN: usize = 0x1000;
 
+/// The 64-bit entry point, from the load address
+/// (`Documentation/arch/x86/boot.rst`).
+pub(super) const ENTRY_64: u64 = 0x200;
+
 const MAGIC: &[u8; 4] = b"HdrS";
 const MAGIC_AT: usize = 0x202;
 const SECTOR: u64 = 512;

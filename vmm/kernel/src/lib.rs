@@ -3,7 +3,7 @@
 //!
 //! The command line opens the kernel first, so that a wrong file, or a kernel
 //! without the drivers this machine needs, is refused in one line. The
-//! machine's boot code then loads the same open file into guest memory.
+//! machine's boot code then has the same open file loaded into guest memory.
 
 mod bzimage;
 mod config;
@@ -11,6 +11,7 @@ mod elf;
 mod file;
 mod ikconfig;
 mod image;
+mod loading;
 pub mod requirements;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
@@ -24,6 +25,7 @@ pub use bzimage::SetupHeader;
 pub use config::{KernelConfig, OptionState};
 pub use elf::ElfImage;
 pub use image::Image;
+pub use loading::{LoadError, Loaded};
 
 /// Why a file is not booted.
 #[derive(Debug, thiserror::Error)]

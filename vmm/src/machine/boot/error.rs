@@ -44,11 +44,8 @@ pub(crate) enum Error {
     },
     #[error("the kernel command line may hold neither a NUL nor a newline")]
     CommandLineText,
-    #[error("cannot load the kernel")]
-    LoadKernel(#[source] linux_loader::loader::Error),
-    /// The descriptor of the kernel file cannot be duplicated.
-    #[error("cannot read the kernel file again")]
-    ReopenKernel(#[source] std::io::Error),
+    #[error(transparent)]
+    Load(#[from] vmm_kernel::LoadError),
     #[error("cannot write the zero page")]
     ZeroPage(#[source] linux_loader::configurator::Error),
     #[error("cannot describe the machine to the kernel")]

@@ -7,21 +7,14 @@ mod placement;
 pub(super) mod registers;
 mod zero_page;
 
-use std::fs::File;
-
-use linux_loader::loader::bootparam::setup_header;
-use linux_loader::loader::{KernelLoader, bzimage::BzImage, elf::Elf};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::{acpi, layout, memory};
 pub(crate) use error::Error;
 pub(crate) use placement::LARGEST_INITRAMFS;
 use registers::Start;
-use vmm_kernel::{Discovery, Image, Kernel};
+use vmm_kernel::{Discovery, Kernel};
 
-/// The 64-bit entry point of a bzImage, from its load address
-/// (`Documentation/arch/x86/boot.rst`).
-const BZIMAGE_ENTRY_64: u64 = 0x200;
 /// What the machine looks like to the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hardware {
@@ -38,7 +31,7 @@ pub(super) fn load(
     hardware: Hardware,
 ) -> Result<Start, Error> {
     let initramfs_span = placement::place_initramfs(kernel, initramfs, memory::low_end(guest))?;
-    let (entry, header) = load_kernel(guest, kernel)?;
+    let loaded = kernel.load(guest, layout::HIGH_RAM)?;
     if let (Some(bytes), Some(span)) = (initramfs, initramfs_span) {
         guest
             .write_slice(bytes, GuestAddress(span.start))
@@ -61,34 +54,14 @@ pub(super) fn load(
     // Always: a kernel with ACPI ignores it, unless the user says acpi=off.
     mp_table::write(guest, hardware.cpus)?;
     let contents = zero_page::Contents {
-        header,
+        header: loaded.setup_header,
         initramfs: initramfs_span,
         command_line_size: text.len() + 1,
         rsdp,
     };
     zero_page::write(guest, &contents)?;
     registers::write_tables(guest)?;
-    Ok(registers::start_at(entry))
-}
-
-/// Copies the kernel and returns its 64-bit entry point and setup header.
-fn load_kernel(
-    guest: &GuestMemoryMmap,
-    kernel: &Kernel,
-) -> Result<(u64, Option<setup_header>), Error> {
-    // The loader seeks; `Kernel` is read at positions only.
-    let mut file: File = kernel.file.try_clone().map_err(Error::ReopenKernel)?;
-    let high_ram = Some(GuestAddress(layout::HIGH_RAM));
-    let loaded = match &kernel.image {
-        Image::BzImage(_) => BzImage::load(guest, None, &mut file, high_ram),
-        Image::Elf(_) => Elf::load(guest, None, &mut file, high_ram),
-    }
-    .map_err(Error::LoadKernel)?;
-    let entry = match &kernel.image {
-        Image::BzImage(_) => loaded.kernel_load.0 + BZIMAGE_ENTRY_64,
-        Image::Elf(elf) => elf.entry,
-    };
-    Ok((entry, loaded.setup_header))
+    Ok(registers::start_at(loaded.entry))
 }
 
 #[cfg(test)]
