@@ -3,22 +3,44 @@
 use std::hint::black_box;
 use std::io::Write;
 
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_kernel::Kernel;
 
-/// Recognizes `data`, and reads all that can be known of it.
+/// Enough for kernels that start at 16 MiB.
+const MEMORY: usize = 32 << 20;
+/// Where memory is that a kernel may be loaded into.
+const HIGH_RAM: u64 = 1 << 20;
+
+/// Recognizes `data`, reads all that can be known of it, and loads it into the memory
+/// of a guest.
 ///
 /// # Panics
 ///
-/// When there is no room for a file.
+/// When there is no room for a file or the memory, and when a kernel that was loaded
+/// starts outside of it.
 #[allow(clippy::unwrap_used)]
 pub fn run(data: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(data).unwrap();
     match Kernel::open(file.path()) {
         Ok(kernel) => {
-            black_box((kernel.release(), kernel.discovery(), kernel.footprint_end()));
+            black_box((kernel.release(), kernel.discovery()));
             black_box(kernel.missing_for(&["CONFIG_VIRTIO_FS"]));
+            load(&kernel);
         }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+#[allow(clippy::unwrap_used)]
+fn load(kernel: &Kernel) {
+    // A larger one is refused before.
+    if kernel.footprint_end() > MEMORY as u64 {
+        return;
+    }
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+    match kernel.load(&memory, HIGH_RAM) {
+        Ok(loaded) => assert!(loaded.entry < kernel.footprint_end(), "{:#x}", loaded.entry),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -3,7 +3,7 @@
 //! | target | what the bytes are |
 //! | --- | --- |
 //! | `chain` | requests in descriptor chains of guest memory, through the real server to a real directory |
-//! | `kernels` | the file of `--kernel` |
+//! | `kernels` | the file of `--kernel`, loaded into the memory of a guest as well |
 //! | `registers` | accesses to the registers of a device with live queues |
 //! | `session` | requests as those of `chain`, to the session |
 //! | `shares` | the text of `--share` and `--root` |

@@ -90,6 +90,11 @@ impl SetupHeader {
         if u16_at(head, 0x236).unwrap_or(0) & XLF_KERNEL_64 == 0 {
             return Err("a 32-bit kernel; this machine is x86-64".to_owned());
         }
+        if header.system_size <= ENTRY_64 {
+            return Err(
+                "a bzImage without a kernel behind its setup code; build it again".to_owned(),
+            );
+        }
         let needed = header.setup_size + header.system_size;
         if file_size < needed {
             return Err(format!(

@@ -150,6 +150,14 @@ fn a_truncated_kernel_is_refused() {
 }
 
 #[test]
+fn a_bzimage_that_ends_before_its_entry_point_is_refused() {
+    for system_size in [0_u32, 0x200 / 16] {
+        let image = patched(bzimage(), 0x1f4, &system_size.to_le_bytes());
+        assert!(looks_like(&image).starts_with("a bzImage without a kernel"));
+    }
+}
+
+#[test]
 fn header_fields_that_overflow_are_refused_or_harmless() {
     let offset = patched(vmlinux(), 72, &u64::MAX.to_le_bytes());
     assert!(looks_like(&offset).starts_with("a truncated vmlinux"));
