@@ -21,6 +21,7 @@ mod insmod;
 mod kernels;
 mod locks;
 mod metrics;
+mod modules;
 mod owners;
 mod protocol;
 mod queues;

@@ -1,20 +1,18 @@
 //! What the guest's kernel reports of its own bugs: found, told, and a failure.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use elf::ElfBytes;
-use elf::endian::LittleEndian;
-use tempfile::TempDir;
+use anyhow::{Result, ensure};
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
 
-use crate::insmod;
 use crate::theme::{PATCHED, Test, Theme};
-use crate::vm::{Vm, directory};
+use crate::vm::Vm;
+use crate::{insmod, modules};
 
-/// The head of the oops of [`broken_module`].
+/// An instruction that is undefined.
+const UD2: [u8; 2] = [0x0f, 0x0b];
+/// The head of the oops of [`UD2`].
 const HEAD: &str = "invalid opcode: 0000 [#1]";
 
 pub(crate) fn theme() -> Theme {
@@ -34,7 +32,7 @@ pub(crate) fn theme() -> Theme {
 }
 
 fn oops(fixtures: &Fixtures) -> Result<()> {
-    let share = broken_module(fixtures)?;
+    let share = modules::share(fixtures, "broken", &UD2)?;
     let broken = |options: &[(&str, &str)]| {
         let vm = Vm::patched(fixtures)?.share(share.path(), "tag=t");
         let vm = (options.iter()).fold(vm, |vm, (name, value)| vm.option(name, value));
@@ -75,7 +73,7 @@ fn oops(fixtures: &Fixtures) -> Result<()> {
 }
 
 fn own_status(fixtures: &Fixtures) -> Result<()> {
-    let share = broken_module(fixtures)?;
+    let share = modules::share(fixtures, "broken", &UD2)?;
     let run = Vm::patched(fixtures)?
         .share(share.path(), "tag=t")
         .script("insmod /mnt/t/broken.ko; exit 3")
@@ -141,32 +139,4 @@ fn warning(fixtures: &Fixtures) -> Result<()> {
         run.report
     );
     Ok(())
-}
-
-/// A share with a module whose first instruction is undefined.
-fn broken_module(fixtures: &Fixtures) -> Result<TempDir> {
-    const UD2: [u8; 2] = [0x0f, 0x0b];
-    let path = fixtures.kernel(Kernel::PATCHED)?.join("modules/dummy.ko");
-    let mut module = fs::read(&path).with_context(|| path.display().to_string())?;
-    let start = start_of(&module, "init_module").context(format!("{}", path.display()))?;
-    let place = module.get_mut(start..start + UD2.len());
-    place.context("beyond the file")?.copy_from_slice(&UD2);
-    directory(&[("broken.ko", &module)])
-}
-
-/// Where in an object file the code of `function` starts.
-fn start_of(object: &[u8], function: &str) -> Result<usize> {
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(object)?;
-    let (symbols, names) = elf.symbol_table()?.context("no symbols")?;
-    let symbol = symbols
-        .iter()
-        .find(|symbol| {
-            names
-                .get(symbol.st_name as usize)
-                .is_ok_and(|name| name == function)
-        })
-        .context("no such function")?;
-    let section = elf.section_headers().context("no sections")?;
-    let section = section.get(usize::from(symbol.st_shndx))?;
-    Ok(usize::try_from(section.sh_offset + symbol.st_value)?)
 }
