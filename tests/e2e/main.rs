@@ -17,6 +17,7 @@ mod exit_status;
 mod fcntl;
 mod gdb;
 mod guest;
+mod hangs;
 mod insmod;
 mod kernels;
 mod locks;
@@ -86,6 +87,7 @@ fn themes() -> Vec<Theme> {
         dax::themes(),
         driver::themes(),
         vec![exit_status::theme(), gdb::theme()],
+        vec![hangs::theme()],
         insmod::themes(),
         locks::themes(),
         protocol::themes(),

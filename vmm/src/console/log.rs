@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::marks::{Entry, Evidence, Unmarking};
+use super::traces::Traces;
 use crate::splats::{self, Policy, Scanner, Splats};
 
 /// Bytes of the console's end that are kept.
@@ -21,8 +22,8 @@ const LONGEST_LINE: usize = 4 << 10;
 /// Bytes collected before the log file is written, at most; a line's end
 /// writes them too. The guest sends byte by byte.
 const BATCH: usize = 4 << 10;
-/// Lines of back traces that are kept.
-const MOST_TRACES: usize = 400;
+/// Lines of its end before back traces that are kept.
+const MOST_BEFORE: usize = 400;
 /// Where a log file ends for good: a guest that floods its console must not
 /// fill the host's disk.
 const LARGEST_LOG: u64 = 1 << 30;
@@ -49,9 +50,9 @@ struct Record {
     halted: bool,
     /// Bytes so far.
     said: u64,
-    /// Lines that answer where the guest hangs, once that was asked.
-    traces: Option<Vec<String>>,
-    /// The last lines before.
+    /// Where the guest hangs, once that was asked.
+    traces: Traces,
+    /// The last lines before the answer.
     before_traces: Option<Vec<String>>,
     log: Option<File>,
     pending: Vec<u8>,
@@ -82,7 +83,7 @@ impl ConsoleLog {
             panic: None,
             halted: false,
             said: 0,
-            traces: None,
+            traces: Traces::default(),
             before_traces: None,
             log,
             pending: Vec::new(),
@@ -132,22 +133,28 @@ impl ConsoleLog {
         self.lock().said
     }
 
-    /// From here on it is said where the guest hangs.
-    pub(crate) fn expect_traces(&self) {
-        let mut record = self.lock();
-        record.before_traces = Some(record.tail(MOST_TRACES));
-        record.traces = Some(Vec::new());
+    /// The guest is asked where it hangs by a SysRq key, to which the kernel says
+    /// `action` first. With `shows` that begins the answer.
+    pub(crate) fn expect_traces(&self, action: &'static str, shows: bool) {
+        self.lock().traces.expect(action, shows);
     }
 
-    /// What is known from elsewhere of where it hangs.
-    pub(crate) fn add_trace(&self, line: &str) {
-        self.lock().trace(line);
+    /// From here on all that the kernel says is where the guest hangs.
+    pub(crate) fn take_all_for_traces(&self) {
+        let mut record = self.lock();
+        record.begin_traces(None);
+        record.traces.take_all();
+    }
+
+    /// Where a processor was, which is known from elsewhere.
+    pub(crate) fn add_registers(&self, line: &str) {
+        self.lock().traces.add(line);
     }
 
     /// Where the guest hangs; empty where that was not asked.
     #[must_use]
-    pub(crate) fn traces(&self) -> Vec<String> {
-        self.lock().traces.clone().unwrap_or_default()
+    pub(crate) fn traces(&self) -> Traces {
+        self.lock().traces.clone()
     }
 
     /// Whether the kernel has said that it halts. So can a program; that the
@@ -269,7 +276,6 @@ impl Record {
             None => (Entry::unmarked(&line), line.as_str()),
         };
         let shown = shown.to_owned();
-        self.trace(&shown);
         let is_kernels = !entry.by_program && entry.evidence >= self.evidence;
         // Without marks nobody knows, and an end that is missed is worse.
         if is_kernels || self.unmarking.is_none() {
@@ -280,6 +286,9 @@ impl Record {
             return;
         }
         self.evidence = entry.evidence;
+        if self.traces.take(entry.text, &shown) {
+            self.begin_traces(Some(&shown));
+        }
         self.scanner.take(splats::Line {
             time: entry.time,
             text: entry.text,
@@ -297,11 +306,13 @@ impl Record {
         }
     }
 
-    fn trace(&mut self, line: &str) {
-        if let Some(traces) = &mut self.traces
-            && traces.len() < MOST_TRACES
-        {
-            traces.push(line.to_owned());
+    /// Keeps what came before the answer, which follows. That may begin with the last
+    /// line, `head`.
+    fn begin_traces(&mut self, head: Option<&str>) {
+        if self.before_traces.is_none() {
+            let mut before = self.tail(MOST_BEFORE);
+            before.pop_if(|last| Some(last.as_str()) == head);
+            self.before_traces = Some(before);
         }
     }
 

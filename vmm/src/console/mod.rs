@@ -6,3 +6,4 @@ pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod marks;
 pub(crate) mod terminal;
+pub(crate) mod traces;

@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn what_could_not_run_is_an_error_and_what_failed_a_failure() {
         let of = |outcome| kind(&suite(&outcome, "").test_cases[0]);
-        let timeout = Outcome::Timeout(Duration::from_secs(1));
+        let timeout = Outcome::Timeout(Duration::from_secs(1), None);
         assert_eq!(of(timeout), Some(NonSuccessKind::Failure));
         assert_eq!(of(Outcome::Exited(3)), Some(NonSuccessKind::Failure));
         let panic = Outcome::Panic("oh no".into());

@@ -23,11 +23,14 @@ pub(crate) mod notes;
 pub(crate) mod output_file;
 pub(crate) mod refusal;
 pub(crate) mod report;
+pub(crate) mod standing;
 
 use std::time::Duration;
 
 use guest_init::protocol::Status;
 use rustix::io::Errno;
+
+use standing::Standing;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub(crate) enum Outcome {
     Restarted,
     /// The guest ended by itself in a run without a command: halted.
     Halted,
-    Timeout(Duration),
+    /// The time was up; what is known of the guest then.
+    Timeout(Duration, Option<Standing>),
     /// `vmm` was told to stop by this signal, and how its command ended that
     /// was told, too.
     Interrupted(i32, Option<Status>),
@@ -69,7 +73,7 @@ impl Outcome {
             Self::Exited(code) => *code,
             Self::Signaled(signal) => 128_u8.saturating_add(*signal),
             Self::PoweredOff | Self::Restarted | Self::Halted => 0,
-            Self::Timeout(_) => 124,
+            Self::Timeout(..) => 124,
             Self::SetupFailed(_) | Self::VmmError(_) => 125,
             Self::CannotExecute(_) => 126,
             Self::NotFound(_) => 127,
@@ -95,7 +99,7 @@ impl Outcome {
             Self::PoweredOff => "powered-off",
             Self::Restarted => "restarted",
             Self::Halted => "halted",
-            Self::Timeout(_) => "timeout",
+            Self::Timeout(..) => "timeout",
             Self::Interrupted(..) => "interrupted",
             Self::Quit => "quit",
             Self::Splat(_) => "splat",
@@ -119,11 +123,13 @@ impl Outcome {
                 Some(message.clone())
             }
             Self::SetupFailed(message) => Some(format!("the guest could not be set up: {message}")),
-            Self::Timeout(limit) => Some(format!(
-                "the guest did not end within {}: what it did then is shown above; raise --timeout if \
-                 it needs longer",
-                humantime::format_duration(*limit)
-            )),
+            Self::Timeout(limit, standing) => {
+                let advice = (standing.as_ref()).map_or_else(String::new, |standing| {
+                    format!(": {}", standing.advice(*limit))
+                });
+                let limit = humantime::format_duration(*limit);
+                Some(format!("the guest did not end within {limit}{advice}"))
+            }
             Self::Interrupted(signal, status) => {
                 let command = match status {
                     Some(Status::Exited { code }) => {
@@ -158,7 +164,7 @@ impl Outcome {
         matches!(
             self,
             Self::SetupFailed(_)
-                | Self::Timeout(_)
+                | Self::Timeout(..)
                 | Self::Splat(_)
                 | Self::Panic(_)
                 | Self::Died(_)
@@ -168,6 +174,15 @@ impl Outcome {
 }
 
 impl Outcome {
+    /// This outcome; of a guest whose time was up with what is known of it.
+    #[must_use]
+    pub(crate) fn with_standing(self, standing: Option<Standing>) -> Self {
+        match self {
+            Self::Timeout(limit, _) => Self::Timeout(limit, standing),
+            outcome => outcome,
+        }
+    }
+
     /// This outcome, unless it is a success and the guest's kernel had a
     /// `splat`.
     #[must_use]
@@ -241,7 +256,7 @@ mod tests {
         assert_eq!(Outcome::Signaled(15).code(), 143);
         assert_eq!(Outcome::Signaled(64).code(), 192);
         assert_eq!(Outcome::Signaled(200).code(), 255);
-        assert_eq!(Outcome::Timeout(limit).code(), 124);
+        assert_eq!(Outcome::Timeout(limit, None).code(), 124);
         assert_eq!(Outcome::VmmError(String::new()).code(), 125);
         assert_eq!(Outcome::SetupFailed(String::new()).code(), 125);
         assert_eq!(Outcome::CannotExecute(String::new()).code(), 126);
@@ -314,7 +329,7 @@ mod tests {
     #[test]
     fn a_failure_by_itself_remains_the_outcome() {
         let lost = [("standard output", Errno::NOSPC)];
-        let timeout = Outcome::Timeout(Duration::from_secs(1));
+        let timeout = Outcome::Timeout(Duration::from_secs(1), None);
         assert_eq!(timeout.clone().unless_lost(&lost), timeout);
         let message = Outcome::NotFound("no".into());
         assert_eq!(message.clone().unless_lost(&lost), message);
@@ -322,7 +337,15 @@ mod tests {
 
     #[test]
     fn a_timeout_names_its_limit() {
-        let message = Outcome::Timeout(Duration::from_secs(90)).message();
-        assert!(message.is_some_and(|message| message.contains("1m 30s")));
+        let limit = Duration::from_secs(90);
+        let outcome = Outcome::Timeout(limit, None);
+        let message = outcome.message().unwrap_or_default();
+        assert!(message.ends_with("within 1m 30s"), "{message}");
+        let standing = Standing::default();
+        let outcome = outcome.with_standing(Some(standing.clone()));
+        let message = outcome.message().unwrap_or_default();
+        assert!(message.ends_with(&standing.advice(limit)), "{message}");
+        let other = Outcome::Exited(0).with_standing(Some(standing));
+        assert_eq!(other, Outcome::Exited(0));
     }
 }

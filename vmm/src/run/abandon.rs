@@ -3,7 +3,6 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::watch::Cause;
 use crate::console::terminal;
 use crate::outcome::{Outcome, line};
 
@@ -11,14 +10,14 @@ use crate::outcome::{Outcome, line};
 /// stop. On a busy host the report of the run must not be what is missing.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Ends the process although the machine does not end. `record` writes down
-/// how the run ended.
-pub(super) fn abandon(cause: Option<Cause>, record: impl FnOnce(&Outcome) + Send + 'static) -> ! {
+/// Ends the process although the machine does not end, with `outcome` if there is a
+/// reason for it to end. `record` writes down how the run ended.
+pub(super) fn abandon(
+    outcome: Option<Outcome>,
+    record: impl FnOnce(&Outcome) + Send + 'static,
+) -> ! {
     terminal::restore();
-    let outcome = cause.map_or_else(
-        || Outcome::VmmError("the machine did not stop".into()),
-        Cause::outcome,
-    );
+    let outcome = outcome.unwrap_or_else(|| Outcome::VmmError("the machine did not stop".into()));
     let code = outcome.code();
     // What keeps the machine may keep this thread, too: a standard error that
     // nobody reads.

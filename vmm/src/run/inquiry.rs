@@ -4,14 +4,43 @@
 use std::time::{Duration, Instant};
 
 use crate::console::log::ConsoleLog;
+use crate::console::traces::{Heard, Reply};
 use crate::machine::{ConsoleInput, RunningMachine};
 
-/// Keys of SysRq: the back traces of all processors, and the tasks that wait
-/// without being interruptible.
-const KEYS: [u8; 2] = *b"lw";
-/// For how long the console has to be quiet after an answer.
+/// A key of SysRq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    byte: u8,
+    /// What the kernel says first when it does that.
+    action: &'static str,
+    /// It shows where the guest is.
+    shows: bool,
+}
+
+/// The keys in turn. Without the first a kernel with `quiet`, or one after `dmesg -n 1`,
+/// would say nothing to the others but their heads.
+const KEYS: [Key; 3] = [
+    Key {
+        byte: b'9',
+        action: "Changing Loglevel",
+        shows: false,
+    },
+    Key {
+        byte: b'l',
+        action: "Show backtrace of all active CPUs",
+        shows: true,
+    },
+    // The tasks that wait without being interruptible.
+    Key {
+        byte: b'w',
+        action: "Show Blocked State",
+        shows: true,
+    },
+];
+/// For how long the kernel has to say nothing after an answer.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long the kernel may take to begin with an answer.
+/// How long the kernel may take to begin with an answer, and then for all of it: one
+/// that floods its console comes to no end.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long all of it may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -20,10 +49,11 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Inquiry {
     step: Phase,
-    /// Of the last step, or the last time that the console said something.
+    /// When that began.
     since: Instant,
-    said: u64,
-    answered: bool,
+    /// Lines of the answer so far, and when the last one came.
+    lines: u64,
+    last: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +62,8 @@ enum Phase {
     Key(usize),
     /// Typed, and waited for.
     Typed(usize),
+    /// Answered, and waited for the end of that.
+    Answered(usize),
     /// The processors were alarmed.
     Alarmed,
 }
@@ -40,19 +72,19 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Wait,
-    Type(u8),
+    Type(Key),
     Alarm,
     End,
 }
 
 impl Inquiry {
-    pub(super) fn new(console: &ConsoleLog) -> Self {
-        console.expect_traces();
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
         Self {
             step: Phase::Key(0),
-            since: Instant::now(),
-            said: console.said(),
-            answered: false,
+            since: now,
+            lines: 0,
+            last: now,
         }
     }
 
@@ -63,57 +95,73 @@ impl Inquiry {
         input: &ConsoleInput,
         machine: &RunningMachine,
     ) -> bool {
-        match self.next(console.said(), Instant::now()) {
+        match self.next(console.traces().heard(), Instant::now()) {
             Action::Wait => {}
             Action::Type(key) => {
-                if input.sysrq(key) {
+                console.expect_traces(key.action, key.shows);
+                if input.sysrq(key.byte) {
                     self.typed(Instant::now());
                 }
             }
-            Action::Alarm => machine.alarm(),
+            Action::Alarm => {
+                console.take_all_for_traces();
+                machine.alarm();
+            }
             Action::End => return true,
         }
         false
     }
 
-    fn next(&mut self, said: u64, now: Instant) -> Action {
-        if said != self.said {
-            self.said = said;
-            self.since = now;
-            self.answered = true;
+    fn next(&mut self, heard: Heard, now: Instant) -> Action {
+        if heard.lines != self.lines {
+            self.lines = heard.lines;
+            self.last = now;
         }
-        let quiet = now.saturating_duration_since(self.since);
+        let past = |then: Instant| now.saturating_duration_since(then);
+        let (taken, quiet) = (past(self.since), past(self.last));
         match self.step {
-            Phase::Key(_) if quiet > PATIENCE => self.alarm(now),
-            Phase::Key(index) => KEYS
-                .get(index)
-                .map_or(Action::End, |key| Action::Type(*key)),
-            Phase::Typed(index) if self.answered && quiet >= QUIET => {
-                self.step = Phase::Key(index + 1);
-                self.since = now;
-                match KEYS.get(index + 1) {
-                    Some(key) => Action::Type(*key),
-                    None => Action::End,
+            Phase::Key(_) | Phase::Typed(_) if taken > PATIENCE => self.alarm(now),
+            Phase::Key(index) => self.key(index, now),
+            Phase::Typed(index) => match heard.reply {
+                Reply::Nothing => Action::Wait,
+                Reply::Refused => self.alarm(now),
+                Reply::Done if KEYS.get(index).is_some_and(|key| key.shows) => {
+                    self.begin(Phase::Answered(index), now);
+                    Action::Wait
                 }
+                Reply::Done => self.key(index + 1, now),
+            },
+            Phase::Answered(index) if quiet >= QUIET || taken > PATIENCE => {
+                self.key(index + 1, now)
             }
-            Phase::Typed(_) if !self.answered && quiet > PATIENCE => self.alarm(now),
-            Phase::Alarmed if quiet >= 2 * QUIET => Action::End,
-            Phase::Typed(_) | Phase::Alarmed => Action::Wait,
+            Phase::Alarmed if quiet.min(taken) >= 2 * QUIET || taken > PATIENCE => Action::End,
+            Phase::Answered(_) | Phase::Alarmed => Action::Wait,
         }
+    }
+
+    /// The key with this index is to be typed, if there is one.
+    fn key(&mut self, index: usize, now: Instant) -> Action {
+        if self.step != Phase::Key(index) {
+            self.begin(Phase::Key(index), now);
+        }
+        KEYS.get(index)
+            .map_or(Action::End, |key| Action::Type(*key))
     }
 
     fn typed(&mut self, now: Instant) {
         if let Phase::Key(index) = self.step {
-            self.step = Phase::Typed(index);
-            self.since = now;
-            self.answered = false;
+            self.begin(Phase::Typed(index), now);
         }
     }
 
     fn alarm(&mut self, now: Instant) -> Action {
-        self.step = Phase::Alarmed;
-        self.since = now;
+        self.begin(Phase::Alarmed, now);
         Action::Alarm
+    }
+
+    fn begin(&mut self, step: Phase, now: Instant) {
+        self.step = step;
+        self.since = now;
     }
 }
 
@@ -121,47 +169,84 @@ impl Inquiry {
 mod tests {
     use super::*;
 
-    fn inquiry() -> (Inquiry, Instant) {
-        let now = Instant::now();
-        let inquiry = Inquiry {
+    /// Half a second, as the supervisor calls.
+    const TICK: Duration = Duration::from_millis(500);
+
+    /// What a guest does to an inquiry, until its end: `answers` says what was heard
+    /// after so many keys were typed, or none if it does not listen; `chatter` is how
+    /// many lines of the kernel's come with each tick once there is an answer.
+    fn inquire(listens: bool, answers: &[Reply], chatter: u64) -> (Vec<char>, Duration) {
+        let start = Instant::now();
+        let mut inquiry = Inquiry {
             step: Phase::Key(0),
-            since: now,
-            said: 7,
-            answered: false,
+            since: start,
+            lines: 0,
+            last: start,
         };
-        (inquiry, now)
+        let (mut now, mut heard, mut done) = (start, Heard::default(), Vec::new());
+        let mut typed = 0;
+        loop {
+            let passed = now.saturating_duration_since(start);
+            assert!(passed <= 2 * LIMIT, "it comes to no end: {done:?}");
+            match inquiry.next(heard, now) {
+                Action::Wait => {}
+                Action::Type(key) => {
+                    heard.reply = Reply::Nothing;
+                    if listens {
+                        done.push(char::from(key.byte));
+                        inquiry.typed(now);
+                        heard.reply = answers.get(typed).copied().unwrap_or_default();
+                        heard.lines += u64::from(heard.reply == Reply::Done && key.shows);
+                        typed += 1;
+                    }
+                }
+                Action::Alarm => done.push('!'),
+                Action::End => return (done, passed),
+            }
+            if heard.lines > 0 || done.contains(&'!') {
+                heard.lines += chatter;
+            }
+            now += TICK;
+        }
     }
 
     #[test]
-    fn a_kernel_that_answers_is_asked_twice() {
-        let (mut inquiry, mut now) = inquiry();
-        for (key, said) in [(b'l', 8), (b'w', 9)] {
-            assert_eq!(inquiry.next(said - 1, now), Action::Type(key));
-            inquiry.typed(now);
-            assert_eq!(inquiry.next(said - 1, now + QUIET), Action::Wait);
-            now += QUIET;
-            assert_eq!(inquiry.next(said, now), Action::Wait);
-            now += QUIET;
-        }
-        assert_eq!(inquiry.next(9, now), Action::End);
+    fn a_kernel_that_answers_is_asked_for_all() {
+        let (done, passed) = inquire(true, &[Reply::Done; 3], 0);
+        assert_eq!(done, ['9', 'l', 'w']);
+        assert!(passed <= 4 * QUIET, "{passed:?}");
+    }
+
+    #[test]
+    fn a_kernel_whose_answer_has_no_end_is_asked_for_all() {
+        let (done, passed) = inquire(true, &[Reply::Done; 3], 1);
+        assert_eq!(done, ['9', 'l', 'w']);
+        assert!(passed <= LIMIT, "{passed:?}");
     }
 
     #[test]
     fn a_kernel_that_does_not_listen_is_alarmed() {
-        let (mut inquiry, now) = inquiry();
-        assert_eq!(inquiry.next(7, now + QUIET), Action::Type(b'l'));
-        let later = now + PATIENCE + QUIET;
-        assert_eq!(inquiry.next(7, later), Action::Alarm);
-        assert_eq!(inquiry.next(7, later + QUIET), Action::Wait);
-        assert_eq!(inquiry.next(7, later + 2 * QUIET), Action::End);
+        for chatter in [0, 1] {
+            let (done, passed) = inquire(false, &[], chatter);
+            assert_eq!(done, ['!']);
+            assert!(passed <= 2 * PATIENCE + 2 * TICK, "{passed:?}");
+        }
     }
 
     #[test]
     fn a_kernel_that_does_not_answer_is_alarmed() {
-        let (mut inquiry, now) = inquiry();
-        assert_eq!(inquiry.next(7, now), Action::Type(b'l'));
-        inquiry.typed(now);
-        assert_eq!(inquiry.next(7, now + PATIENCE), Action::Wait);
-        assert_eq!(inquiry.next(7, now + PATIENCE + QUIET), Action::Alarm);
+        for answers in [
+            &[][..],
+            &[Reply::Done],
+            &[Reply::Done, Reply::Done],
+            &[Reply::Refused],
+            &[Reply::Done, Reply::Refused],
+        ] {
+            for chatter in [0, 1] {
+                let (done, passed) = inquire(true, answers, chatter);
+                assert_eq!(done.last(), Some(&'!'), "{answers:?}");
+                assert!(passed <= LIMIT + PATIENCE, "{answers:?}: {passed:?}");
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! life, and what is said about it afterwards.
 
 mod abandon;
+mod activity;
 mod ending;
 mod events;
 mod exports;
@@ -24,6 +25,7 @@ use crate::console::terminal;
 use crate::machine::{self, Machine, MachineConfig};
 use crate::outcome::{Outcome, line, output_file};
 use crate::prepare::{Boot, Configuration};
+use activity::Activity;
 use events::{Deadline, Event, EventLoop, OneShot, Signals, Ticks};
 use exports::{Exports, duplicate};
 use records::{Findings, Observed, Records};
@@ -207,6 +209,9 @@ fn execute(
         console: console.clone(),
         input: machine.console_input(),
         session: observed.session.clone(),
+        devices: observed.devices.clone(),
+        activity: Activity::default(),
+        has_command: boot.has_command(),
         usage: Arc::clone(&observed.usage),
         interactive: (configuration.plan.as_ref()).is_some_and(|plan| plan.interactive),
         // Not the console: whoever keeps the machine may hold its lock.
@@ -222,10 +227,11 @@ fn execute(
         line::tell(&format!("vmm: the guest waits for: {line}"));
     }
     sandbox.enter(Role::Main)?;
-    let (ending, cause) = supervisor.run(machine, &mut events)?;
+    let (ending, cause, standing) = supervisor.run(machine, &mut events)?;
     drop(raw);
     let session = observed.session.as_deref();
-    Ok(ending::outcome(boot, ending, cause, &console, session))
+    let outcome = ending::outcome(boot, ending, cause, &console, session);
+    Ok(outcome.with_standing(standing))
 }
 
 #[cfg(test)]

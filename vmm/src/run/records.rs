@@ -48,7 +48,7 @@ impl Observed {
         let seen = self.console.as_ref().map(ConsoleLog::splats);
         Findings {
             splats: seen.unwrap_or_default().with_taint(taint),
-            traces: (self.console.as_ref()).map_or_else(Vec::new, ConsoleLog::traces),
+            traces: (self.console.as_ref()).map_or_else(Vec::new, |console| console.traces().all()),
             shown: String::new(),
         }
     }

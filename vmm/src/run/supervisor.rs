@@ -4,13 +4,14 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guest_init::protocol::Mark;
 use nix::sys::signal::Signal;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use super::abandon;
+use super::activity::Activity;
 use super::events::{Deadline, Event, EventLoop, OneShot};
 use super::inquiry::Inquiry;
 use super::watch::{Cause, Decision, Watch};
@@ -18,7 +19,8 @@ use crate::console::log::ConsoleLog;
 use crate::console::terminal;
 use crate::machine::{self, ConsoleInput, Ending, RunningMachine, Stopper};
 use crate::outcome::Outcome;
-use crate::outcome::metrics::ProcessUsage;
+use crate::outcome::metrics::{MeteredDevice, ProcessUsage};
+use crate::outcome::standing::Standing;
 use vmm_session::Session;
 
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,11 @@ pub(super) struct Supervisor<R> {
     pub(super) console: ConsoleLog,
     pub(super) input: ConsoleInput,
     pub(super) session: Option<Arc<Session>>,
+    /// What the guest uses files of.
+    pub(super) devices: Vec<MeteredDevice>,
+    pub(super) activity: Activity,
+    /// There is a COMMAND to be started.
+    pub(super) has_command: bool,
     /// What the process uses when the guest reports.
     pub(super) usage: Arc<Mutex<Option<ProcessUsage>>>,
     /// The command is a shell for the user.
@@ -80,13 +87,13 @@ impl Stage {
 }
 
 impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
-    /// Waits until the machine is gone; says how it ended and what stopped it
-    /// from outside, if anything did.
+    /// Waits until the machine is gone; says how it ended, what stopped it
+    /// from outside, if anything did, and what was known of a guest whose time was up.
     pub(super) fn run(
         mut self,
         machine: RunningMachine,
         events: &mut EventLoop,
-    ) -> Result<(Ending, Option<Cause>), Error> {
+    ) -> Result<(Ending, Option<Cause>, Option<Standing>), Error> {
         let gone = EventFd::new(EFD_CLOEXEC).map_err(Error::EventFd)?;
         for (eventfd, event) in [(machine.ended(), Event::Ending), (&gone, Event::Down)] {
             let one_shot = OneShot::new(eventfd, event, events.queue()).map_err(Error::EventFd)?;
@@ -94,16 +101,22 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
         }
         let mut stage = Stage::Running(Box::new(machine));
         let mut inquiry = None;
+        let mut standing: Option<Standing> = None;
         self.deadline.set(self.watch.deadline())?;
         loop {
             let event = events.next()?;
             if let Stage::Running(machine) = &stage {
-                self.watch.paused(machine.take_pause());
+                let pause = machine.take_pause();
+                self.watch.paused(pause);
+                self.activity.paused(pause);
             }
             let decision = match event {
                 Event::Ending => {
                     stage = match stage {
-                        Stage::Running(machine) => take_down(*machine, &gone)?,
+                        Stage::Running(machine) => {
+                            self.end_inquiry(&mut inquiry, &machine, standing.as_mut());
+                            take_down(*machine, &gone)?
+                        }
                         going_down => going_down,
                     };
                     continue;
@@ -137,16 +150,21 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
             match decision {
                 Decision::Wait => {}
                 Decision::Tell(signal) => self.tell(signal),
-                Decision::Inquire => inquiry = Some(Inquiry::new(&self.console)),
+                Decision::Inquire => {
+                    standing = Some(self.standing());
+                    inquiry = Some(Inquiry::new());
+                }
                 Decision::Stop => {
-                    if let (Some(_), Stage::Running(machine)) = (inquiry.take(), &stage) {
-                        for answer in machine.alarm_answers() {
-                            self.console.add_trace(&answer);
-                        }
+                    if let Stage::Running(machine) = &stage {
+                        self.end_inquiry(&mut inquiry, machine, standing.as_mut());
                     }
                     self.stopper.stop();
                 }
-                Decision::Abandon => abandon::abandon(self.watch.cause(), self.record),
+                Decision::Abandon => {
+                    let outcome = self.watch.cause().map(Cause::outcome);
+                    let outcome = outcome.map(|outcome| outcome.with_standing(standing));
+                    abandon::abandon(outcome, self.record)
+                }
             }
             // While the guest stands still the deadline is as far away as ever; the
             // next tick sees to it.
@@ -162,7 +180,7 @@ impl<R: FnOnce(&Outcome) + Send + 'static> Supervisor<R> {
                 Err(panic) => std::panic::resume_unwind(panic),
             },
         };
-        Ok((ending?, self.watch.cause()))
+        Ok((ending?, self.watch.cause(), standing))
     }
 }
 
@@ -171,10 +189,50 @@ impl<R> Supervisor<R> {
     /// said to an inquiry.
     fn look(&mut self, machine: &mut RunningMachine, inquiry: Option<&mut Inquiry>) -> Decision {
         machine.look_for_halt();
+        self.activity.note(self.done(), Instant::now());
         if inquiry.is_some_and(|inquiry| inquiry.go_on(&self.console, &self.input, machine)) {
             self.watch.inquired()
         } else {
             Decision::Wait
+        }
+    }
+
+    /// How much the guest has done that is seen from outside: what it said and which
+    /// requests it made.
+    fn done(&self) -> u64 {
+        let counts = self
+            .devices
+            .iter()
+            .flat_map(|device| device.queues.snapshot());
+        let requests: u64 = counts.map(|queue| queue.requests).sum();
+        requests.saturating_add(self.console.said())
+    }
+
+    /// What is known of the guest before it is asked.
+    fn standing(&self) -> Standing {
+        let has_started = |session: &Arc<Session>| session.reached(Mark::CommandStarted).is_some();
+        Standing {
+            panic: self.console.panic(),
+            booting: self.has_command && !self.session.as_ref().is_some_and(has_started),
+            quiet: self.activity.quiet(Instant::now()),
+            ..Standing::default()
+        }
+    }
+
+    /// What an inquiry that is over, if there was one, has brought to light.
+    fn end_inquiry(
+        &self,
+        inquiry: &mut Option<Inquiry>,
+        machine: &RunningMachine,
+        standing: Option<&mut Standing>,
+    ) {
+        if inquiry.take().is_some() {
+            for answer in machine.alarm_answers() {
+                self.console.add_registers(&answer);
+            }
+        }
+        if let Some(standing) = standing {
+            standing.place = self.console.traces().place();
         }
     }
 

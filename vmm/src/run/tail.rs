@@ -55,7 +55,7 @@ mod tests {
         console.flush();
         let findings = Findings {
             splats: console.splats(),
-            traces: console.traces(),
+            traces: console.traces().all(),
             ..Findings::default()
         };
         text(&console, &findings)
@@ -64,25 +64,46 @@ mod tests {
     #[test]
     fn where_it_hangs_follows_the_end() {
         let console = ConsoleLog::new(None, None);
-        console.writer().write_all(b"before\n").unwrap();
-        console.expect_traces();
-        console.writer().write_all(b"a trace\n").unwrap();
-        console.add_trace("vCPU 0: rip=0x1");
+        let say = |text: &str| console.writer().write_all(text.as_bytes()).unwrap();
+        say("before\nafter ");
+        console.expect_traces("Show", true);
+        say("the key\n");
+        say("sysrq: Show\na trace\n");
+        console.add_registers("vCPU 0: rip=0x1");
         console.flush();
         let findings = Findings {
             splats: console.splats(),
-            traces: console.traces(),
+            traces: console.traces().all(),
             ..Findings::default()
         };
         assert_eq!(
             text(&console, &findings),
-            "vmm: the end of the guest's console:\n| before\nvmm: where the guest is:\n| a trace\n| vCPU 0: rip=0x1"
+            "vmm: the end of the guest's console:\n| before\n| after the key\nvmm: where the guest \
+             is:\n| vCPU 0: rip=0x1\n| sysrq: Show\n| a trace"
         );
-        console
-            .writer()
-            .write_all(&b"flood\n".repeat(1000))
-            .unwrap();
-        assert_eq!(console.traces().len(), 400);
+    }
+
+    #[test]
+    fn a_flood_does_not_hide_where_it_hangs() {
+        let console = ConsoleLog::new(None, None);
+        let flood = || {
+            console
+                .writer()
+                .write_all(&b"flood\n".repeat(1000))
+                .unwrap();
+        };
+        console.expect_traces("Show", true);
+        flood();
+        console.take_all_for_traces();
+        flood();
+        console.add_registers("vCPU 0: rip=0x1");
+        let findings = Findings {
+            traces: console.traces().all(),
+            ..Findings::default()
+        };
+        let shown = text(&console, &findings);
+        assert!(shown.contains("is:\n| vCPU 0: rip=0x1\n"), "{shown}");
+        assert_eq!(shown.lines().count(), 1 + FROM_END + 1 + TRACES);
     }
 
     #[test]

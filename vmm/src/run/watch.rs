@@ -44,7 +44,7 @@ impl Cause {
     /// The outcome of a run that this ended.
     pub(super) fn outcome(self) -> Outcome {
         match self {
-            Self::Timeout(limit) => Outcome::Timeout(limit),
+            Self::Timeout(limit) => Outcome::Timeout(limit, None),
             Self::Signal(signal) | Self::Told(signal) => Outcome::Interrupted(signal, None),
             Self::Quit => Outcome::Quit,
         }
