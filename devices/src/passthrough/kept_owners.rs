@@ -91,16 +91,7 @@ impl Passthrough {
         if !has_room(status) {
             return Ok(());
         }
-        let mut value = [0; LONGEST];
-        let path = self.root.path_to(fd)?;
-        let kept = match rustix::fs::getxattr(path.as_c_str(), NAME, &mut value[..]) {
-            Ok(length) => OverrideStat::parse(value.get(..length).unwrap_or_default()),
-            // There is none, or none of ours.
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::ACCESS | Errno::PERM) => {
-                None
-            }
-            Err(error) => return Err(error),
-        };
+        let kept = self.kept_of(fd)?;
         let Some(kept) = kept else { return Ok(()) };
         let kind = match (status.kind, kept.mode & libc::S_IFMT) {
             (Kind::Regular, special) if special != 0 => special,
@@ -114,6 +105,22 @@ impl Passthrough {
         };
         status.kind = Kind::of(kind);
         Ok(())
+    }
+
+    /// What is kept of the node open as `fd`.
+    pub(super) fn kept_of(&self, fd: impl AsFd) -> Result<Option<OverrideStat>> {
+        let mut value = [0; LONGEST];
+        let path = self.root.path_to(fd)?;
+        match rustix::fs::getxattr(path.as_c_str(), NAME, &mut value[..]) {
+            Ok(length) => Ok(OverrideStat::parse(
+                value.get(..length).unwrap_or_default(),
+            )),
+            // There is none, or none of ours.
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::ACCESS | Errno::PERM) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps what the guest is to see of the node open as `fd`, which has the
