@@ -13,7 +13,7 @@ use super::budget::{Descriptor, Purpose};
 use super::credentials::Power;
 use super::grants::CAPABILITY;
 use super::inode::Inode;
-use super::kept_owners::permits;
+use super::permissions::permits;
 use super::root::FdName;
 use super::stat::{Kind, SET_GID, SET_UID, Stat, without_privileges};
 use crate::filesystem::{

@@ -112,9 +112,7 @@ impl Passthrough {
         let mut value = [0; LONGEST];
         let path = self.root.path_to(fd)?;
         match rustix::fs::getxattr(path.as_c_str(), NAME, &mut value[..]) {
-            Ok(length) => Ok(OverrideStat::parse(
-                value.get(..length).unwrap_or_default(),
-            )),
+            Ok(length) => Ok(OverrideStat::parse(value.get(..length).unwrap_or_default())),
             // There is none, or none of ours.
             Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE | Errno::ACCESS | Errno::PERM) => {
                 Ok(None)
@@ -306,24 +304,6 @@ fn owner_in(above: &Seen, caller: &Caller, new: NewKind) -> Seen {
     seen
 }
 
-/// ACCESS: whether `caller` may do to a node what `mask` says, where an `acl` may be
-/// in force.
-pub(super) fn permits(seen: &Seen, acl: Option<&Acl>, caller: &Caller, mask: u32) -> bool {
-    let granted = if caller.uid == 0 {
-        let runs = Kind::of(seen.mode) == Kind::Directory || seen.mode & 0o111 != 0;
-        0o6 | u32::from(runs)
-    } else if let Some(acl) = acl {
-        return acl.permits(seen, caller, mask);
-    } else if caller.uid == seen.uid {
-        seen.mode >> 6
-    } else if caller.gid == seen.gid || caller.supplementary_gid == Some(seen.gid) {
-        seen.mode >> 3
-    } else {
-        seen.mode
-    };
-    mask & 0o7 & !granted == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,21 +358,5 @@ mod tests {
         assert_eq!(made(0o2755, &member, file | 0o2755), (77, file | 0o2755));
         let root = Caller { uid: 0, ..ALICE };
         assert_eq!(made(0o2755, &root, file | 0o2755), (77, file | 0o2755));
-    }
-
-    #[test]
-    fn access_goes_by_what_the_guest_sees() {
-        let file = |mode| seen(1234, 77, libc::S_IFREG | mode);
-        let other = Caller { uid: 1, ..ALICE };
-        let member = Caller { gid: 77, ..other };
-        let root = Caller { uid: 0, ..ALICE };
-        assert!(permits(&file(0o640), None, &ALICE, 6) && !permits(&file(0o640), None, &ALICE, 1));
-        assert!(
-            permits(&file(0o640), None, &member, 4) && !permits(&file(0o640), None, &member, 2)
-        );
-        assert!(permits(&file(0o640), None, &other, 0) && !permits(&file(0o640), None, &other, 4));
-        assert!(permits(&file(0), None, &root, 6) && !permits(&file(0), None, &root, 1));
-        assert!(permits(&file(0o100), None, &root, 7));
-        assert!(permits(&seen(1, 1, libc::S_IFDIR), None, &root, 7));
     }
 }

@@ -112,6 +112,7 @@ mod needs;
 mod opening;
 mod override_stat;
 mod owners;
+mod permissions;
 mod refusals;
 mod remove;
 mod root;
@@ -216,14 +217,13 @@ impl Passthrough {
     ///
     /// As of [`new`](Self::new), and when there is no part of the pool for it.
     pub fn in_pool(
-        root: &Path,
+        path: &Path,
         config: Config,
         pool: &Arc<DescriptorPool>,
     ) -> std::result::Result<Self, Error> {
         if config.posix_acl && !config.xattr {
             return Err(Error::AclWithoutXattr);
         }
-        let path = root;
         let root = Root::open(path)?;
         if config.posix_acl && !root.sets_apart() {
             return Err(Error::AclWithoutUmask);
