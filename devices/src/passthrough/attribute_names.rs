@@ -7,7 +7,7 @@
 //! | `system.posix_acl_access`, `system.posix_acl_default` | the same, where ACLs were agreed on |
 //! | `trusted.*`, other `security.*` | behind a prefix: `trusted.virtiofs.`, or `user.virtiofs.` for a process that may not set trusted ones |
 //! | the same where owners are kept in attributes | behind that prefix |
-//! | `user.containers.override_stat` | nothing either, where the share keeps owners in it |
+//! | `user.containers.override_stat` | nothing either, where the share keeps owners or devices in it |
 //! | all others | nothing: `EOPNOTSUPP` |
 //!
 //! The host's kernel acts by what is called `security.selinux`,
@@ -48,6 +48,8 @@ pub(super) struct AttributeNames {
     /// What [`override_stat`](super::override_stat) keeps is nobody's in the
     /// guest.
     owners_kept: bool,
+    /// The same, of devices only.
+    devices_kept: bool,
 }
 
 impl AttributeNames {
@@ -56,6 +58,7 @@ impl AttributeNames {
         Self {
             prefix: if may_trust() { KEPT_TRUSTED } else { KEPT_USER },
             owners_kept: owners == Owners::Xattr,
+            devices_kept: owners == Owners::Mapped,
         }
     }
 
@@ -91,7 +94,7 @@ impl AttributeNames {
 
     /// Whether it is called the same on both sides.
     fn is_same(self, name: &[u8], acls: bool) -> bool {
-        if self.owners_kept && name == override_stat::NAME.to_bytes() {
+        if (self.owners_kept || self.devices_kept) && name == override_stat::NAME.to_bytes() {
             return false;
         }
         (name.starts_with(USER) && !name.starts_with(KEPT_USER))
@@ -150,10 +153,12 @@ mod tests {
     const ROOT: AttributeNames = AttributeNames {
         prefix: KEPT_TRUSTED,
         owners_kept: false,
+        devices_kept: false,
     };
     const USER: AttributeNames = AttributeNames {
         prefix: KEPT_USER,
         owners_kept: false,
+        devices_kept: false,
     };
 
     #[test]
@@ -171,6 +176,12 @@ mod tests {
                 kept.on_host(c"user.other", true).as_deref(),
                 Ok(c"user.other")
             );
+            let devices = AttributeNames {
+                devices_kept: true,
+                ..names
+            };
+            assert_eq!(devices.on_host(name, true), Err(Errno::OPNOTSUPP));
+            assert_eq!(devices.in_guest(name.to_bytes(), true), None);
         }
     }
 

@@ -121,6 +121,14 @@ impl AttributeOperations for Passthrough {
                 false => Err(Errno::ACCESS),
             };
         }
+        if inode.kind == Kind::Special
+            && let Some(seen) = self.device_of(&*descriptor)?
+        {
+            return match permits(&seen, None, &request.caller, mask) {
+                true => Ok(()),
+                false => Err(Errno::ACCESS),
+            };
+        }
         let name = FdName::of(&*descriptor);
         let _caller = self.privileges.assume(&request.caller, Power::Plain)?;
         // EACCESS: ask for the identity assumed, which is the effective one.
@@ -181,6 +189,9 @@ impl Passthrough {
             return Err(Errno::OPNOTSUPP);
         }
         if self.keeps_apart() && self.keep_mode(descriptor, mode)? {
+            return Ok(());
+        }
+        if inode.kind == Kind::Special && self.keep_device_mode(descriptor, mode)? {
             return Ok(());
         }
         rustix::fs::chmodat(

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Passthrough;
@@ -13,6 +13,7 @@ use super::budget::{Descriptor, Purpose};
 use super::confinement::Otherwise;
 use super::credentials::{Power, Umask, set_thread_apart};
 use super::inode::Inode;
+use super::kept_devices;
 use super::kept_owners::NewKind;
 use super::lookup::Leave;
 use super::root::{FdName, one_component};
@@ -60,9 +61,16 @@ impl CreateOperations for Passthrough {
             false => (kind, device),
         };
         let mode = self.mode_on_host(mode);
+        let stands_in = self.device_to_be(request, new_kind).is_some();
         self.make(request, name, new.umask, Some(new_kind), |directory| {
             let device = rustix::fs::makedev(device.0, device.1);
-            rustix::fs::mknodat(directory, name, kind, mode, device)
+            match rustix::fs::mknodat(directory, name, kind, mode, device) {
+                Err(Errno::PERM) if stands_in => {
+                    let mode = Mode::from_raw_mode(kept_devices::MODE);
+                    rustix::fs::mknodat(directory, name, FileType::RegularFile, mode, 0)
+                }
+                outcome => outcome,
+            }
         })
     }
 

@@ -122,7 +122,7 @@ impl Passthrough {
             next_offset: record.next_offset,
             kind: match record.kind {
                 // A device may be one.
-                libc::DT_REG if self.keeps_apart() => libc::DT_UNKNOWN,
+                libc::DT_REG if self.keeps_apart() || self.keeps_devices() => libc::DT_UNKNOWN,
                 kind => kind,
             }
             .into(),

@@ -170,7 +170,7 @@ impl Passthrough {
         new: NewKind,
     ) -> Result<Option<Born>> {
         if !self.keeps_apart() {
-            return Ok(None);
+            return Ok(self.device_to_be(request, new));
         }
         let above = self.status(directory)?.seen;
         let mut born = Born {
@@ -191,7 +191,11 @@ impl Passthrough {
     ) -> Result<()> {
         let Some(born) = born else { return Ok(()) };
         let host = Stat::of(&fd)?;
-        let kept = match self.keep(&fd, &host, &born.seen, XattrFlags::CREATE) {
+        let kept = match self.keeps_apart() {
+            true => self.keep(&fd, &host, &born.seen, XattrFlags::CREATE),
+            false => self.keep_device(&fd, &host, &born.seen),
+        };
+        let kept = match kept {
             // Another server has met it already, and given it to somebody.
             Err(Errno::EXIST) => Ok(()),
             outcome => outcome.and_then(|()| self.keep_inherited(&fd, born)),

@@ -77,7 +77,7 @@ impl Passthrough {
     /// As [`seen`](Self::seen), of what has a descriptor unless it is let go at
     /// this moment.
     pub(super) fn looks_into(&self, inode: &Arc<Inode>, status: Stat) -> Result<Stat> {
-        match self.keeps_apart() {
+        match self.keeps_apart() || self.keeps_devices() {
             true => self.seen(status, &*self.descriptor(inode)?),
             false => self.seen(status, self.root.fd()),
         }

@@ -100,6 +100,7 @@ mod inode;
 mod inodes;
 mod ioctls;
 mod kept_acls;
+mod kept_devices;
 mod kept_owners;
 mod labels;
 mod lacks;
@@ -254,10 +255,8 @@ impl Passthrough {
             Owners::Mapped => privileges.without_strangers(),
             Owners::User | Owners::Xattr => privileges.squashed(),
         };
-        let turns = match ownership.policy() {
-            Owners::Xattr => Some(Turns::new().map_err(examine)?),
-            _ => None,
-        };
+        let keeps = ownership.policy() == Owners::Xattr;
+        let turns = keeps.then(Turns::new).transpose().map_err(examine)?;
         let own = root.fd().try_clone_to_owned();
         let own = own.map_err(|source| Error::Examine {
             path: path.into(),

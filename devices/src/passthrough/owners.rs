@@ -188,6 +188,8 @@ impl Passthrough {
         status.seen.gid = self.ownership.group_in_guest(status.raw.stx_gid);
         if self.keeps_apart() {
             self.see_kept(&mut status, fd)?;
+        } else {
+            self.see_device(&mut status, fd)?;
         }
         Ok(status)
     }

@@ -20,6 +20,7 @@ mod fixture;
 mod host_failures;
 mod ioctls;
 mod kept_acls;
+mod kept_devices;
 mod kept_owners;
 mod leases;
 mod limits;
