@@ -62,10 +62,16 @@ impl Guest {
     pub(crate) fn answer(&mut self) -> Result<String> {
         let mut said = Vec::new();
         loop {
-            match self.running.read_line()? {
-                line if line == "==" => return Ok(said.join(" ")),
-                line => said.push(line),
+            let line = self.running.read_line()?;
+            // The last line may have no end, as that of a file that is cut off.
+            let Some(last) = line.strip_suffix("==") else {
+                said.push(line);
+                continue;
+            };
+            if !last.is_empty() {
+                said.push(last.to_owned());
             }
+            return Ok(said.join(" "));
         }
     }
 
