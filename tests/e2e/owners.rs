@@ -107,12 +107,16 @@ const MAKE: &str =
 const TELL: &str = "stat -c '%n %u:%g %a' d d/f there/d there/d/f\n";
 const TOLD: &str = "d 33:34 2750\nd/f 1:2 4711\nthere/d 33:34 2750\nthere/d/f 1:2 4711\n";
 
+const MAKE_DEVICES: &str =
+    "mknod null c 1 3; chmod 666 null; echo gone >null; mkfifo p; chown 7 p\n";
+const TELL_DEVICES: &str = "stat -c '%n %F %t:%T %u' null p\n";
+const TOLD_DEVICES: &str = "null character special file 1:3 0\np fifo 0:0 7\n";
+
 fn xattr(fixtures: &Fixtures) -> Result<()> {
     let share = directory(fixtures)?;
-    let devices = "mknod null c 1 3; chmod 666 null; echo gone >null; mkfifo p; chown 7 p\n";
-    let tell = format!("{TELL}stat -c '%n %F %t:%T %u' null p");
-    let told = format!("{TOLD}null character special file 1:3 0\np fifo 0:0 7\n");
-    let script = format!("{MAKE}{devices}{tell}");
+    let tell = format!("{TELL}{TELL_DEVICES}");
+    let told = format!("{TOLD}{TOLD_DEVICES}");
+    let script = format!("{MAKE}{MAKE_DEVICES}{tell}");
     let said = run(fixtures, share.path(), "owners=xattr", &script)?;
     ensure!(said == told, "{said}");
     let again = run(fixtures, share.path(), "owners=xattr,ro", &tell)?;
@@ -130,8 +134,7 @@ fn xattr(fixtures: &Fixtures) -> Result<()> {
 fn map(fixtures: &Fixtures) -> Result<()> {
     let share = directory(fixtures)?;
     let script = format!(
-        "{MAKE}{TELL}
-         mknod null c 1 3 2>/dev/null && echo a device
+        "{MAKE}{TELL}{MAKE_DEVICES}{TELL_DEVICES}
          chown 4000000000 d 2>/dev/null && echo given
          echo secret >none; chmod 0 none; cat none; chown 65536:65536 none; cat none
          ln -s none l; chown -h 12:13 l; stat -c %u:%g l; stat -c %u:%g .
@@ -141,8 +144,10 @@ fn map(fixtures: &Fixtures) -> Result<()> {
     );
     let said = run(fixtures, share.path(), "owners=map", &script)?;
     let many: String = (1..=12).map(|i| format!("{i} 640\n")).collect();
-    let told = format!("{TOLD}secret\nsecret\n12:13\n0:0\n{many}");
+    let told = format!("{TOLD}{TOLD_DEVICES}secret\nsecret\n12:13\n0:0\n{many}");
     ensure!(said == told, "{said}");
+    let again = run(fixtures, share.path(), "owners=map,ro", TELL_DEVICES)?;
+    ensure!(again == TOLD_DEVICES, "{again}");
     if rustix::process::geteuid().is_root() {
         for (name, uid, gid) in [
             ("d", 32, 33),

@@ -1,7 +1,7 @@
 //! What a share does differently from the host's directory, and why that is
 //! right or cannot be helped.
 
-use super::mode::{Mode, Owners};
+use super::mode::Mode;
 use super::run::Outcome;
 
 /// A difference with a reason.
@@ -13,8 +13,6 @@ pub struct Known {
     pub case: &'static str,
     /// The policies under which it is so; all if there is none.
     pub caches: &'static [&'static str],
-    /// Who serves; it does not matter if there is nobody.
-    pub owners: &'static [Owners],
     /// On hosts whose Linux is older than this; on all if there is none.
     pub before: Option<(u32, u32)>,
     /// What it is on the share.
@@ -23,43 +21,21 @@ pub struct Known {
     pub reason: &'static str,
 }
 
-const NO_DEVICES: &str = "nobody makes a device in a user namespace: mknod(2) is EPERM there";
-
 /// All of them.
 pub const KNOWN: &[Known] = &[
     Known {
         suite: "pjdfstest",
         case: "link::link_count_max",
         caches: &[],
-        owners: &[],
         before: None,
         outcome: Outcome::Skip,
         reason: "the C library's pathconf(_PC_LINK_MAX) goes by the type of the file system, and \
                  knows none for FUSE",
     },
     Known {
-        suite: "pjdfstest",
-        case: "*::block",
-        caches: &[],
-        owners: &[Owners::Mapped],
-        before: None,
-        outcome: Outcome::Fail,
-        reason: NO_DEVICES,
-    },
-    Known {
-        suite: "pjdfstest",
-        case: "*::char",
-        caches: &[],
-        owners: &[Owners::Mapped],
-        before: None,
-        outcome: Outcome::Fail,
-        reason: NO_DEVICES,
-    },
-    Known {
         suite: "sqlite3",
         case: "*wal",
         caches: &["never", "metadata"],
-        owners: &[],
         before: Some((6, 6)),
         outcome: Outcome::Fail,
         reason: "the index of a write-ahead log is mapped shared, and a file under direct I/O has \
@@ -69,7 +45,6 @@ pub const KNOWN: &[Known] = &[
         suite: "fio",
         case: "mapped",
         caches: &["never", "metadata"],
-        owners: &[],
         before: Some((6, 6)),
         outcome: Outcome::Fail,
         reason: "mmap(MAP_SHARED) under direct I/O is ENODEV there",
@@ -79,20 +54,15 @@ pub const KNOWN: &[Known] = &[
 /// The reason for `case` of `suite` to have `outcome` in `mode` where the
 /// control has another.
 #[must_use]
-pub fn reason(
-    suite: &str,
-    case: &str,
-    (owners, mode): (Owners, Mode),
-    outcome: Outcome,
-) -> Option<&'static str> {
-    reason_on(this_linux(), suite, case, (owners, mode), outcome)
+pub fn reason(suite: &str, case: &str, mode: Mode, outcome: Outcome) -> Option<&'static str> {
+    reason_on(this_linux(), suite, case, mode, outcome)
 }
 
 fn reason_on(
     linux: (u32, u32),
     suite: &str,
     case: &str,
-    (owners, mode): (Owners, Mode),
+    mode: Mode,
     outcome: Outcome,
 ) -> Option<&'static str> {
     let known = KNOWN.iter().find(|known| {
@@ -100,7 +70,6 @@ fn reason_on(
             && known.outcome == outcome
             && is_meant(known.case, case)
             && known.before.is_none_or(|version| linux < version)
-            && (known.owners.is_empty() || known.owners.contains(&owners))
             && (known.caches.is_empty() || known.caches.contains(&mode.cache))
     });
     known.map(|known| known.reason)
@@ -135,7 +104,7 @@ mod tests {
     fn a_difference_is_known_for_what_it_is_and_where() {
         let (never, auto) = (Mode::named("never").unwrap(), Mode::named("auto").unwrap());
         let on = |linux, suite, case, mode, outcome| {
-            reason_on(linux, suite, case, (Owners::Host, mode), outcome).is_some()
+            reason_on(linux, suite, case, mode, outcome).is_some()
         };
         let wal = |mode, outcome| on((6, 5), "sqlite3", "killed-wal", mode, outcome);
         assert!(wal(never, Outcome::Fail));
@@ -144,18 +113,6 @@ mod tests {
         assert!(!on((6, 5), "sqlite3", "rollback", never, Outcome::Fail));
         assert!(!on((6, 5), "git", "wal", never, Outcome::Fail));
         assert!(!on((6, 6), "sqlite3", "killed-wal", never, Outcome::Fail));
-        let device = |owners| {
-            let mode = (owners, auto);
-            reason_on(
-                (6, 6),
-                "pjdfstest",
-                "unlink::remove_type::block",
-                mode,
-                Outcome::Fail,
-            )
-        };
-        assert!(device(Owners::Mapped).is_some());
-        assert!(device(Owners::Host).is_none() && device(Owners::Xattr).is_none());
         assert!(this_linux() > (2, 6));
     }
 }

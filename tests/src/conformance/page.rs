@@ -196,19 +196,13 @@ fn page(runs: &[Run]) -> String {
         let cells = [
             known.suite.to_owned(),
             format!("`{}`", known.case),
-            caches + &served(known.owners) + &hosts.unwrap_or_default(),
+            caches + &hosts.unwrap_or_default(),
             word(Some(known.outcome)).to_owned(),
             known.reason.to_owned(),
         ];
         row(&mut page, cells.into_iter());
     }
     page
-}
-
-/// Who serves, for the table of reasons.
-fn served(owners: &[Owners]) -> String {
-    let all = owners.iter().map(|owners| format!(", `owners={owners}`"));
-    all.collect()
 }
 
 /// The row of one suite in one place.

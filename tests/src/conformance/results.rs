@@ -48,7 +48,7 @@ impl SuiteResult {
             share: share.get(case).copied(),
             reason: share
                 .get(case)
-                .and_then(|outcome| known::reason(self.suite, case, (self.owners, mode), *outcome)),
+                .and_then(|outcome| known::reason(self.suite, case, mode, *outcome)),
         });
         differences
             .filter(|difference| difference.control != difference.share)
