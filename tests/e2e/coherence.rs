@@ -26,6 +26,15 @@ use crate::vm::{Vm, below, directory};
 /// A kernel that nothing of ours is in.
 const DEBIAN: Kernel = Kernel::Debian(Stock::Host);
 
+/// What keeps something, and may keep it from nobody but the guest itself.
+const OPTIONS: [&str; 5] = [
+    "auto",
+    "metadata",
+    "always",
+    "auto,writeback",
+    "always,writeback",
+];
+
 /// How long after the guest's look the host changes something.
 const DELAYS: [u64; 3] = [0, 300, 1100];
 
@@ -39,7 +48,7 @@ pub(crate) fn theme() -> Theme {
                 [kernel],
                 move |fixtures| {
                     let image = fixtures.kernel(kernel)?.join("bzImage");
-                    at_the_next_open(Vm::new(fixtures, &image)?, None, cache)
+                    at_the_next_open(Vm::new(fixtures, &image)?, By::Host, cache)
                 },
             ));
             tests.push(Test::new(
@@ -47,14 +56,31 @@ pub(crate) fn theme() -> Theme {
                 [kernel],
                 move |fixtures| {
                     let vm = || Vm::booting(fixtures, kernel);
-                    at_the_next_open(vm()?, Some(vm()?), cache)
+                    at_the_next_open(vm()?, By::Another(vm()?), cache)
                 },
             ));
         }
         tests.push(Test::new(
             format!("what_the_guest_opens_is_what_is_there_with_cache_{cache}_on_debian"),
             [DEBIAN],
-            move |fixtures| at_the_next_open(Vm::booting(fixtures, DEBIAN)?, None, cache),
+            move |fixtures| at_the_next_open(Vm::booting(fixtures, DEBIAN)?, By::Host, cache),
+        ));
+    }
+    for cache in OPTIONS {
+        let modes = cache.replace(',', "_and_");
+        for (build, kernel) in [("6_1_patched", Kernel::PATCHED), ("6_12_patched", second)] {
+            tests.push(Test::new(
+                format!("what_the_guest_made_is_there_with_cache_{modes}_on_{build}"),
+                [kernel],
+                move |fixtures| at_the_next_open(Vm::booting(fixtures, kernel)?, By::Itself, cache),
+            ));
+        }
+    }
+    for cache in ["metadata", "always"] {
+        tests.push(Test::new(
+            format!("a_new_mount_sees_what_is_there_with_cache_{cache}"),
+            [Kernel::PATCHED],
+            move |fixtures| anew(fixtures, cache),
         ));
     }
     for cache in ["never", "metadata"] {
@@ -79,14 +105,27 @@ pub(crate) fn theme() -> Theme {
     Theme::new("coherence", tests)
 }
 
-fn at_the_next_open(vm: Vm, other: Option<Vm>, cache: &str) -> Result<()> {
+/// Who changes what the guest has looked at.
+enum By {
+    Host,
+    Another(Vm),
+    Itself,
+}
+
+fn at_the_next_open(vm: Vm, by: By, cache: &str) -> Result<()> {
     let share = directory(&[])?;
     let options = format!("cache={cache}");
     let mut guest = Guest::start(vm, share.path(), &options)?;
-    let start = |vm| Guest::start(vm, share.path(), &options);
-    let mut other = other.map(start).transpose()?;
+    let (delays, itself) = match by {
+        By::Itself => (&DELAYS[..1], true),
+        _ => (&DELAYS[..], false),
+    };
+    let mut other = match by {
+        By::Another(vm) => Some(Guest::start(vm, share.path(), &options)?),
+        _ => None,
+    };
     let mut wrong = Vec::new();
-    for delay in DELAYS {
+    for &delay in delays {
         for cell in cells() {
             let place = format!("{}-{delay}", cell.name);
             let at = below(&share, &place);
@@ -94,15 +133,20 @@ fn at_the_next_open(vm: Vm, other: Option<Vm>, cache: &str) -> Result<()> {
             let look = guest.ask(&format!("cd /mnt/t/{place}; {LOOK}"))?;
             ensure!(look == "old old old", "{place}: {look}");
             thread::sleep(Duration::from_millis(delay));
-            match &mut other {
-                Some(other) => {
+            let changing = if itself {
+                Some(&mut guest)
+            } else {
+                other.as_mut()
+            };
+            match changing {
+                Some(guest) => {
                     let change = format!("cd /mnt/t/{place} && {{ {}; }}", cell.by_guest);
-                    let said = other.ask(&change)?;
+                    let said = guest.ask(&change)?;
                     ensure!(said.is_empty(), "{place}: {said}");
                 }
                 None => (cell.change)(&at)?,
             }
-            if cell.looks && cache == "auto" {
+            if cell.looks && cache == "auto" && !itself {
                 // It may be as old as that.
                 thread::sleep(Duration::from_millis(1100));
             }
@@ -118,6 +162,40 @@ fn at_the_next_open(vm: Vm, other: Option<Vm>, cache: &str) -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     other.map(Guest::finish).transpose()?;
+    guest.finish()
+}
+
+/// What may be a day old is not older than its mount.
+fn anew(fixtures: &Fixtures, cache: &str) -> Result<()> {
+    let share = directory(&[])?;
+    let vm = Vm::patched(fixtures)?;
+    let mut guest = Guest::start(vm, share.path(), &format!("cache={cache}"))?;
+    let cells = cells();
+    for cell in &cells {
+        prepare(&below(&share, cell.name))?;
+        let look = guest.ask(&format!("cd /mnt/t/{}; {LOOK}", cell.name))?;
+        ensure!(look == "old old old", "{}: {look}", cell.name);
+    }
+    for cell in &cells {
+        (cell.change)(&below(&share, cell.name))?;
+    }
+    let kept = guest.ask("cd /mnt/t/rewrite; stat -c %s f; cd ../stat_mode; stat -c %a e")?;
+    ensure!(kept == "4 755", "nothing is kept: {kept}");
+    let said = guest.ask("cd /; umount /mnt/t && mount -t virtiofs t /mnt/t")?;
+    ensure!(said.is_empty(), "{said}");
+    let mut wrong = Vec::new();
+    for cell in &cells {
+        let said = guest.ask(&format!("cd /mnt/t/{}; {}; cd /", cell.name, cell.command))?;
+        let answer = cell.answer;
+        if said != answer {
+            wrong.push(format!("{}: {said:?} and not {answer:?}", cell.name));
+        } else if let Some(path) = cell.makes
+            && !below(&share, cell.name).join(path).exists()
+        {
+            wrong.push(format!("{}: the host has no {path}", cell.name));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     guest.finish()
 }
 

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 
 /// A change, in a directory with what [`prepare`] puts there, and what the guest then
 /// does and says.
@@ -171,6 +173,57 @@ pub(super) fn cells() -> Vec<Cell> {
             "old",
         ),
         cell(
+            "cut_short",
+            |at| {
+                let file = fs::OpenOptions::new().write(true).open(at.join("f"))?;
+                Ok(file.set_len(2)?)
+            },
+            "dd if=/dev/null of=f bs=1 seek=2 2>/dev/null",
+            SIZE,
+            "2 ol",
+        ),
+        cell(
+            "write_within",
+            |at| {
+                let file = fs::OpenOptions::new().write(true).open(at.join("f"))?;
+                Ok(file.write_all_at(b"NE", 0)?)
+            },
+            "printf NE | dd of=f conv=notrunc 2>/dev/null",
+            SIZE,
+            "4 NEd",
+        ),
+        cell(
+            "write_within_and_hide_it",
+            |at| {
+                let file = fs::OpenOptions::new().write(true).open(at.join("f"))?;
+                let before = file.metadata()?.modified()?;
+                file.write_all_at(b"NE", 0)?;
+                Ok(file.set_modified(before)?)
+            },
+            "touch -r f time; printf NE | dd of=f conv=notrunc 2>/dev/null; touch -r time f",
+            SIZE,
+            "4 NEd",
+        ),
+        cell(
+            "exchange",
+            |at| {
+                let (file, directory) = (at.join("f"), at.join("d"));
+                let flags = RenameFlags::EXCHANGE;
+                Ok(renameat_with(CWD, file, CWD, directory, flags)?)
+            },
+            "mv f aside; mv d f; mv aside d",
+            // Nobody asks us on the way through a file.
+            "cat d; cat f; ls f; cat f/s/f",
+            "old cat: read error: Is a directory s old",
+        ),
+        cell(
+            "another_name",
+            |at| Ok(fs::hard_link(at.join("d/s/f"), at.join("new"))?),
+            "ln d/s/f new",
+            "cat new; echo more >> new; cat d/s/f",
+            "old old more",
+        ),
+        cell(
             "mode_and_owner",
             |at| {
                 std::os::unix::fs::chown(at.join("f"), Some(12), Some(34))?;
@@ -237,6 +290,29 @@ pub(super) fn cells() -> Vec<Cell> {
             "chmod 2640 e",
             "stat -c %a e",
             "2640",
+        )
+        .looks(),
+        cell(
+            "stat_time",
+            |at| {
+                let file = fs::File::open(at.join("e/f"))?;
+                Ok(file.set_modified(UNIX_EPOCH + Duration::from_secs(86_400))?)
+            },
+            "touch -d @86400 e/f",
+            "stat -c %Y e/f",
+            "86400",
+        )
+        .looks(),
+        cell(
+            "stat_fifo",
+            |at| {
+                fs::remove_file(at.join("e/f"))?;
+                let mode = Mode::from_raw_mode(0o600);
+                Ok(mknodat(CWD, at.join("e/f"), FileType::Fifo, mode, 0)?)
+            },
+            "rm e/f; mkfifo e/f",
+            "[ -p e/f ] && echo fifo",
+            "fifo",
         )
         .looks(),
         cell(
