@@ -61,7 +61,9 @@ fn main() -> ExitCode {
                 junit: named("--junit").filter(|path| junit::may_replace(path)),
                 subject: Subject::default(),
             };
-            refused(options::mistake(&error), &documents, start)
+            let first = std::env::args_os().nth(1);
+            let message = options::mistake(&error, first.as_deref());
+            refused(message, &documents, start)
         }
         Err(help) => printed(help.print()),
     }

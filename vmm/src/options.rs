@@ -39,6 +39,7 @@ Keys, when standard input and output are a terminal:
 #[derive(Debug, Parser)]
 #[command(
     name = "vmm",
+    bin_name = "vmm",
     version,
     propagate_version = true,
     arg_required_else_help = false
@@ -214,11 +215,20 @@ pub(crate) fn definition() -> clap::Command {
     Cli::command()
 }
 
-/// What is wrong with the command line, hints included, on one line.
-pub(crate) fn mistake(error: &clap::Error) -> String {
-    let rendered = error.render().to_string();
-    let message = on_one_line(&rendered);
-    let is_positional = asked_of(&rendered) == RUN
+/// What is wrong with the command line, whose `first` argument is this, hints included,
+/// on one line.
+pub(crate) fn mistake(error: &clap::Error, first: Option<&OsStr>) -> String {
+    let definition = definition();
+    let task = (first.and_then(OsStr::to_str)).filter(|first| {
+        let mut tasks = definition.get_subcommands();
+        tasks.any(|task| task.get_name() == *first)
+    });
+    let message = on_one_line(&error.render().to_string());
+    let message = match task {
+        Some(task) => format!("{message} (vmm {task} --help has the options)"),
+        None => format!("{message} (vmm --help has the commands)"),
+    };
+    let is_positional = task == Some(RUN)
         && error.kind() == ErrorKind::UnknownArgument
         && matches!(error.get(ContextKind::InvalidArg),
             Some(ContextValue::String(argument)) if !argument.starts_with('-'));
@@ -231,14 +241,6 @@ pub(crate) fn mistake(error: &clap::Error) -> String {
 
 /// The task that most people want.
 const RUN: &str = "run";
-
-/// The task whose usage clap shows.
-fn asked_of(message: &str) -> &str {
-    let usage = message.split_once("Usage: vmm ").map(|(_, usage)| usage);
-    let task = usage.and_then(|usage| usage.split_whitespace().next());
-    task.filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
-        .unwrap_or(RUN)
-}
 
 /// What a positional argument may have been meant for.
 const POSITIONAL: &str = "the kernel goes after --kernel, COMMAND and its arguments after --";
@@ -258,10 +260,11 @@ fn on_one_line(message: &str) -> String {
         .take_while(|text| !text.starts_with("Usage:") && !text.starts_with("For more information"))
         .filter(|text| !text.is_empty())
         .collect();
-    let task = asked_of(message);
     let message = sentences.join("; ");
-    let message = message.strip_prefix("error: ").unwrap_or(&message);
-    format!("{message} (vmm {task} --help has the options)")
+    message
+        .strip_prefix("error: ")
+        .unwrap_or(&message)
+        .to_owned()
 }
 
 /// The file that `option` names in a command line that may be wrong elsewhere.

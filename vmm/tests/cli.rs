@@ -31,6 +31,41 @@ fn a_wrong_command_line_is_one_line() {
 }
 
 #[test]
+fn every_mistake_points_to_the_help_of_its_own_task() {
+    let bench = Bench::new();
+    let other = bench.path("another-name");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vmm"), &other).unwrap();
+    for (arguments, help) in [
+        (
+            &["run", "--cpus", "x"][..],
+            "(vmm run --help has the options)",
+        ),
+        (&["man", "x"], "(vmm man --help has the options)"),
+        (&["man", "vmm", "x"], "(vmm man --help has the options)"),
+        (&["completions"], "(vmm completions --help has the options)"),
+        (
+            &["completions", "x"],
+            "(vmm completions --help has the options)",
+        ),
+        (
+            &["kconfig", "--check"],
+            "(vmm kconfig --help has the options)",
+        ),
+        (&["kconfig", "x"], "(vmm kconfig --help has the options)"),
+        (&["walk"], "(vmm --help has the commands)"),
+        (&["--walk"], "(vmm --help has the commands)"),
+        (&["help", "walk"], "(vmm --help has the commands)"),
+        (&[], "(vmm --help has the commands)"),
+    ] {
+        let output = Command::new(&other).args(arguments).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{message}");
+        assert!(message.trim_end().ends_with(help), "{message}");
+        assert!(!message.contains("another-name"), "{message}");
+    }
+}
+
+#[test]
 fn help_and_version_are_no_mistakes() {
     let bench = Bench::new();
     for arguments in [&["--help"][..], &["run", "--help"], &["--version"]] {

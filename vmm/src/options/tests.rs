@@ -9,7 +9,7 @@ fn parse(arguments: &[&str]) -> Result<RunArguments, String> {
             command: Task::Run(arguments),
         }) => Ok(*arguments),
         Ok(other) => Err(format!("{other:?}")),
-        Err(error) => Err(mistake(&error)),
+        Err(error) => Err(mistake(&error, Some("run".as_ref()))),
     }
 }
 
