@@ -26,6 +26,7 @@ pub(crate) fn theme() -> Theme {
                 own_status,
             ),
             Test::new("quoted_by_a_program_is_none", PATCHED, quoted),
+            Test::new("is_found_on_a_console_without_times", PATCHED, untimed),
             Test::new("warning_fails_when_asked", [Kernel::STOCK], warning),
         ],
     )
@@ -102,6 +103,34 @@ fn quoted(fixtures: &Fixtures) -> Result<()> {
     for part in ["] BUG: by kmsg", "BUG: by console"] {
         ensure!(run.console.contains(part), "{part}: {}", run.account());
     }
+    Ok(())
+}
+
+fn untimed(fixtures: &Fixtures) -> Result<()> {
+    let share = modules::share(fixtures, "broken", &UD2)?;
+    let run = Vm::patched(fixtures)?
+        .share(share.path(), "tag=t")
+        .option("--append", "printk.time=0")
+        .script("echo 'BUG: quoted' > /dev/kmsg; insmod /mnt/t/broken.ko; exit 0")
+        .run()?
+        .expect(254, "splat")?;
+    let heads: Vec<_> = run.report["splats"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    ensure!(
+        heads.len() == 1
+            && heads[0]["line"]
+                .as_str()
+                .is_some_and(|line| line.starts_with(HEAD)),
+        "{}",
+        run.report
+    );
+    let is_marked = |line: &&str| line.starts_with('<') && line.get(2..3) == Some(">");
+    let marked = run.console.lines().find(is_marked);
+    ensure!(marked.is_none(), "{marked:?}: {}", run.account());
+    ensure!(run.console.contains("\nBUG: quoted"), "{}", run.account());
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use super::marks::{Entry, Evidence, Unmarking};
+use super::marks::{Entry, Evidence, Format, Unmarking};
 use super::traces::Traces;
 use crate::splats::{self, Policy, Scanner, Splats};
 
@@ -38,7 +38,8 @@ const HALT: &str = "reboot: System halted";
 pub(crate) struct ConsoleLog(Arc<Mutex<Record>>);
 
 struct Record {
-    /// The kernel marks its lines.
+    format: Format,
+    /// If the kernel marks its lines.
     unmarking: Option<Unmarking>,
     end: VecDeque<u8>,
     /// The line that has no end yet, with its mark.
@@ -75,6 +76,7 @@ impl ConsoleLog {
     #[must_use]
     pub(crate) fn new(log: Option<File>, show: Option<(&'static str, File)>) -> Self {
         Self(Arc::new(Mutex::new(Record {
+            format: Format::of(false, ""),
             unmarking: None,
             end: VecDeque::with_capacity(KEPT),
             line: Vec::new(),
@@ -93,13 +95,14 @@ impl ConsoleLog {
         })))
     }
 
-    /// One whose splats `policy` judges. With `marked` the kernel marks its
-    /// lines, see [`super::marks`], which is not to be seen.
+    /// One whose splats `policy` judges, and whose kernel writes its lines in this
+    /// `format`. Marks are not to be seen.
     #[must_use]
-    pub(crate) fn judged_by(self, policy: Policy, marked: bool) -> Self {
+    pub(crate) fn judged_by(self, policy: Policy, format: Format) -> Self {
         let mut record = self.lock();
         record.scanner = Scanner::new(policy);
-        record.unmarking = marked.then(Unmarking::default);
+        record.format = format;
+        record.unmarking = format.marked.then(|| Unmarking::new(format.timed));
         drop(record);
         self
     }
@@ -268,24 +271,26 @@ impl Record {
 
     fn search_line(&mut self) {
         let line = printable(&String::from_utf8_lossy(&self.line));
-        let (entry, shown) = match &self.unmarking {
-            Some(_) => {
-                let entry = Entry::read(&line);
-                (entry, entry.shown)
-            }
-            None => (Entry::unmarked(&line), line.as_str()),
+        let Format { marked, timed } = self.format;
+        let (entry, shown) = if marked {
+            let entry = Entry::read(&line, timed);
+            (entry, entry.shown)
+        } else {
+            (Entry::unmarked(&line), line.as_str())
         };
         let shown = shown.to_owned();
         let is_kernels = !entry.by_program && entry.evidence >= self.evidence;
         // Without marks nobody knows, and an end that is missed is worse.
-        if is_kernels || self.unmarking.is_none() {
+        if is_kernels || !marked {
             self.search_end(entry.text);
         }
         if !is_kernels {
             self.scanner.take_other(&shown);
             return;
         }
-        self.evidence = entry.evidence;
+        if marked || timed {
+            self.evidence = entry.evidence;
+        }
         if self.traces.take(entry.text, &shown) {
             self.begin_traces(Some(&shown));
         }

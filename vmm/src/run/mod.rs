@@ -21,6 +21,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::console::keys::Keys;
 use crate::console::log::ConsoleLog;
+use crate::console::marks::Format;
 use crate::console::terminal;
 use crate::machine::{self, Machine, MachineConfig};
 use crate::outcome::{Outcome, line, output_file};
@@ -141,8 +142,8 @@ fn execute(
             Some(("standard output", duplicate(rustix::stdio::stdout())?))
         }
     };
-    let marked = boot.has_command();
-    let console = ConsoleLog::new(log, show).judged_by(configuration.policy, marked);
+    let format = Format::of(boot.has_command(), &configuration.cmdline);
+    let console = ConsoleLog::new(log, show).judged_by(configuration.policy, format);
     observed.console = Some(console.clone());
 
     let mut events = EventLoop::new()?;

@@ -143,7 +143,7 @@ fn a_copy_to_what_does_not_block_is_complete() {
 }
 
 fn marked(text: &str) -> ConsoleLog {
-    let console = ConsoleLog::new(None, None).judged_by(Policy::default(), true);
+    let console = ConsoleLog::new(None, None).judged_by(Policy::default(), Format::of(true, ""));
     for byte in text.as_bytes() {
         console.writer().write_all(&[*byte]).unwrap();
     }
@@ -169,6 +169,18 @@ fn a_splat_is_the_kernels_and_not_what_a_program_quotes() {
 
     let unended = marked("<6>[    0.1] booting\r\nno end<1>[    1.0] BUG: true\r\n");
     assert_eq!(said(&unended), 1);
+    // Whose times are turned off.
+    let untimed = |marked, text: &str| {
+        let format = Format::of(marked, "printk.time=0");
+        let console = ConsoleLog::new(None, None).judged_by(Policy::default(), format);
+        console.writer().write_all(text.as_bytes()).unwrap();
+        said(&console)
+    };
+    let early = "<6>[    0.0] booting\n<6>later\n";
+    assert_eq!(untimed(true, &format!("{early}<1>BUG: true\n")), 1);
+    assert_eq!(untimed(true, &format!("{early}<12>BUG: quoted\n")), 0);
+    assert_eq!(untimed(true, &format!("{early}BUG: quoted\n")), 0);
+    assert_eq!(untimed(false, "[    0.0] booting\nBUG: true\n"), 1);
     // The kernel's time is the next best.
     assert_eq!(said(&console("[    0.1] booting\nBUG: quoted\n")), 0);
     assert_eq!(
@@ -182,7 +194,8 @@ fn a_splat_is_the_kernels_and_not_what_a_program_quotes() {
 fn marks_are_not_seen_in_what_is_kept_and_logged() {
     let mut file = tempfile::tempfile().unwrap();
     let log = file.try_clone().unwrap();
-    let console = ConsoleLog::new(Some(log), None).judged_by(Policy::default(), true);
+    let console =
+        ConsoleLog::new(Some(log), None).judged_by(Policy::default(), Format::of(true, ""));
     let said = b"<6>[    0.1] one\r\n<12>[    0.2] two\r\n<3";
     console.writer().write_all(said).unwrap();
     console.flush();
