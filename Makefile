@@ -186,9 +186,10 @@ compare: build
 # What requests cost the device, counted. Against the revision BASE, or else the counts
 # on record, which UPDATE=yes replaces. FILTER takes the operations with that in their
 # name, JSON=FILE keeps the results. The program says by its status what make makes a 2 of.
+perf: HTML = $(or $(CARGO_TARGET_DIR),target)/perf.html
 perf: perf-build
 	$(BIN)/perf $(if $(BASE),--base '$(BASE)') $(if $(filter yes,$(UPDATE)),--update) \
-	    $(if $(JSON),--json '$(JSON)') $(FILTER)
+	    $(if $(JSON),--json '$(JSON)') --html '$(HTML)' $(FILTER)
 
 # The bench by itself, as it is built of BASE: features that other packages want
 # change it.

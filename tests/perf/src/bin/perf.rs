@@ -12,9 +12,10 @@ use perf::regression::base::{self, Revision};
 use perf::regression::measure::{self, Bench, Operation};
 use perf::regression::metric::Metric;
 use perf::regression::record::{Record, SCHEMA, Side};
+use perf::regression::runs::{self, Run};
 use perf::regression::tolerance::Tolerances;
 use perf::regression::verdict::{Change, changes};
-use perf::regression::{baseline, table};
+use perf::regression::{baseline, page, table};
 
 /// No regression.
 const GOOD: u8 = 0;
@@ -54,6 +55,9 @@ struct Cli {
     /// Write the results here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with plots here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Rounds of each operation
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     rounds: u64,
@@ -92,13 +96,8 @@ impl Cli {
         }
         let tolerances = read_tolerances(&repository.join("tests/perf/tolerances"))?;
         let on_record = repository.join("tests/perf/baseline.json");
-        if let Some(parent) = self.json.as_deref().and_then(Path::parent) {
-            let is_there = parent.as_os_str().is_empty() || parent.is_dir();
-            ensure!(
-                is_there,
-                "--json: there is no directory {}",
-                parent.display()
-            );
+        for (option, file) in [("--json", &self.json), ("--html", &self.html)] {
+            ensure_place(option, file.as_deref())?;
         }
         let names: Vec<String> = operations.iter().map(|one| one.name.clone()).collect();
         let kept = if self.base.is_none() && !self.update {
@@ -162,28 +161,53 @@ impl Cli {
             println!("{} better{hint}:", better.len());
             print_changes(&better);
         }
+        let base = other.zip(before).map(|((base, _), operations)| Side {
+            revision: base.name(),
+            operations,
+        });
+        let record = Record {
+            schema: SCHEMA,
+            source: "native",
+            host_path: "the device over registers and guest memory, without a machine",
+            units: Metric::ALL.into_iter().map(|m| (m, m.unit())).collect(),
+            rounds: self.rounds,
+            tools: [("compiler", base::compiler()?), ("counter", valgrind()?)].into(),
+            verdict,
+            measured: Side {
+                revision,
+                operations: measured,
+            },
+            base,
+        };
         if let Some(path) = &self.json {
-            let base = other.zip(before).map(|((base, _), operations)| Side {
-                revision: base.name(),
-                operations,
-            });
-            let record = Record {
-                schema: SCHEMA,
-                source: "native",
-                host_path: "the device over registers and guest memory, without a machine",
-                units: Metric::ALL.into_iter().map(|m| (m, m.unit())).collect(),
-                rounds: self.rounds,
-                tools: [("compiler", base::compiler()?), ("counter", valgrind()?)].into(),
-                verdict,
-                measured: Side {
-                    revision,
-                    operations: measured,
-                },
-                base,
-            };
             record.write(path)?;
         }
+        let runs = self.keep(&record);
+        if let Some(path) = &self.html {
+            let page = page::page(&record, &operations, &runs, &tolerances)?;
+            fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+            println!("perf: plots are in {}", path.display());
+        }
         Ok(status)
+    }
+
+    /// Keeps a run of all that there is, for the trend. Gives what is kept: no more than
+    /// this run where nothing can be.
+    fn keep(&self, record: &Record) -> Vec<Run> {
+        let measured = &record.measured;
+        let compiler = record.tools.get("compiler").map_or("", String::as_str);
+        let run = Run::now(&measured.revision, compiler, &measured.operations);
+        let keep = || -> Result<Vec<Run>> {
+            let directory = cache()?.join("runs");
+            if self.filter.is_none() && self.patch.is_none() {
+                runs::keep(&directory, &run)?;
+            }
+            runs::kept(&directory)
+        };
+        keep().unwrap_or_else(|error| {
+            eprintln!("perf: note: no trend: {error:#}");
+            vec![run]
+        })
     }
 
     /// The operations that the filter leaves.
@@ -229,6 +253,20 @@ fn tell(what: &str) {
     } else {
         eprintln!("perf: {what}");
     }
+}
+
+/// Before anything is measured: a file that has no place is found out at once.
+fn ensure_place(option: &str, file: Option<&Path>) -> Result<()> {
+    let Some(parent) = file.and_then(Path::parent) else {
+        return Ok(());
+    };
+    let is_there = parent.as_os_str().is_empty() || parent.is_dir();
+    ensure!(
+        is_there,
+        "{option}: there is no directory {}",
+        parent.display()
+    );
+    Ok(())
 }
 
 fn read_tolerances(path: &Path) -> Result<Tolerances> {
