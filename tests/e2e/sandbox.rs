@@ -69,13 +69,12 @@ fn whoever_runs_it(fixtures: &Fixtures) -> Result<()> {
             let (uid, gid) = crate::vm::ORDINARY;
             std::os::unix::fs::chown(share.path(), Some(uid), Some(gid))?;
         }
-        let vm = confined(fixtures)?
-            .share(share.path(), "tag=s")
-            .script(MAKE_ALL);
+        // Asked for, and by default.
         let vm = match ordinary {
-            true => vm.by_ordinary_user()?,
-            false => vm,
+            true => Vm::patched(fixtures)?.by_ordinary_user()?,
+            false => confined(fixtures)?,
         };
+        let vm = vm.share(share.path(), "tag=s").script(MAKE_ALL);
         let run = vm.run()?.expect_success()?;
         ensure!(run.text()? == "text\n", "{}", run.account());
         ensure_confined(&run)?;

@@ -508,6 +508,20 @@ fn a_place_that_the_guest_cannot_do_without_is_refused() {
 }
 
 #[test]
+fn threads_are_confined_unless_that_is_turned_off() {
+    let bench = Bench::new();
+    let holds = |arguments: &[&str]| bench.dry_run(arguments)["sandbox"].clone();
+    let default = holds(&[]);
+    assert_eq!(default, holds(&["--sandbox", "best"]));
+    // The rest is as the host has it.
+    assert_eq!(default["capabilities"], true);
+    assert_eq!(default["no_new_privileges"], true);
+    let off = holds(&["--sandbox", "off"]);
+    let parts: Vec<_> = off.as_object().unwrap().values().collect();
+    assert_eq!(parts, [false; 4]);
+}
+
+#[test]
 fn a_dry_run_shows_the_configuration_and_touches_nothing() {
     let bench = Bench::new();
     fs::write(bench.path("console.log"), "old").unwrap();

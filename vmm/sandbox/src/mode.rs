@@ -6,9 +6,9 @@ pub enum Mode {
     /// All of it, or the run is refused
     On,
     /// What the host has of it; what it lacks is told
+    #[default]
     Best,
     /// None
-    #[default]
     Off,
 }
 
