@@ -16,6 +16,7 @@ use crate::virtio::driver::{
 use crate::virtio::mmio::MmioTransport;
 use crate::window::Windows;
 
+mod bounds;
 mod detached;
 mod interrupts;
 mod queues;
