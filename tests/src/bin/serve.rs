@@ -54,7 +54,7 @@ struct Cli {
 
     /// Confine what serves, as vmm run does. Without --inject: calls that are made to fail are
     /// those of threads like the first
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Mode::Off)]
     sandbox: Mode,
 
     /// Serve in another process that is this user's, with these groups beside their own;
