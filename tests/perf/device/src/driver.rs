@@ -114,6 +114,8 @@ pub(crate) struct Driver {
     threads: Vec<String>,
     hiprio: Ring,
     requests: Ring,
+    /// The server takes READDIRPLUS.
+    pub(crate) readdirplus: bool,
     unique: u64,
 }
 
@@ -138,12 +140,14 @@ impl Driver {
             hiprio,
             requests,
             unique: 0,
+            readdirplus: false,
         };
         ensure!(driver.threads.len() == 2, "the device has other threads");
         driver.wait_until_quiet()?;
         let body = message::init();
         let init = Message::new(Opcode::INIT, 0, body.bytes(), message::AGREED);
-        driver.exchange(&init)?;
+        let agreed = driver.exchange(&init)?;
+        driver.readdirplus = message::has_readdirplus(&agreed)?;
         Ok(driver)
     }
 

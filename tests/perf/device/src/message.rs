@@ -22,6 +22,14 @@ pub(crate) const AGREED: usize = 64;
 /// only a kernel with a security module offers.
 const OFFER: u32 = 0x7bdf_fc7b;
 
+/// `FUSE_DO_READDIRPLUS`.
+const DO_READDIRPLUS: u32 = 1 << 13;
+
+/// Whether the server took READDIRPLUS, by its answer to INIT.
+pub(crate) fn has_readdirplus(init: &[u8]) -> Result<bool> {
+    Ok(word(init, 12)? & DO_READDIRPLUS != 0)
+}
+
 /// The body of a request: fields one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Body(Vec<u8>);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use devices::fuse::Opcode;
 
 use crate::driver::{Driver, Message, PAGE};
@@ -125,8 +125,17 @@ fn at_root(_: &mut Driver) -> Result<Open> {
 }
 
 fn look_up(driver: &mut Driver, name: &str) -> Result<u64> {
+    look_up_in(driver, ROOT, name)
+}
+
+fn look_up_in(driver: &mut Driver, directory: u64, name: &str) -> Result<u64> {
     let body = Body::default().name(name);
-    let entry = driver.exchange(&Message::new(Opcode::LOOKUP, ROOT, body.bytes(), ENTRY))?;
+    let entry = driver.exchange(&Message::new(
+        Opcode::LOOKUP,
+        directory,
+        body.bytes(),
+        ENTRY,
+    ))?;
     message::long(&entry, 0)
 }
 
@@ -225,15 +234,21 @@ fn open_and_read(driver: &mut Driver) -> Result<()> {
     close(driver, Opcode::RELEASE, file)
 }
 
-/// Lists a directory as Linux does, a page at a time. See [`open_and_read`] for why
+/// Lists a directory as Linux does, a page at a time, and asks for each file where the
+/// server does not tell by the way. See [`open_and_read`] for why
 /// it is looked up.
 fn list(driver: &mut Driver) -> Result<()> {
     let node = look_up(driver, LISTED)?;
     let directory = open_as(driver, Opcode::OPENDIR, node, 0)?;
+    let plus = driver.readdirplus;
     let (mut offset, mut entries) = (0, 0);
     loop {
         let body = message::read(directory.handle, offset, PAGE);
-        let mut message = Message::new(Opcode::READDIRPLUS, node, body.bytes(), 0);
+        let opcode = match plus {
+            true => Opcode::READDIRPLUS,
+            false => Opcode::READDIR,
+        };
+        let mut message = Message::new(opcode, node, body.bytes(), 0);
         message.pages_in = 1;
         let len = driver.fetch(&message)?;
         if len == 0 {
@@ -243,9 +258,15 @@ fn list(driver: &mut Driver) -> Result<()> {
         let mut at = 0;
         while at < len {
             // `struct fuse_dirent` behind the entry: ino, off, namelen, type, name.
-            offset = message::long(&page, at + ENTRY + 8)?;
-            let name = message::word(&page, at + ENTRY + 16)? as usize;
-            at += (ENTRY + 24 + name).next_multiple_of(8);
+            let dirent = at + if plus { ENTRY } else { 0 };
+            offset = message::long(&page, dirent + 8)?;
+            let len = message::word(&page, dirent + 16)? as usize;
+            let name = page.get(dirent + 24..dirent + 24 + len);
+            let name = str::from_utf8(name.context("the name is cut off")?)?;
+            if !plus && !name.starts_with('.') {
+                look_up_in(driver, node, name)?;
+            }
+            at = (dirent + 24 + len).next_multiple_of(8);
             entries += 1;
         }
     }
