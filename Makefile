@@ -21,7 +21,7 @@ PREFIX ?= /usr/local
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: install deb static test-ci test-suites test-install test-kconfig help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare perf perf-build kernel kernels series build setup check fmt clean
+.PHONY: install deb static test-ci test-suites test-install test-kconfig help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare perf perf-slower perf-build kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
@@ -193,6 +193,10 @@ perf: perf-build
 
 # The bench by itself, as it is built of BASE: features that other packages want
 # change it.
+# Whether it notices what it is for; it builds the devices once for each patch.
+perf-slower: perf-build
+	tests/perf/slower/run
+
 perf-build: setup
 	$(CARGO) build --release --locked -p perf
 	$(CARGO) build --release --locked -p device-bench
