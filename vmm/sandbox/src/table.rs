@@ -12,7 +12,8 @@ use crate::role::Role;
 /// With which arguments a call may be made. They are counted from 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Only {
-    /// All.
+    /// All. So is what the data path calls: the kernel runs no filter for what it has
+    /// once seen allowed whatever the arguments are (from Linux 5.11 on).
     Any,
     /// Argument `.0` is one of `.1`; 32 bits count.
     OneOf(u8, &'static [u32]),
@@ -108,6 +109,7 @@ const EVERY: &[Line] = &[
 /// What serving takes whatever is served: requests are answered, and files are
 /// closed, by any thread that has the last of something.
 const SERVES: &[Line] = &[
+    (Call::dup, Any),
     // Who waits can be woken.
     (Call::eventfd2, Any),
     (
@@ -363,6 +365,30 @@ mod tests {
                 let others = lines().filter(|(other, only)| other == call && !matches!(only, Any));
                 assert_eq!(others.count(), 0, "{role:?}: {call}");
             }
+        }
+    }
+
+    #[test]
+    fn no_filter_runs_on_the_data_path() {
+        let path = [
+            Call::read,
+            Call::write,
+            Call::preadv2,
+            Call::pwritev2,
+            Call::openat,
+            Call::openat2,
+            Call::statx,
+            Call::umask,
+            Call::dup,
+            Call::close,
+            Call::futex,
+        ];
+        let lists = of(Role::Share { writes: true });
+        let lines: Vec<Line> = lists.iter().copied().flatten().copied().collect();
+        for call in path {
+            let own = lines.iter().filter(|(own, _)| *own == call);
+            let own: Vec<_> = own.map(|(_, only)| matches!(only, Any)).collect();
+            assert_eq!(own, [true], "{call}");
         }
     }
 
