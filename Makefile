@@ -21,7 +21,7 @@ PREFIX ?= /usr/local
 # and one for test.
 KERNEL_VERSIONS := 6.1 6.12
 
-.PHONY: install deb static test-ci test-suites test-install test-kconfig help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare perf perf-slower perf-build kernel kernels series build setup check fmt clean
+.PHONY: install deb static test-ci test-suites test-install test-kconfig help run test conformance conformance-short mutants fuzz test-driver test-debug unit e2e compare perf perf-slower perf-build sandbox-cost kernel kernels series build setup check fmt clean
 
 help:
 	@echo 'make run      boot the patched guest kernel and insmod modules from a shared directory'
@@ -37,6 +37,7 @@ help:
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
 	@echo 'make perf     count what requests cost the device, and find regressions'
 	@echo '              (BASE=REVISION: against that; else against the counts on record)'
+	@echo 'make sandbox-cost  instructions of the whole host with and without the sandbox'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
 	@echo 'make kernels  every guest kernel that make test boots'
@@ -108,7 +109,7 @@ series: setup
 run: build kernel
 	BIN=$(BIN) KERNEL_VERSION=$(KERNEL_VERSION) resources/demo/insmod-from-share
 
-test: unit test-ci conformance-short e2e test-suites perf
+test: unit test-ci conformance-short e2e test-suites perf sandbox-cost
 
 # What CI services read, against their schemas.
 test-ci: setup
@@ -190,6 +191,10 @@ perf: HTML = $(or $(CARGO_TARGET_DIR),target)/perf.html
 perf: perf-build
 	$(BIN)/perf $(if $(BASE),--base '$(BASE)') $(if $(filter yes,$(UPDATE)),--update) \
 	    $(if $(JSON),--json '$(JSON)') --html '$(HTML)' $(FILTER)
+
+# By a clock that counts instructions, so in the lab on any host.
+sandbox-cost: build kernel
+	BIN=$(BIN) tests/sandbox/cost
 
 # The bench by itself, as it is built of BASE: features that other packages want
 # change it.
