@@ -127,6 +127,7 @@ fn run(cli: &Cli) -> Result<u8> {
     if let Some(failures) = failures {
         eprintln!("serve: {}", failures.finish()?);
     }
+    open.ensure_nothing_refused()?;
     Ok(status)
 }
 

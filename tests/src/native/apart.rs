@@ -128,5 +128,6 @@ pub fn serve(user: &ServerUser, share: &NativeShare, sandbox: Mode) -> Result<()
     out.write_all(&[READY])?;
     out.flush()?;
     let device = Arc::new(File::from(device));
-    Connection::serve(device, Arc::clone(&open.server), share.queues, threads)?.finish()
+    Connection::serve(device, Arc::clone(&open.server), share.queues, threads)?.finish()?;
+    open.ensure_nothing_refused()
 }

@@ -80,6 +80,7 @@ impl NativeShare {
         Ok(OpenShare {
             keeper: (sandbox.is_on()).then(|| Keeper::new(sandbox, "native", Some(place))),
             server: Arc::new(Server::new(Arc::new(passthrough))),
+            sandbox: sandbox.clone(),
             _owners: plan,
         })
     }
@@ -91,6 +92,7 @@ pub struct OpenShare {
     /// What answers requests.
     pub server: Arc<Server>,
     keeper: Option<Keeper>,
+    sandbox: Sandbox,
     _owners: Plan,
 }
 
@@ -107,6 +109,18 @@ impl OpenShare {
         };
         keeper.start()?;
         Ok(Arc::new(keeper))
+    }
+
+    /// For the end: whether the lists of the sandbox had all that serving took.
+    ///
+    /// # Errors
+    ///
+    /// When they lack something, whatever came of that.
+    pub fn ensure_nothing_refused(&self) -> Result<()> {
+        let record = self.sandbox.holds().record();
+        let refused = record.refused();
+        ensure!(refused.is_empty(), "the sandbox refused {refused:?}");
+        Ok(())
     }
 }
 

@@ -54,6 +54,14 @@ impl Holds {
     }
 }
 
+impl Record {
+    /// The system calls that were refused so far.
+    #[must_use]
+    pub fn refused(&self) -> &[&'static str] {
+        &self.refused
+    }
+}
+
 impl Sandbox {
     /// The one that `mode` is on this host. Nothing is confined yet.
     ///
