@@ -69,6 +69,10 @@ fn what_makes_no_sense_together_is_refused() {
             &["--root", "share", "--init", "--grace", "1s"],
             "leave --grace out",
         ),
+        (
+            &["--root", "share", "--init", "--cwd", "/x"],
+            "leave --cwd out",
+        ),
     ] {
         let message = bench.mistake(arguments);
         assert!(message.contains(part), "{arguments:?}: {message}");

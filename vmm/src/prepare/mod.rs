@@ -138,11 +138,8 @@ pub(crate) enum Error {
     Place(#[from] places::Error),
     #[error(transparent)]
     Output(#[from] output_file::Error),
-    #[error(
-        "--grace is for COMMAND to end in, and there is none: name one after --, or leave \
-         --grace out"
-    )]
-    GraceWithoutCommand,
+    #[error("{0} is for COMMAND, and there is none: name one after --, or leave {0} out")]
+    WithoutCommand(&'static str),
     #[error(
         "--allow-splat says which splats are no failures, and with --fail-on never none is: \
          leave one of them out"
@@ -150,8 +147,6 @@ pub(crate) enum Error {
     NothingToAllow,
     #[error(transparent)]
     HostRoot(#[from] host_root::Error),
-    #[error("--user is for COMMAND, and there is none: name one after --, or leave --user out")]
-    UserWithoutCommand,
     #[error(
         "init= on the kernel's command line is for a root file system: add --root (with --host, \
          --root / in its place), or leave it out"
@@ -194,11 +189,14 @@ impl Configuration {
             (None, Some(_)) => Boot::Unit,
             (None, None) => Boot::Command,
         };
-        if arguments.grace.is_some() && !boot.has_command() {
-            return Err(Error::GraceWithoutCommand);
-        }
-        if arguments.user.is_some() && !boot.has_command() {
-            return Err(Error::UserWithoutCommand);
+        for (option, is_given) in [
+            ("--grace", arguments.grace.is_some()),
+            ("--user", arguments.user.is_some()),
+            ("--cwd", arguments.cwd.is_some()),
+        ] {
+            if is_given && !boot.has_command() {
+                return Err(Error::WithoutCommand(option));
+            }
         }
         let mut notes = Notes::default();
         if let Some(lacks) = sandbox.lacks() {
