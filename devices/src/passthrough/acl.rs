@@ -107,6 +107,17 @@ impl Acl {
         })
     }
 
+    /// The mode that lets nobody do what it does not: its last nine bits.
+    pub(super) fn strictest_mode(&self) -> u32 {
+        let all = |tags: &[u16]| {
+            let some = self.0.iter().filter(|entry| tags.contains(&entry.tag));
+            u32::from(some.fold(ALL, |least, entry| least & entry.permissions))
+        };
+        // Who is named may be of the group, or one of the others.
+        let group = all(&[OWNING_GROUP, USER, MASK]);
+        all(&[OWNER]) << 6 | group << 3 | all(&[OTHER, USER, GROUP, MASK])
+    }
+
     /// As it is for what has this mode, as `chmod(2)` leaves it.
     #[must_use]
     pub(super) fn with_mode(mut self, mode: u32) -> Self {
@@ -166,6 +177,7 @@ fn permission_bits(mode: u32) -> u16 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::permissions::permits;
     use super::*;
 
     /// Tags, permissions and ids.
@@ -243,6 +255,46 @@ mod tests {
         (expected[0].1, expected[4].1, expected[5].1) = (3, 5, 6);
         assert_eq!(changed.value(), value(&expected));
         assert_eq!(least().with_mode(0o713).mode(), 0o713);
+    }
+
+    #[test]
+    fn the_strictest_mode_gives_nobody_more() {
+        assert_eq!(least().strictest_mode(), 0o640);
+        assert_eq!(full().strictest_mode(), 0o740);
+        let caller = |uid, gid, supplementary_gid| Caller {
+            uid,
+            gid,
+            pid: 7,
+            supplementary_gid,
+        };
+        let callers = [
+            caller(1000, 44, None),
+            caller(33, 1, None),
+            caller(33, 60, None),
+            caller(35, 60, Some(44)),
+            caller(35, 44, None),
+            caller(35, 1, None),
+        ];
+        for number in 0..3_usize.pow(6) {
+            let mut entries = FULL;
+            for (entry, place) in entries.iter_mut().zip(0..) {
+                entry.1 = [0, 4, 7][number / 3_usize.pow(place) % 3];
+            }
+            let acl = Acl::parse(&value(&entries)).unwrap();
+            let seen = Seen {
+                uid: 1000,
+                gid: 60,
+                mode: libc::S_IFCHR | acl.strictest_mode(),
+                device: (1, 3),
+            };
+            for caller in &callers {
+                for mask in 1..8 {
+                    let by_mode = permits(&seen, None, caller, mask);
+                    let by_acl = acl.permits(&seen, caller, mask);
+                    assert!(by_acl || !by_mode, "{acl:?} {caller:?} {mask}");
+                }
+            }
+        }
     }
 
     #[test]

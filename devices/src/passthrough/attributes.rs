@@ -194,6 +194,9 @@ impl Passthrough {
         if inode.kind == Kind::Special && self.keep_device_mode(descriptor, mode)? {
             return Ok(());
         }
+        if inode.kind == Kind::Regular {
+            self.ensure_stays_file(descriptor, mode)?;
+        }
         rustix::fs::chmodat(
             self.root.proc(),
             FdName::of(descriptor).as_c_str(),

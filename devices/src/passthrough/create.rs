@@ -61,11 +61,11 @@ impl CreateOperations for Passthrough {
             false => (kind, device),
         };
         let mode = self.mode_on_host(mode);
-        let stands_in = self.device_to_be(request, new_kind).is_some();
         self.make(request, name, new.umask, Some(new_kind), |directory| {
             let device = rustix::fs::makedev(device.0, device.1);
+            let stands_in = || self.device_to_be(request, directory, new_kind);
             match rustix::fs::mknodat(directory, name, kind, mode, device) {
-                Err(Errno::PERM) if stands_in => {
+                Err(Errno::PERM) if stands_in()?.is_some() => {
                     let mode = Mode::from_raw_mode(kept_devices::MODE);
                     rustix::fs::mknodat(directory, name, FileType::RegularFile, mode, 0)
                 }

@@ -6,23 +6,30 @@
 //! containers keep them in (`override_stat`); owner and times are the file's own. The
 //! guest cannot set the attribute (`attribute_names`), or any of its users would make
 //! a disk that he may write to. A file of the host with the attribute and another mode
-//! is what it is.
+//! is what it is, and keeps from having this one. An ACL would change the mode too, so
+//! there is none.
 
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::Passthrough;
+use super::acl::Acl;
+use super::attribute_names::ACLS;
 use super::budget::Descriptor;
 use super::kept_owners::{Born, NewKind};
 use super::override_stat::{NAME, OverrideStat};
 use super::owners::Owners;
 use super::stat::{Kind, Seen, Stat};
-use crate::filesystem::{Request, Result};
+use crate::filesystem::{NodeId, Request, Result};
 
 /// The mode on the host of what stands in for a device.
 pub(super) const MODE: u32 = 0o1000;
+
+/// `S_IRWXU | S_IRWXG | S_IRWXO`.
+const PERMISSIONS: u32 = 0o777;
 
 /// Whether a node of this mode in the guest is a device.
 fn is_device(mode: u32) -> bool {
@@ -54,30 +61,75 @@ impl Passthrough {
         Ok(())
     }
 
-    /// What is to be kept of what is made with `new`, if that may be a device.
-    pub(super) fn device_to_be(&self, request: &Request<'_>, new: NewKind) -> Option<Born> {
-        let masked = match self.agreement().dont_mask {
-            true => new.umask & 0o777,
-            false => 0,
-        };
-        (self.keeps_devices() && is_device(new.mode)).then_some(Born {
+    /// What is to be kept of what is made with `new` in `directory`, if that may be a
+    /// device.
+    pub(super) fn device_to_be(
+        &self,
+        request: &Request<'_>,
+        directory: &Descriptor,
+        new: NewKind,
+    ) -> Result<Option<Born>> {
+        if !self.keeps_devices() || !is_device(new.mode) {
+            return Ok(None);
+        }
+        let mut born = Born {
             seen: Seen {
                 uid: request.caller.uid,
                 gid: request.caller.gid,
-                mode: new.mode & !masked,
+                mode: new.mode,
                 device: new.device,
             },
             acls: [None, None],
-        })
+        };
+        self.inherit_acl(directory, new, &mut born)?;
+        if let Some(acl) = born.acls[0].take() {
+            born.seen.mode = born.seen.mode & !PERMISSIONS | acl.strictest_mode();
+        }
+        Ok(Some(born))
     }
 
     /// Keeps what the guest is to see of the node open as `fd`, if that has been made
-    /// to stand in for a device.
+    /// to stand in for a device, and is not what somebody else put in its place.
     pub(super) fn keep_device(&self, fd: impl AsFd, host: &Stat, seen: &Seen) -> Result<()> {
-        match self.may_stand_in(host) {
-            true => self.write_device(fd, seen, XattrFlags::CREATE),
-            false => Ok(()),
+        if !self.may_stand_in(host) || host.raw.stx_uid != seen.uid {
+            return Ok(());
         }
+        self.write_device(&fd, seen, XattrFlags::CREATE)?;
+        // What the directory gave it lets nobody do anything.
+        let path = self.root.path_to(&fd)?;
+        match rustix::fs::removexattr(path.as_c_str(), ACLS[0]) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a file may be given `mode`, by its owner or by an ACL: not the sticky bit,
+    /// if others keep a device in it.
+    pub(super) fn ensure_stays_file(&self, fd: impl AsFd, mode: u32) -> Result<()> {
+        if !self.keeps_devices() || mode & MODE == 0 {
+            return Ok(());
+        }
+        match self.kept_of(fd)? {
+            Some(kept) if is_device(kept.mode) => Err(Errno::PERM),
+            _ => Ok(()),
+        }
+    }
+
+    /// SETXATTR of the ACL `name`; false for what is no device.
+    pub(super) fn keep_device_acl(&self, node: NodeId, name: &CStr, value: &[u8]) -> Result<bool> {
+        if !self.keeps_devices() {
+            return Ok(false);
+        }
+        let (_, descriptor) = self.node_to_change(node, None)?;
+        let Some(seen) = self.device_of(&*descriptor)? else {
+            let mode = Stat::of(&*descriptor)?.raw.stx_mode;
+            return (self.ensure_stays_file(&*descriptor, mode.into())).map(|()| false);
+        };
+        let acl = Acl::parse(value).ok_or(Errno::INVAL)?;
+        if name != ACLS[0] || !acl.is_a_mode() {
+            return Err(Errno::OPNOTSUPP);
+        }
+        self.keep_device_mode(&descriptor, seen.mode & !PERMISSIONS | acl.mode())
     }
 
     /// `chmod(2)` of a special file; false for what the host has one of.

@@ -170,7 +170,7 @@ impl Passthrough {
         new: NewKind,
     ) -> Result<Option<Born>> {
         if !self.keeps_apart() {
-            return Ok(self.device_to_be(request, new));
+            return self.device_to_be(request, directory, new);
         }
         let above = self.status(directory)?.seen;
         let mut born = Born {

@@ -31,6 +31,9 @@ impl XattrOperations for Passthrough {
         if self.keeps_apart() && is_acl(name) {
             return self.keep_acl(request.node, name, args);
         }
+        if is_acl(name) && self.keep_device_acl(request.node, name, args.value)? {
+            return Ok(());
+        }
         let value = self.acl_on_host(name, args.value)?;
         self.with_path_to_change(request.node, name, |path| {
             rustix::fs::setxattr(path, &*host_name, &value, flags)?;

@@ -3,16 +3,19 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, attribute, by, moved_to, name, node, opening, unshared};
-use crate::filesystem::{Attributes, Caller, NewNode, ROOT, SetAttributes};
+use crate::filesystem::{Agreement, Attributes, Caller, NewNode, ROOT, SetAttributes};
 use crate::passthrough::attributes::encode_device;
+use crate::passthrough::stat::{Seen, Stat};
 use crate::passthrough::{Config, Owners, Passthrough};
 
 const NAME: &std::ffi::CStr = c"user.containers.override_stat";
+const ACCESS: &std::ffi::CStr = c"system.posix_acl_access";
+const DEFAULT: &std::ffi::CStr = c"system.posix_acl_default";
 const ALICE: Caller = Caller {
     uid: 1234,
     gid: 2345,
@@ -32,6 +35,18 @@ fn device(mode: u32, major: u32, minor: u32) -> NewNode {
         rdev: encode_device(major, minor),
         ..node(mode)
     }
+}
+
+/// An ACL of tags and permissions; whom it names is the guest's root.
+fn acl<const N: usize>(entries: [(u16, u16); N]) -> Vec<u8> {
+    let mut value = vec![2, 0, 0, 0];
+    for (tag, permissions) in entries {
+        let id = if tag == 0x02 { 0 } else { u32::MAX };
+        value.extend(tag.to_le_bytes());
+        value.extend(permissions.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
 }
 
 fn told(attributes: &Attributes) -> (u32, u32) {
@@ -190,6 +205,117 @@ fn what_the_host_made_is_what_it_is() {
         rustix::fs::setxattr(&path, NAME, b"0:0:0666:pipe", XattrFlags::CREATE).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o1000)).unwrap();
         assert_eq!(told(&look(&share.fs, "fifo")), (libc::S_IFREG | 0o1000, 0));
+    });
+}
+
+/// Nor of one that others keep a device in, which whoever owns it may do anything to.
+#[test]
+fn a_file_that_says_it_is_a_device_never_becomes_one() {
+    let test = "a_file_that_says_it_is_a_device_never_becomes_one";
+    inside(test, |share| {
+        let path = share.path("f");
+        fs::write(&path, "").unwrap();
+        let value = b"0:0:0660:block-8-0";
+        rustix::fs::setxattr(&path, NAME, value, XattrFlags::CREATE).unwrap();
+        let root = by(&GUEST_ROOT, ROOT);
+        let node = share.fs.lookup(&root, &name("f")).unwrap().inode;
+        for mode in [0o1000, 0o7000, 0o1644] {
+            let changes = SetAttributes {
+                mode: Some(mode),
+                ..SetAttributes::default()
+            };
+            let changed = share.fs.setattr(&by(&GUEST_ROOT, node), None, &changes);
+            assert_eq!(changed.map(drop), Err(Errno::PERM), "{mode:o}");
+        }
+        let changes = SetAttributes {
+            mode: Some(0o600),
+            ..SetAttributes::default()
+        };
+        let changed = share.fs.setattr(&by(&GUEST_ROOT, node), None, &changes);
+        assert_eq!(changed.unwrap().0.mode, libc::S_IFREG | 0o600);
+    });
+}
+
+#[test]
+fn what_somebody_else_put_in_its_place_is_no_device() {
+    let test = "what_somebody_else_put_in_its_place_is_no_device";
+    inside(test, |share| {
+        let path = share.path("f");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1000)).unwrap();
+        let file = rustix::fs::open(&path, OFlags::PATH, Mode::empty()).unwrap();
+        let host = Stat::of(&file).unwrap();
+        for (uid, kind) in [(1234, libc::S_IFREG | 0o1000), (0, libc::S_IFBLK | 0o660)] {
+            let device = Seen {
+                uid,
+                gid: 0,
+                mode: libc::S_IFBLK | 0o660,
+                device: (8, 0),
+            };
+            share.fs.keep_device(&file, &host, &device).unwrap();
+            // Whoever had looked at it before took it for a file.
+            let other = Passthrough::new(share.path("").as_path(), config()).unwrap();
+            assert_eq!(look(&other, "f").mode, kind, "{uid}");
+        }
+    });
+}
+
+/// An ACL would change the mode by which the host's file is known.
+#[test]
+fn a_device_has_no_acl() {
+    unshared("-r", "kept_devices::a_device_has_no_acl", || {
+        let acls = Config {
+            posix_acl: true,
+            ..config()
+        };
+        let share = Share::with(acls);
+        share.fs.init(Agreement {
+            posix_acl: true,
+            dont_mask: true,
+            ..Agreement::default()
+        });
+        let root = by(&GUEST_ROOT, ROOT);
+        let directory = share.fs.mkdir(&root, &name("d"), &node(0o755)).unwrap();
+        let below = by(&GUEST_ROOT, directory.inode);
+        let plain = acl([(0x01, 6), (0x04, 2), (0x20, 4)]);
+        let set = attribute(&plain, 0, false);
+        share.fs.setxattr(&below, DEFAULT, &set).unwrap();
+        let new = NewNode {
+            umask: 0o077,
+            ..device(libc::S_IFCHR | 0o666, 1, 3)
+        };
+        // The default takes the place of the umask.
+        let made = share.fs.mknod(&below, &name("null"), &new).unwrap();
+        let wanted = (libc::S_IFCHR | 0o624, encode_device(1, 3));
+        assert_eq!(told(&made.attributes), wanted);
+        let request = by(&GUEST_ROOT, made.inode);
+        let nothing = || {
+            assert_eq!(share.fs.getxattr(&request, ACCESS, 0), Err(Errno::NODATA));
+            assert_eq!(share.fs.listxattr(&request, 0).as_deref(), Ok(&[][..]));
+        };
+        nothing();
+        // What a mode cannot say nobody may.
+        let whole = acl([(0x01, 6), (0x02, 4), (0x04, 7), (0x10, 6), (0x20, 6)]);
+        let set = attribute(&whole, 0, false);
+        share.fs.setxattr(&below, DEFAULT, &set).unwrap();
+        let zero = share.fs.mknod(&below, &name("zero"), &new).unwrap();
+        assert_eq!(zero.attributes.mode, libc::S_IFCHR | 0o644);
+        let inherited = share.fs.getxattr(&by(&GUEST_ROOT, zero.inode), ACCESS, 0);
+        assert_eq!(inherited, Err(Errno::NODATA));
+        for called in [ACCESS, DEFAULT] {
+            let refused = share.fs.setxattr(&request, called, &set);
+            assert_eq!(refused, Err(Errno::OPNOTSUPP), "{called:?}");
+        }
+        nothing();
+        // One that says what a mode does is one.
+        let plain = acl([(0x01, 6), (0x04, 4), (0x20, 0)]);
+        let set = attribute(&plain, 0, false);
+        share.fs.setxattr(&request, ACCESS, &set).unwrap();
+        share.fs.removexattr(&request, ACCESS).unwrap();
+        nothing();
+        let wanted = (libc::S_IFCHR | 0o640, encode_device(1, 3));
+        let other = Passthrough::new(share.path("d").as_path(), acls).unwrap();
+        assert_eq!(told(&look(&other, "null")), wanted);
     });
 }
 
