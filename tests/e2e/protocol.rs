@@ -268,8 +268,6 @@ fn submounts(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     Ok(())
 }
 
-/// `index` and `nfs_export` want what a share with `export` has, and say so where they
-/// do not find it.
 /// Where a size that is set by SETATTR stays without an answer. A running program is not
 /// emptied by who opens it to write to it.
 fn emptied_by_open(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
@@ -299,6 +297,8 @@ fn emptied_by_open(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     Ok(())
 }
 
+/// `index` and `nfs_export` want what a share with `export` has, and say so where they
+/// do not find it.
 fn overlay(fixtures: &Fixtures, kernel: Kernel) -> Result<()> {
     let share = directory(&[])?;
     let script = "mkdir upper work /tmp/lower /tmp/merged /tmp/lower/d

@@ -27,6 +27,9 @@
 //! | `labels` | security labels of new nodes |
 //! | `lacks` | options that the file system has no use for |
 //! | `owners`, `kept_owners`, `override_stat` | whose the files are, in the guest and on the host |
+//! | `kept_devices` | files of a user namespace that stand in for devices |
+//! | `permissions` | who may do what to a node of which the guest sees more than the host has |
+//! | `hashing` | tables by numbers that no guest chooses |
 //! | `credentials` | acting as the guest's caller |
 //! | `dirty` | data that the guest may not have sent yet |
 //! | `durability` | what is on the disk before an answer |

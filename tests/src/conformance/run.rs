@@ -102,10 +102,6 @@ impl Place {
             .env("PATH", self.path())
             .env("SHORT", if self.short { "yes" } else { "no" })
             .env("CACHE", share.map_or("", |(_, mode)| mode.cache))
-            .env(
-                "OWNERS",
-                share.map_or_else(String::new, |(owners, _)| owners.to_string()),
-            )
             .env("SCRATCH", &scratch)
             .env("TMPDIR", &scratch)
             .stdin(std::process::Stdio::null())
