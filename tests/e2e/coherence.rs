@@ -56,7 +56,7 @@ pub(crate) fn theme() -> Theme {
                 [kernel],
                 move |fixtures| {
                     let vm = || Vm::booting(fixtures, kernel);
-                    at_the_next_open(vm()?, By::Another(vm()?), cache)
+                    at_the_next_open(vm()?, By::Another(Box::new(vm()?)), cache)
                 },
             ));
         }
@@ -108,7 +108,7 @@ pub(crate) fn theme() -> Theme {
 /// Who changes what the guest has looked at.
 enum By {
     Host,
-    Another(Vm),
+    Another(Box<Vm>),
     Itself,
 }
 
@@ -121,7 +121,7 @@ fn at_the_next_open(vm: Vm, by: By, cache: &str) -> Result<()> {
         _ => (&DELAYS[..], false),
     };
     let mut other = match by {
-        By::Another(vm) => Some(Guest::start(vm, share.path(), &options)?),
+        By::Another(vm) => Some(Guest::start(*vm, share.path(), &options)?),
         _ => None,
     };
     let mut wrong = Vec::new();
