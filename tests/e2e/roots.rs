@@ -182,6 +182,12 @@ fn other_init(fixtures: &Fixtures) -> Result<()> {
         .run_with_input(b"that\n".to_vec())?
         .expect(7, "exited")?;
     ensure!(run.text()? == "got that\n", "{}", run.account());
+    Vm::patched(fixtures)?
+        .option("--root", tree.path())
+        .flag("--init")
+        .script("exit 0")
+        .run()?
+        .expect_success()?;
     // One that runs nothing ends before the command has.
     executable(&below(&tree, "sbin/init"), "exec busybox poweroff -f\n")?;
     Vm::patched(fixtures)?

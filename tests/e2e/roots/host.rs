@@ -133,7 +133,9 @@ pub(super) fn own_root(fixtures: &Fixtures, user: User) -> Result<()> {
          echo two > file; git add file; git -c user.email=a@b -c user.name=A commit -qm second; echo made > made
          touch /etc/new /usr/new /home/alice/new && echo kept
          ls -d /proc/1 /sys/kernel > /dev/null && echo own
-         ls /opt/secret; cat /opt/secret || echo closed",
+         ls /opt/secret; cat /opt/secret || echo closed
+         mkdir /tmp/again; mount -t virtiofs root /tmp/again; mount -o remount,rw /tmp/again
+         touch /tmp/again/etc/again 2> /dev/null || echo refused",
     );
     let text = text.context("as the guest's root")?;
     // root's home, where root runs vmm.
@@ -143,7 +145,7 @@ pub(super) fn own_root(fixtures: &Fixtures, user: User) -> Result<()> {
     };
     let expected = format!(
         "/home/alice/work\nroot\n/root\n{homely}\nx\n1\nalice\n/home/alice\nroot\nroot\nfirst\n\
-         kept\nown\n/opt/secret\n{secret}\n"
+         kept\nown\n/opt/secret\n{secret}\nrefused\n"
     );
     let said: String = text
         .lines()
