@@ -55,13 +55,21 @@ pub(crate) fn theme() -> Theme {
 }
 
 fn apart(fixtures: &Fixtures) -> Result<()> {
-    let run = Vm::patched(fixtures)?
-        .script("echo out; echo err >&2; echo out2; echo err2 >&2; echo kernel > /dev/kmsg")
-        .run()?
-        .expect_success()?;
+    let said = |vm: Vm| {
+        vm.script("echo out; echo err >&2; echo out2; echo err2 >&2; echo kernel > /dev/kmsg")
+            .run()?
+            .expect_success()
+    };
+    let run = said(Vm::patched(fixtures)?)?;
     ensure!(run.text()? == "out\nout2\n", "{}", run.account());
     ensure!(run.stderr == "err\nerr2\n", "{}", run.account());
     ensure!(run.console.contains("kernel"), "{}", run.account());
+    // The kernel's console is beside it when that is asked for.
+    let run = said(Vm::patched(fixtures)?.flag("-v"))?;
+    ensure!(run.text()? == "out\nout2\n", "{}", run.account());
+    for part in ["err2\n", "Run /init as init process", "] kernel"] {
+        ensure!(run.stderr.contains(part), "{part}: {}", run.account());
+    }
     Ok(())
 }
 
