@@ -56,7 +56,9 @@ impl Standing {
                 "for {} it had said nothing and used no file",
                 seconds(quiet)
             ),
-            None => "it had said nothing and used no file".to_owned(),
+            None => "it had said nothing and used no file yet; raise --timeout if it is slow to \
+                     boot"
+                .to_owned(),
         };
         let place = match self.place {
             Place::Traces => "the back traces say where it hangs",
@@ -114,6 +116,12 @@ mod tests {
         }
         let mute = advice(|standing| standing.quiet = None);
         assert!(mute.starts_with("it had said nothing"), "{mute}");
+        // It may be slow, or not boot at all: nobody knows.
+        assert!(
+            mute.contains("raise --timeout if it is slow to boot"),
+            "{mute}"
+        );
+        assert!(mute.contains("neither"), "{mute}");
     }
 
     #[test]
