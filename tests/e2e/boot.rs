@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tests::fixtures::Fixtures;
 use tests::kernels::Kernel;
 
+use crate::kernel_cache;
 use crate::theme::{PATCHED, Test, Theme};
 use crate::vm::{Vm, directory};
 
@@ -42,6 +43,16 @@ pub(crate) fn theme() -> Theme {
                 "the_devices_interrupts_are_messages_where_acpi_tells_of_them",
                 PATCHED,
                 interrupts,
+            ),
+            Test::new(
+                "a_kernel_seen_before_is_not_unpacked_again",
+                kernel_cache::BOOTED,
+                kernel_cache::seen,
+            ),
+            Test::new(
+                "an_unpacked_kernel_starts_as_it_does_by_itself",
+                kernel_cache::BOOTED,
+                kernel_cache::alike,
             ),
         ],
     )

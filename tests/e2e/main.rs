@@ -19,6 +19,7 @@ mod gdb;
 mod guest;
 mod hangs;
 mod insmod;
+mod kernel_cache;
 mod kernels;
 mod locks;
 mod metrics;

@@ -96,6 +96,12 @@ impl Vm {
         self
     }
 
+    /// Sets a variable of `vmm`'s own environment.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// An option without a value.
     pub(crate) fn flag(mut self, name: &str) -> Self {
         self.arguments.push(name.into());

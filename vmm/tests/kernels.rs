@@ -244,3 +244,46 @@ fn entries_of(directory: &Path) -> Vec<String> {
     lines.sort();
     lines
 }
+
+#[test]
+fn a_switch_of_the_cache_is_on_or_off() {
+    let bench = Bench::new();
+    build_tree(&bench.path("tree"));
+    let run = |value: &str| {
+        vmm(&bench.path("tree"), &["--", "true"])
+            .env("VMM_KERNEL_CACHE", value)
+            .output()
+            .unwrap()
+    };
+    for value in ["on", "off", ""] {
+        json(&run(value));
+    }
+    let refused = run("no");
+    assert_eq!(refused.status.code(), Some(125));
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(
+        message,
+        "vmm: error: VMM_KERNEL_CACHE=no: it is on or off\n"
+    );
+}
+
+#[test]
+fn a_dry_run_keeps_nothing() {
+    let bench = Bench::new();
+    build_tree(&bench.path("tree"));
+    let image = bench.path("tree/arch/x86/boot/bzImage");
+    let options = vmm_kernel::requirements::REQUIREMENTS.iter();
+    let config: String = options
+        .map(|needed| format!("{}=y\n", needed.option))
+        .collect();
+    fs::write(&image, vmm_kernel::samples::packed(&config)).unwrap();
+    // For longer than a kernel has to be left alone to be kept.
+    std::thread::sleep(Duration::from_secs(3));
+    let cache = bench.path("cache");
+    let output = vmm(&bench.path("tree"), &["--", "true"])
+        .env("XDG_CACHE_HOME", &cache)
+        .output()
+        .unwrap();
+    json(&output);
+    assert!(!cache.exists());
+}

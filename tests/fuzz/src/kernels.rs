@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::Write;
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
-use vmm_kernel::Kernel;
+use vmm_kernel::{Cache, Kernel};
 
 /// Enough for kernels that start at 16 MiB.
 const MEMORY: usize = 32 << 20;
@@ -22,11 +22,13 @@ const HIGH_RAM: u64 = 1 << 20;
 pub fn run(data: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(data).unwrap();
-    match Kernel::open(file.path()) {
+    match Kernel::open_known(file.path(), &Cache::none()) {
         Ok(kernel) => {
             black_box((kernel.release(), kernel.discovery()));
             black_box(kernel.missing_for(&["CONFIG_VIRTIO_FS"]));
+            // What was unpacked of it, if that may be, and the file as it is.
             load(&kernel);
+            load(&kernel.packed());
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
@@ -39,7 +41,7 @@ fn load(kernel: &Kernel) {
         return;
     }
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-    match kernel.load(&memory, HIGH_RAM) {
+    match kernel.load(&memory, HIGH_RAM, "", false) {
         Ok(loaded) => assert!(loaded.entry < kernel.footprint_end(), "{:#x}", loaded.entry),
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -6,6 +6,8 @@ use std::fs::File;
 
 use super::file::read_at_most;
 
+/// Where the header starts (`setup_sects`), from the start of the file.
+pub(super) const HEADER: u64 = 0x1f1;
 /// One past the last header field read here (`init_size`), from the start of
 /// the file.
 pub(crate) const HEADER_END: usize = 0x264;
@@ -24,6 +26,7 @@ const SECTOR: u64 = 512;
 const MIN_PROTOCOL: u16 = 0x20c;
 const LOADFLAGS_LOADED_HIGH: u8 = 1 << 0;
 const XLF_KERNEL_64: u16 = 1 << 0;
+const XLF_5LEVEL_ENABLED: u16 = 1 << 6;
 /// A version string is one line; the kernel's own has room for less.
 const MAX_VERSION: usize = 512;
 
@@ -37,6 +40,8 @@ pub struct SetupHeader {
     pub system_size: u64,
     /// Where the protected-mode part is loaded by default.
     pub code32_start: u32,
+    /// What the address at which the kernel runs is a multiple of.
+    pub kernel_alignment: u32,
     /// Where the kernel prefers to run.
     pub pref_address: u64,
     /// Linear memory needed from `pref_address` on while the kernel starts,
@@ -51,6 +56,7 @@ pub struct SetupHeader {
     /// Size of the compressed kernel, in bytes.
     pub payload_length: u32,
     version_offset: u16,
+    xloadflags: u16,
 }
 
 /// Whether the file has the magic of a setup header.
@@ -87,7 +93,7 @@ impl SetupHeader {
         if loadflags & LOADFLAGS_LOADED_HIGH == 0 {
             return Err("a zImage; build a bzImage".to_owned());
         }
-        if u16_at(head, 0x236).unwrap_or(0) & XLF_KERNEL_64 == 0 {
+        if header.xloadflags & XLF_KERNEL_64 == 0 {
             return Err("a 32-bit kernel; this machine is x86-64".to_owned());
         }
         if header.system_size <= ENTRY_64 {
@@ -115,6 +121,8 @@ impl SetupHeader {
             system_size: u64::from(u32_at(head, 0x1f4)?) * 16,
             code32_start: u32_at(head, 0x214)?,
             initrd_addr_max: u32_at(head, 0x22c)?,
+            kernel_alignment: u32_at(head, 0x230)?,
+            xloadflags: u16_at(head, 0x236)?,
             cmdline_size: u32_at(head, 0x238)?,
             payload_offset: u32_at(head, 0x248)?,
             payload_length: u32_at(head, 0x24c)?,
@@ -136,6 +144,12 @@ impl SetupHeader {
             return Ok(None);
         };
         Ok(std::str::from_utf8(&text[..end]).ok().map(str::to_owned))
+    }
+
+    /// Whether its decompressor turns on page tables of five levels, where there can
+    /// be some.
+    pub(super) fn wants_five_levels(&self) -> bool {
+        self.xloadflags & XLF_5LEVEL_ENABLED != 0
     }
 
     /// One past the highest address used while the kernel unpacks itself.

@@ -29,6 +29,18 @@ pub struct Segment {
     pub address: u64,
     /// Its size in memory, in bytes.
     pub memory_size: u64,
+    /// What its address is a multiple of, as the file says.
+    pub alignment: u64,
+}
+
+impl Segment {
+    /// What it has in a file with these bytes.
+    pub(super) fn part_of<'a>(&self, file: &'a [u8]) -> &'a [u8] {
+        let [start, size] = [self.file_offset, self.file_size]
+            .map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        let rest = file.get(start..).unwrap_or_default();
+        rest.get(..size).unwrap_or(rest)
+    }
 }
 
 /// A `vmlinux` that passed inspection.
@@ -76,6 +88,16 @@ impl ElfImage {
         Ok(Self::from_table(&header, &table, file_size))
     }
 
+    /// The same for a file that is in memory.
+    pub(super) fn of(image: &[u8]) -> Result<Self, String> {
+        let header = header(image)?;
+        let table = usize::try_from(header.e_phoff).ok();
+        let table = table.and_then(|start| image.get(start..)).unwrap_or(&[]);
+        let size = usize::from(header.e_phnum) * PHDR_SIZE;
+        let table = table.get(..size).unwrap_or(table);
+        Self::from_table(&header, table, image.len() as u64)
+    }
+
     fn from_table(
         header: &FileHeader<AnyEndian>,
         table: &[u8],
@@ -99,6 +121,7 @@ impl ElfImage {
                 file_size: phdr.p_filesz,
                 address: phdr.p_paddr,
                 memory_size: phdr.p_memsz,
+                alignment: phdr.p_align,
             })
             .collect();
         let complete = segments.iter().all(|segment| {

@@ -1,6 +1,7 @@
 //! Reading at a position, whatever the file claims to be.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 /// Reads up to `len` bytes at `offset`; shorter at the end of the file.
@@ -23,4 +24,33 @@ pub(super) fn read_at_most(file: &File, offset: u64, len: usize) -> std::io::Res
     }
     buffer.truncate(filled);
     Ok(buffer)
+}
+
+/// A part of a file as a reader that leaves the file's position alone.
+pub(super) struct Range<'a> {
+    file: &'a File,
+    position: u64,
+    left: u64,
+}
+
+impl<'a> Range<'a> {
+    pub(super) fn new(file: &'a File, position: u64, left: u64) -> Self {
+        Self {
+            file,
+            position,
+            left,
+        }
+    }
+}
+
+impl Read for Range<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let read = self.file.read_at(&mut buffer[..len], self.position)?;
+        self.position += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
 }

@@ -7,14 +7,12 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 
-use flate2::read::{GzDecoder, MultiGzDecoder};
+use flate2::read::GzDecoder;
 use memchr::memmem;
 
-use super::config::KernelConfig;
 use super::elf::ElfImage;
-use super::image::Image;
+use super::file::Range;
 
 const CONFIG_START: &[u8] = b"IKCFG_ST";
 const BANNER_START: &[u8] = b"Linux version ";
@@ -22,32 +20,33 @@ const BANNER_START: &[u8] = b"Linux version ";
 const MAX_CONFIG_GZ: usize = 1 << 20;
 /// An unpacked `.config` is some 100 to 300 KiB.
 const MAX_CONFIG_TEXT: u64 = 8 << 20;
-/// How much of an unpacked kernel is searched; the largest are below 100 MiB.
+/// How much of a segment is searched; the largest are below 100 MiB.
 const MAX_SEARCHED: u64 = 256 << 20;
 const MAX_BANNER: usize = 512;
 const CHUNK: usize = 256 << 10;
 
-/// The configuration a kernel carries.
-pub(super) fn find(file: &File, image: &Image) -> Option<KernelConfig> {
-    let packed = match image {
-        Image::Elf(elf) => elf
-            .segments
-            .iter()
-            .find_map(|segment| after(segment_reader(file, segment), CONFIG_START, MAX_CONFIG_GZ)),
-        Image::BzImage(header) => {
-            let start = header.setup_size + u64::from(header.payload_offset);
-            let payload = Range::new(file, start, u64::from(header.payload_length));
-            let unpacked = unpack(payload)?.take(MAX_SEARCHED);
-            after(unpacked, CONFIG_START, MAX_CONFIG_GZ)
-        }
-    }?;
+/// The configuration that an unpacked kernel carries.
+pub(super) fn in_image(image: &[u8]) -> Option<String> {
+    let start = memmem::find(image, CONFIG_START)? + CONFIG_START.len();
+    let packed = image.get(start..)?;
+    text(packed.get(..MAX_CONFIG_GZ).unwrap_or(packed))
+}
+
+/// The configuration that a `vmlinux` carries.
+pub(super) fn in_segments(file: &File, elf: &ElfImage) -> Option<String> {
+    let packed = (elf.segments.iter())
+        .find_map(|segment| after(segment_reader(file, segment), CONFIG_START, MAX_CONFIG_GZ));
+    text(&packed?)
+}
+
+fn text(packed: &[u8]) -> Option<String> {
     let mut text = Vec::new();
     // Bytes after the gzip member are the end marker: GzDecoder stops there.
-    GzDecoder::new(packed.as_slice())
+    GzDecoder::new(packed)
         .take(MAX_CONFIG_TEXT)
         .read_to_end(&mut text)
         .ok()?;
-    Some(KernelConfig::parse(&String::from_utf8_lossy(&text)))
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The version in the banner of a `vmlinux`, without "Linux version ".
@@ -70,17 +69,6 @@ fn segment_reader<'a>(file: &'a File, segment: &super::elf::Segment) -> Range<'a
     )
 }
 
-/// Chooses the decompressor by the payload's magic. Other formats than gzip
-/// are left unread: their configuration is unknown.
-fn unpack(payload: Range<'_>) -> Option<impl Read + '_> {
-    let mut magic = [0; 2];
-    payload
-        .file
-        .read_exact_at(&mut magic, payload.position)
-        .ok()?;
-    (magic == [0x1f, 0x8b]).then(|| MultiGzDecoder::new(payload))
-}
-
 /// Up to `max` bytes that follow the first `marker`.
 fn after(mut from: impl Read, marker: &[u8], max: usize) -> Option<Vec<u8>> {
     let mut window = Vec::with_capacity(CHUNK + marker.len());
@@ -96,42 +84,12 @@ fn after(mut from: impl Read, marker: &[u8], max: usize) -> Option<Vec<u8>> {
         if let Some(at) = memmem::find(&window, marker) {
             let mut found = window.split_off(at + marker.len());
             let rest = max.saturating_sub(found.len()) as u64;
-            // The data after a kernel's payload may end in an error (padding,
-            // a size word); what came before it counts.
+            // What came before an error counts.
             let _ = from.take(rest).read_to_end(&mut found);
             found.truncate(max);
             return Some(found);
         }
         let keep = window.len().min(marker.len() - 1);
         window.drain(..window.len() - keep);
-    }
-}
-
-/// A part of a file as a reader that leaves the file's position alone.
-struct Range<'a> {
-    file: &'a File,
-    position: u64,
-    left: u64,
-}
-
-impl<'a> Range<'a> {
-    fn new(file: &'a File, position: u64, left: u64) -> Self {
-        Self {
-            file,
-            position,
-            left,
-        }
-    }
-}
-
-impl Read for Range<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let len = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let read = self.file.read_at(&mut buffer[..len], self.position)?;
-        self.position += read as u64;
-        self.left -= read as u64;
-        Ok(read)
     }
 }

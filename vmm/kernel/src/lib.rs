@@ -3,29 +3,38 @@
 //!
 //! The command line opens the kernel first, so that a wrong file, or a kernel
 //! without the drivers this machine needs, is refused in one line. The
-//! machine's boot code then has the same open file loaded into guest memory.
+//! machine's boot code then has the same open file loaded into guest memory, or what
+//! was unpacked of it. What it takes time to find out is kept in a [`Cache`].
 
 mod bzimage;
+mod cache;
 mod config;
 mod elf;
+mod entry;
 mod file;
+mod identity;
 mod ikconfig;
 mod image;
 mod loading;
 pub mod requirements;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
+mod unpacked;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::time::SystemTime;
 
 pub use bzimage::SetupHeader;
+pub use cache::Cache;
 pub use config::{KernelConfig, OptionState};
 pub use elf::ElfImage;
+use entry::Facts;
+use identity::Identity;
 pub use image::Image;
-pub use loading::{LoadError, Loaded};
+pub use loading::{LoadError, Loaded, Origin};
+use unpacked::{Body, Unpacked};
 
 /// Why a file is not booted.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +73,10 @@ pub struct Kernel {
     /// What `uname` will say and more, for instance
     /// `6.1.0-54-cloud-amd64 (builder@host) #1 SMP ...`; read from the image.
     pub version: Option<String>,
-    config: OnceLock<Option<KernelConfig>>,
+    config: Option<KernelConfig>,
+    unpacked: Option<Unpacked>,
+    identity: Identity,
+    cache: Cache,
 }
 
 impl Kernel {
@@ -75,6 +87,21 @@ impl Kernel {
     /// [`Error::Read`] when the file cannot be read, [`Error::NotAKernel`]
     /// when it is not an x86-64 bzImage or `vmlinux`.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_known(path, &Cache::none()).map(Self::packed)
+    }
+
+    /// The same, with what `cache` has of it, which is kept there otherwise. It is ready
+    /// to be loaded without its decompressor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::open`]: the cache cannot be what is wrong.
+    pub fn open_known(path: &Path, cache: &Cache) -> Result<Self, Error> {
+        Self::open_at(path, cache, SystemTime::now())
+    }
+
+    /// The same, at the time `now`.
+    fn open_at(path: &Path, cache: &Cache, now: SystemTime) -> Result<Self, Error> {
         let read = |source| Error::Read {
             path: path.to_owned(),
             source,
@@ -99,18 +126,24 @@ impl Kernel {
         if !metadata.is_file() {
             return Err(not_a_kernel("not a regular file".to_owned()));
         }
-        Self::from_file(file).map_err(read)?.map_err(not_a_kernel)
+        Self::from_file(file, cache, now)
+            .map_err(read)?
+            .map_err(not_a_kernel)
     }
 
     /// Recognizes an open file: the outer error is the host's, the inner one
     /// says what the file looks like.
-    fn from_file(file: File) -> std::io::Result<Result<Self, String>> {
-        let size = file.metadata()?.len();
+    fn from_file(
+        file: File,
+        cache: &Cache,
+        now: SystemTime,
+    ) -> std::io::Result<Result<Self, String>> {
+        let identity = Identity::of(&file)?;
         let head = file::read_at_most(&file, 0, bzimage::HEADER_SPAN)?;
         let recognized = if elf::has_magic(&head) {
-            ElfImage::read(&file, &head, size)?.map(Image::Elf)
+            ElfImage::read(&file, &head, identity.size)?.map(Image::Elf)
         } else if bzimage::has_magic(&head) {
-            SetupHeader::parse(&head, size).map(Image::BzImage)
+            SetupHeader::parse(&head, identity.size).map(Image::BzImage)
         } else {
             Err(describe(&head))
         };
@@ -118,16 +151,38 @@ impl Kernel {
             Ok(image) => image,
             Err(looks_like) => return Ok(Err(looks_like)),
         };
-        let version = match &image {
-            Image::BzImage(header) => header.version_string(&file)?,
-            Image::Elf(elf) => ikconfig::banner(&file, elf)?,
+        let (facts, body) = match cache.find(&identity) {
+            Some((facts, kept)) => (facts, kept.map(Body::Kept)),
+            None => {
+                let is_settled = identity.is_settled(now);
+                learn(&file, &image, &identity, is_settled, cache)?
+            }
+        };
+        let config = facts.config.as_deref().map(KernelConfig::parse);
+        let unpacked = match (&image, &config, body) {
+            (Image::BzImage(header), Some(config), Some(body)) => {
+                Unpacked::new(header, config, body)
+            }
+            _ => None,
         };
         Ok(Ok(Self {
             file,
             image,
-            version,
-            config: OnceLock::new(),
+            version: facts.version,
+            config,
+            unpacked,
+            identity,
+            cache: cache.clone(),
         }))
+    }
+
+    /// The same, to be loaded as its file has it: a bzImage unpacks itself.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self {
+            unpacked: None,
+            ..self
+        }
     }
 
     /// The release, as `uname -r` prints it: the first word of the version.
@@ -137,12 +192,10 @@ impl Kernel {
     }
 
     /// The configuration this kernel was built with, if it carries it
-    /// (`CONFIG_IKCONFIG=y`) in a form that can be read here. Found on the
-    /// first call, which has to unpack the kernel: some ten milliseconds.
+    /// (`CONFIG_IKCONFIG=y`) in a form that can be read here.
+    #[must_use]
     pub fn config(&self) -> Option<&KernelConfig> {
-        self.config
-            .get_or_init(|| ikconfig::find(&self.file, &self.image))
-            .as_ref()
+        self.config.as_ref()
     }
 
     /// Which of the named options, such as `CONFIG_VIRTIO_FS`, are neither
@@ -185,6 +238,43 @@ impl Kernel {
             Image::Elf(elf) => elf.footprint_end(),
         }
     }
+}
+
+/// What there is to know of a kernel: some ten milliseconds, for a bzImage has to be
+/// unpacked for it. Kept where the file `is_settled`, so that every change shows.
+fn learn(
+    file: &File,
+    image: &Image,
+    identity: &Identity,
+    is_settled: bool,
+    cache: &Cache,
+) -> std::io::Result<(Facts, Option<Body>)> {
+    let (facts, image) = match image {
+        Image::BzImage(header) => {
+            let unpacked = unpacked::unpack(file, header);
+            let config = |(image, _): &(Vec<u8>, bool)| ikconfig::in_image(image);
+            let facts = Facts {
+                version: header.version_string(file)?,
+                config: unpacked.as_ref().and_then(config),
+            };
+            let image = unpacked.and_then(|(image, is_whole)| is_whole.then_some(image));
+            (facts, image)
+        }
+        Image::Elf(elf) => {
+            let facts = Facts {
+                version: ikconfig::banner(file, elf)?,
+                config: ikconfig::in_segments(file, elf),
+            };
+            (facts, None)
+        }
+    };
+    let unpacked = image.and_then(|image| Some((ElfImage::of(&image).ok()?, image)));
+    if is_settled && Identity::of(file)? == *identity {
+        let image = unpacked.as_ref().map(|(elf, image)| (elf, &**image));
+        cache.keep(identity, &facts, image);
+    }
+    let body = unpacked.map(|(elf, image)| Body::Memory(elf, image));
+    Ok((facts, body))
 }
 
 /// What a file that is neither ELF nor bzImage looks like, from its first

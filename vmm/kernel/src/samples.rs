@@ -1,5 +1,10 @@
 //! Kernels of a few instructions, for tests.
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 /// A kernel that prints its command line, a newline and its initramfs, which
 /// it finds by the zero page (RSI), and switches off.
 const KERNEL: &[u8] = &[
@@ -28,6 +33,7 @@ pub fn bzimage() -> Vec<u8> {
     put(0x211, &[1]); // LOADED_HIGH
     put(0x214, &0x10_0000_u32.to_le_bytes()); // code32_start
     put(0x22c, &0x7fff_ffff_u32.to_le_bytes()); // initrd_addr_max
+    put(0x230, &0x20_0000_u32.to_le_bytes()); // kernel_alignment
     put(0x236, &1_u16.to_le_bytes()); // XLF_KERNEL_64
     put(0x238, &2047_u32.to_le_bytes()); // cmdline_size
     put(0x258, &0x100_0000_u64.to_le_bytes()); // pref_address
@@ -37,6 +43,46 @@ pub fn bzimage() -> Vec<u8> {
     image.extend_from_slice(KERNEL);
     image.resize(0x400 + 0x600, 0x90);
     image
+}
+
+/// A bzImage that has [`vmlinux`] packed, with this configuration.
+#[must_use]
+pub fn packed(config: &str) -> Vec<u8> {
+    let mut unpacked = vmlinux();
+    unpacked.extend_from_slice(&ikconfig(config));
+    with_payload(&unpacked)
+}
+
+/// A bzImage whose payload is `unpacked`, compressed.
+#[must_use]
+pub fn with_payload(unpacked: &[u8]) -> Vec<u8> {
+    let payload = gzip(unpacked);
+    let mut image = bzimage();
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+    let offset = number(image.len() - 0x400);
+    image.extend_from_slice(&payload);
+    image.resize(image.len().next_multiple_of(16), 0);
+    let system = number((image.len() - 0x400) / 16);
+    let length = number(payload.len());
+    for (at, value) in [(0x1f4, system), (0x248, offset), (0x24c, length)] {
+        image[at..at + 4].copy_from_slice(&value);
+    }
+    image
+}
+
+/// What `CONFIG_IKCONFIG` puts into a kernel.
+#[must_use]
+pub fn ikconfig(config: &str) -> Vec<u8> {
+    [b"IKCFG_ST", gzip(config.as_bytes()).as_slice(), b"IKCFG_ED"].concat()
+}
+
+/// `bytes`, compressed as kernels are.
+#[must_use]
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // To memory: nothing that can fail.
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default()
 }
 
 /// A `vmlinux` of one segment at 16 MiB.
@@ -57,6 +103,7 @@ pub fn vmlinux() -> Vec<u8> {
     put(88, &0x100_0000_u64.to_le_bytes()); // physical
     put(96, &0x200_u64.to_le_bytes()); // in the file
     put(104, &0x2000_u64.to_le_bytes()); // in memory
+    put(112, &0x20_0000_u64.to_le_bytes()); // alignment
     image.extend_from_slice(KERNEL);
     image.resize(0x1100, 0);
     image.extend_from_slice(b"Linux version 6.1.0-test (nobody) #1\n\0");

@@ -2,11 +2,8 @@
 
 use std::io::Write;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-
 use super::*;
-use crate::samples::{bzimage, vmlinux};
+use crate::samples::{bzimage, gzip, ikconfig, vmlinux, with_payload};
 
 fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -29,31 +26,6 @@ fn looks_like(bytes: &[u8]) -> String {
 fn patched(mut bytes: Vec<u8>, at: usize, with: &[u8]) -> Vec<u8> {
     bytes[at..at + with.len()].copy_from_slice(with);
     bytes
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// What `CONFIG_IKCONFIG` puts into a kernel.
-fn ikconfig(text: &str) -> Vec<u8> {
-    [b"IKCFG_ST", gzip(text.as_bytes()).as_slice(), b"IKCFG_ED"].concat()
-}
-
-/// A bzImage whose payload is `unpacked`, compressed.
-fn bzimage_with(unpacked: &[u8]) -> Vec<u8> {
-    let mut image = bzimage();
-    let payload = gzip(unpacked);
-    let offset = u32::try_from(image.len() - 0x400).unwrap();
-    image.extend_from_slice(&payload);
-    image.resize(image.len().next_multiple_of(16), 0);
-    let system = u32::try_from(image.len() - 0x400).unwrap() / 16;
-    let length = u32::try_from(payload.len()).unwrap();
-    let image = patched(image, 0x1f4, &system.to_le_bytes());
-    let image = patched(image, 0x248, &offset.to_le_bytes());
-    patched(image, 0x24c, &length.to_le_bytes())
 }
 
 const CONFIG: &str =
@@ -173,7 +145,7 @@ fn header_fields_that_overflow_are_refused_or_harmless() {
 
 #[test]
 fn the_configuration_is_read_out_of_a_bzimage() {
-    let kernel = open(&bzimage_with(&ikconfig(CONFIG))).unwrap();
+    let kernel = open(&with_payload(&ikconfig(CONFIG))).unwrap();
     let config = kernel.config().unwrap();
     assert_eq!(config.state("CONFIG_ACPI"), OptionState::BuiltIn);
     assert_eq!(config.state("CONFIG_VIRTIO_MMIO"), OptionState::Module);
@@ -189,7 +161,7 @@ fn the_configuration_is_found_across_the_search_s_chunks() {
     // The marker starts four bytes before the end of the first 256 KiB.
     let mut unpacked = vec![b'I'; (256 << 10) - 4];
     unpacked.extend_from_slice(&ikconfig(CONFIG));
-    let kernel = open(&bzimage_with(&unpacked)).unwrap();
+    let kernel = open(&with_payload(&unpacked)).unwrap();
     assert!(kernel.config().unwrap().has("CONFIG_ACPI"));
 }
 
@@ -212,7 +184,7 @@ fn a_kernel_that_carries_no_configuration_lacks_nothing_known() {
 }
 
 fn with_config(text: &str) -> Kernel {
-    open(&bzimage_with(&ikconfig(text))).unwrap()
+    open(&with_payload(&ikconfig(text))).unwrap()
 }
 
 #[test]
@@ -240,6 +212,6 @@ fn a_kernel_that_finds_no_device_is_told_apart() {
 fn damaged_configuration_data_is_no_configuration() {
     let mut packed = ikconfig(CONFIG);
     packed[20..40].fill(0xff);
-    let kernel = open(&bzimage_with(&packed)).unwrap();
+    let kernel = open(&with_payload(&packed)).unwrap();
     assert!(kernel.config().is_none());
 }

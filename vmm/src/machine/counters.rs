@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use vmm_kernel::Origin;
+
 /// Why a vCPU left the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitKind {
@@ -55,6 +57,7 @@ pub(crate) struct MachineCounters {
     exits: [AtomicU64; ExitKind::ALL.len()],
     created: Instant,
     kernel_loaded: OnceLock<Instant>,
+    kernel_origin: OnceLock<Origin>,
     first_run: OnceLock<Instant>,
 }
 
@@ -64,6 +67,7 @@ impl MachineCounters {
             exits: Default::default(),
             created: Instant::now(),
             kernel_loaded: OnceLock::new(),
+            kernel_origin: OnceLock::new(),
             first_run: OnceLock::new(),
         }
     }
@@ -86,6 +90,12 @@ impl MachineCounters {
         self.kernel_loaded.get().copied()
     }
 
+    /// What the kernel was loaded from.
+    #[must_use]
+    pub(crate) fn kernel_origin(&self) -> Option<Origin> {
+        self.kernel_origin.get().copied()
+    }
+
     /// When the first vCPU was about to enter the guest.
     #[must_use]
     pub(crate) fn first_run(&self) -> Option<Instant> {
@@ -98,6 +108,10 @@ impl MachineCounters {
 
     pub(super) fn mark_kernel_loaded(&self) {
         self.kernel_loaded.get_or_init(Instant::now);
+    }
+
+    pub(super) fn mark_kernel_origin(&self, origin: Origin) {
+        self.kernel_origin.get_or_init(|| origin);
     }
 
     pub(super) fn mark_first_run(&self) {

@@ -42,6 +42,13 @@ pub(super) fn supported(kvm: &Kvm) -> Result<CpuId, Error> {
     Ok(cpuid)
 }
 
+/// Whether page tables can have five levels (leaf 7, ECX, LA57).
+pub(super) fn five_levels(cpuid: &CpuId) -> bool {
+    const LA57: u32 = 1 << 16;
+    let mut leaves = cpuid.as_slice().iter();
+    leaves.any(|entry| entry.function == 7 && entry.index == 0 && entry.ecx & LA57 != 0)
+}
+
 /// How many bits a guest-physical address has.
 pub(super) fn address_bits(cpuid: &CpuId) -> u32 {
     cpuid

@@ -90,9 +90,14 @@ pub(crate) fn check(
         Ok(kvm) => Limits::of(&kvm, &cpuid::supported(&kvm)?),
         Err(_) => Limits::WIDEST,
     };
-    let hardware = Hardware { cpus, devices };
+    let five_levels = false; // Asks for no other memory.
+    let hardware = Hardware {
+        cpus,
+        devices,
+        five_levels,
+    };
     fill_memory(limits, hardware, memory, |memory, hardware| {
-        boot::load(memory, kernel, Some(initramfs), cmdline, hardware)
+        boot::load(memory, kernel, Some(initramfs), cmdline, hardware).map(|(start, _)| start)
     })
     .map(drop)
 }
@@ -104,7 +109,12 @@ mod tests {
     #[test]
     fn what_no_host_can_be_is_refused_without_one() {
         let refused = |cpus, devices, memory| {
-            let hardware = Hardware { cpus, devices };
+            let five_levels = false;
+            let hardware = Hardware {
+                cpus,
+                devices,
+                five_levels,
+            };
             fill_memory(
                 Limits::WIDEST,
                 hardware,

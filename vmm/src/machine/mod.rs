@@ -176,9 +176,16 @@ impl Machine {
             sandbox: config.sandbox,
         };
         let (kernel, initramfs, text) = (config.kernel, config.initramfs, config.cmdline);
+        let mut loaded_from = None;
         let mut machine = Self::assemble(&kvm, counters, hardware, |memory, hardware| {
-            boot::load(memory, &kernel, initramfs.as_deref(), &text, hardware)
+            let initramfs = initramfs.as_deref();
+            let (start, origin) = boot::load(memory, &kernel, initramfs, &text, hardware)?;
+            loaded_from = Some(origin);
+            Ok(start)
         })?;
+        if let Some(origin) = loaded_from {
+            machine.context.counters.mark_kernel_origin(origin);
+        }
         machine.triple_fault_resets = triple_fault_resets;
         Ok(machine)
     }
@@ -196,6 +203,7 @@ impl Machine {
         let hardware = boot::Hardware {
             cpus: parts.cpus,
             devices: parts.devices.len(),
+            five_levels: cpuid::five_levels(&cpuid),
         };
         let sizes: Vec<u64> = parts.windows.iter().map(Window::len).collect();
         let memory = (parts.memory, &*sizes);

@@ -8,6 +8,7 @@
 //!              "allowed": false}], "traces": [],
 //!  "sandbox": {"system_calls": true, "files": true, "capabilities": true,
 //!              "no_new_privileges": true, "refused": []},
+//!  "kernel_image": "cache",
 //!  "timings_ms": {"kernel_loaded": 12.1, ...}}
 //! ```
 
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 use guest_init::protocol::Mark;
 use serde::Serialize;
+use vmm_kernel::Origin;
 use vmm_sandbox::Record;
 
 use super::Outcome;
@@ -54,6 +56,9 @@ pub(crate) struct Report {
     /// What confined the threads of the run, where it came to one, and which
     /// system calls it refused.
     sandbox: Option<Record>,
+    /// What the kernel was loaded from: `file`, as it is; `unpacked`, by `vmm`;
+    /// `cache`, by an earlier run.
+    kernel_image: Option<&'static str>,
     timings_ms: Timings,
 }
 
@@ -76,6 +81,7 @@ impl Report {
             splats: Vec::new(),
             traces: Vec::new(),
             sandbox: None,
+            kernel_image: None,
             timings_ms: timings,
         }
     }
@@ -107,6 +113,20 @@ impl Report {
     #[must_use]
     pub(crate) fn with_sandbox(self, sandbox: Option<Record>) -> Self {
         Self { sandbox, ..self }
+    }
+
+    /// With what the kernel was loaded from.
+    #[must_use]
+    pub(crate) fn with_kernel_image(self, origin: Option<Origin>) -> Self {
+        let kernel_image = origin.map(|origin| match origin {
+            Origin::File => "file",
+            Origin::Unpacked => "unpacked",
+            Origin::Cache => "cache",
+        });
+        Self {
+            kernel_image,
+            ..self
+        }
     }
 
     /// The report as JSON, with a newline at its end.

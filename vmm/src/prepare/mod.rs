@@ -7,6 +7,7 @@ mod gdb_line;
 mod host_root;
 mod initramfs;
 pub(crate) mod input;
+mod kernel_cache;
 mod kernel_modules;
 mod listing;
 mod places;
@@ -117,7 +118,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Owners(#[from] vmm_owners::Error),
     #[error(transparent)]
-    Kernel(#[from] vmm_kernel::Error),
+    Kernel(#[from] kernel_cache::Error),
     #[error(transparent)]
     Preflight(#[from] preflight::Error),
     #[error(transparent)]
@@ -182,7 +183,7 @@ impl Configuration {
         let host = host_root::expand(&mut arguments)?;
         let init = init(&arguments)?;
         let mut shares = shares::resolve(arguments.root.as_ref(), &arguments.shares)?;
-        let kernel = Kernel::open(&source.image)?;
+        let kernel = kernel_cache::open(&source.image, &arguments)?;
         let boot = match (&arguments.initramfs, &init) {
             (Some(_), _) => Boot::Initramfs,
             (None, Some(_)) if arguments.command.is_empty() => Boot::System,

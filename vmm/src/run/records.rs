@@ -116,7 +116,10 @@ impl Records {
             .with_notes(&observed.notes)
             .with_splats(&findings.splats)
             .with_traces(findings.traces)
-            .with_sandbox(observed.sandbox.map(Holds::record));
+            .with_sandbox(observed.sandbox.map(Holds::record))
+            .with_kernel_image(
+                (observed.counters.as_deref()).and_then(MachineCounters::kernel_origin),
+            );
         if let Some(file) = &self.report
             && let Err(error) = file.write(&report.json())
         {

@@ -13,32 +13,35 @@ use super::{acpi, layout, memory};
 pub(crate) use error::Error;
 pub(crate) use placement::LARGEST_INITRAMFS;
 use registers::Start;
-use vmm_kernel::{Discovery, Kernel};
+use vmm_kernel::{Discovery, Kernel, Origin};
 
 /// What the machine looks like to the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hardware {
     pub(super) cpus: u8,
     pub(super) devices: usize,
+    /// Whether page tables can have five levels.
+    pub(super) five_levels: bool,
 }
 
-/// Loads everything and says where the boot processor starts.
+/// Loads everything and says where the boot processor starts, and what the kernel was
+/// loaded from.
 pub(super) fn load(
     guest: &GuestMemoryMmap,
     kernel: &Kernel,
     initramfs: Option<&[u8]>,
     user_command_line: &str,
     hardware: Hardware,
-) -> Result<Start, Error> {
+) -> Result<(Start, Origin), Error> {
     let initramfs_span = placement::place_initramfs(kernel, initramfs, memory::low_end(guest))?;
-    let loaded = kernel.load(guest, layout::HIGH_RAM)?;
+    let discovery = kernel.discovery();
+    let text = command_line::compose(discovery, hardware.devices, user_command_line);
+    let loaded = kernel.load(guest, layout::HIGH_RAM, &text, hardware.five_levels)?;
     if let (Some(bytes), Some(span)) = (initramfs, initramfs_span) {
         guest
             .write_slice(bytes, GuestAddress(span.start))
             .map_err(Error::Write)?;
     }
-    let discovery = kernel.discovery();
-    let text = command_line::compose(discovery, hardware.devices, user_command_line);
     command_line::write(guest, kernel, &text)?;
     let rsdp = match discovery {
         Discovery::Acpi => {
@@ -61,7 +64,7 @@ pub(super) fn load(
     };
     zero_page::write(guest, &contents)?;
     registers::write_tables(guest)?;
-    Ok(registers::start_at(loaded.entry))
+    Ok((registers::start_at(loaded.entry), loaded.origin))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use super::*;
 use crate::machine::tests::{SerialOutput, kvm, parts};
 use crate::machine::{Ending, Machine, MachineCounters, limits};
 use std::io::Write;
-use vmm_kernel::samples::{bzimage, vmlinux};
+use vmm_kernel::Cache;
+use vmm_kernel::samples::{bzimage, packed, vmlinux};
 
 fn open(image: &[u8]) -> Kernel {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -23,7 +24,7 @@ fn boot(
         &kvm(),
         MachineCounters::new(),
         parts(&output),
-        |memory, hardware| load(memory, kernel, initramfs, user, hardware),
+        |memory, hardware| load(memory, kernel, initramfs, user, hardware).map(|(start, _)| start),
     )?;
     assert_eq!(machine.run().unwrap(), Ending::PowerOff);
     Ok(output.text())
@@ -38,6 +39,30 @@ fn expected(user: &str, initramfs: &str) -> String {
 fn a_bzimage_finds_its_command_line_and_initramfs() {
     let text = boot(&open(&bzimage()), Some(b"initramfs!"), "quiet").unwrap();
     assert_eq!(text, expected("quiet", "initramfs!"));
+}
+
+#[test]
+fn a_kernel_that_was_unpacked_finds_the_same() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&packed("CONFIG_ACPI=y\nCONFIG_PCI=y\n"))
+        .unwrap();
+    let kernel = Kernel::open_known(file.path(), &Cache::none()).unwrap();
+    let output = SerialOutput::default();
+    let mut loaded_from = None;
+    let machine = Machine::assemble(
+        &kvm(),
+        MachineCounters::new(),
+        parts(&output),
+        |memory, hardware| {
+            let initramfs = Some(&b"initramfs!"[..]);
+            let (start, origin) = load(memory, &kernel, initramfs, "quiet", hardware)?;
+            loaded_from = Some(origin);
+            Ok(start)
+        },
+    );
+    assert_eq!(machine.unwrap().run().unwrap(), Ending::PowerOff);
+    assert_eq!(output.text(), expected("quiet", "initramfs!"));
+    assert_eq!(loaded_from, Some(Origin::Unpacked));
 }
 
 #[test]
