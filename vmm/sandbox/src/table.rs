@@ -1,7 +1,10 @@
 //! The system calls that each kind of thread may make.
 //!
 //! What is not here is refused (see `refusal`). A call that may do harm with some
-//! of its arguments has them beside it.
+//! of its arguments has them beside it. Each is there for a line of this program that
+//! makes it; or for the C library and Rust's, older ones and other ways of theirs too,
+//! as the calls that have a newer one beside them, and those of `EVERY` that say who or
+//! what one is.
 
 use Only::{Any, Masked, OneOf, OwnProcess};
 use syscalls::Sysno as Call;
@@ -44,6 +47,7 @@ pub(crate) fn of(role: Role) -> &'static [&'static [Line]] {
 /// Rust's need them at any time. None maps code.
 const EVERY: &[Line] = &[
     (Call::brk, Any),
+    // As `gettimeofday`, where the kernel gives no vDSO.
     (Call::clock_gettime, Any),
     (Call::clock_nanosleep, Any),
     (Call::close, Any),
@@ -114,19 +118,7 @@ const SERVES: &[Line] = &[
     (Call::eventfd2, Any),
     (
         Call::fcntl,
-        OneOf(
-            1,
-            &[
-                F_DUPFD,
-                F_GETFD,
-                F_SETFD,
-                F_GETFL,
-                F_SETFL,
-                F_DUPFD_CLOEXEC,
-                F_OFD_GETLK,
-                F_OFD_SETLK,
-            ],
-        ),
+        OneOf(1, &[F_DUPFD_CLOEXEC, F_OFD_SETLK, F_OFD_GETLK, F_GETFD]),
     ),
     (Call::fdatasync, Any),
     (Call::fstat, Any),
@@ -147,8 +139,6 @@ const READS: &[Line] = &[
     (Call::faccessat, Any),
     (Call::faccessat2, Any),
     (Call::fchdir, Any),
-    (Call::fgetxattr, Any),
-    (Call::flistxattr, Any),
     (Call::flock, Any),
     (Call::fstatfs, Any),
     (Call::getdents64, Any),
@@ -161,13 +151,12 @@ const READS: &[Line] = &[
         ),
     ),
     (Call::listxattr, Any),
+    // By the C library.
     (Call::newfstatat, Any),
     // What may be opened is for Landlock to say.
     (Call::openat, Any),
     (Call::openat2, Any),
-    (Call::pread64, Any),
     (Call::preadv, Any),
-    (Call::preadv2, Any),
     (Call::readlinkat, Any),
     (Call::setgroups, Any),
     (Call::setresgid, Any),
@@ -184,9 +173,7 @@ const CHANGES: &[Line] = &[
     (Call::fchmod, Any),
     (Call::fchmodat, Any),
     (Call::fchmodat2, Any),
-    (Call::fchown, Any),
     (Call::fchownat, Any),
-    (Call::fremovexattr, Any),
     (Call::fsetxattr, Any),
     (Call::ftruncate, Any),
     (
@@ -199,7 +186,6 @@ const CHANGES: &[Line] = &[
     (Call::linkat, Any),
     (Call::mkdirat, Any),
     (Call::mknodat, Any),
-    (Call::pwrite64, Any),
     (Call::pwritev, Any),
     (Call::pwritev2, Any),
     (Call::removexattr, Any),
@@ -207,7 +193,6 @@ const CHANGES: &[Line] = &[
     (Call::renameat2, Any),
     (Call::setxattr, Any),
     (Call::symlinkat, Any),
-    (Call::sync_file_range, Any),
     (Call::unlinkat, Any),
     (Call::utimensat, Any),
 ];
@@ -281,6 +266,8 @@ const LOOKS_AFTER: &[Line] = &[
     (Call::faccessat2, Any),
     (Call::fchmod, Any),
     (Call::fchown, Any),
+    // Beside those of all who serve.
+    (Call::fcntl, OneOf(1, &[F_DUPFD, F_SETFD, F_GETFL, F_SETFL])),
     (Call::ftruncate, Any),
     (Call::getcwd, Any),
     (Call::getdents64, Any),
@@ -373,7 +360,8 @@ mod tests {
         let path = [
             Call::read,
             Call::write,
-            Call::preadv2,
+            Call::preadv,
+            Call::pwritev,
             Call::pwritev2,
             Call::openat,
             Call::openat2,

@@ -156,7 +156,11 @@ pub(crate) const ATTEMPTS: &[Attempt] = &[
     },
     Attempt {
         name: "read what another share has open",
-        by: |hands, _| rustix::io::pread(&hands.other_file, &mut [0_u8; 1], 0).map(drop),
+        by: |hands, _| {
+            let mut byte = [0];
+            let mut one = [std::io::IoSliceMut::new(&mut byte)];
+            rustix::io::preadv(&hands.other_file, &mut one, 0).map(drop)
+        },
         readers: None,
         writers: None,
     },

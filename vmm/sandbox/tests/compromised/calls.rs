@@ -19,6 +19,8 @@ pub(crate) type Call = (i64, [i64; 3], Errno);
 const NONE: i64 = -1;
 /// No process has it.
 const NOBODY: i64 = i32::MAX as i64;
+/// `fcntl(2)`: another signal than SIGIO.
+const F_SETSIG: i64 = 10;
 /// What x32 adds to the number of a call.
 const X32: i64 = 0x4000_0000;
 
@@ -112,6 +114,27 @@ pub(crate) const REFUSED: &[Refused] = &[
             (libc::SYS_tgkill, [NOBODY, NOBODY, 0], Errno::SRCH),
             (libc::SYS_rt_sigqueueinfo, [NOBODY, 0, 0], Errno::FAULT),
             (libc::SYS_pidfd_send_signal, [NONE, 0, 0], Errno::BADF),
+        ],
+    },
+    Refused {
+        name: "have signals sent by a descriptor (`F_SETOWN`), take a lease",
+        calls: &[
+            (
+                libc::SYS_fcntl,
+                [NONE, libc::F_SETOWN as i64, 0],
+                Errno::BADF,
+            ),
+            (libc::SYS_fcntl, [NONE, F_SETSIG, 0], Errno::BADF),
+            (
+                libc::SYS_fcntl,
+                [NONE, libc::F_SETLEASE as i64, 0],
+                Errno::BADF,
+            ),
+            (
+                libc::SYS_fcntl,
+                [NONE, libc::F_NOTIFY as i64, 0],
+                Errno::BADF,
+            ),
         ],
     },
     Refused {

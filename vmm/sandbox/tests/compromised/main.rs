@@ -159,7 +159,7 @@ fn what_serving_takes_is_left() {
         rustix::fs::linkat(&hands.proc, number(&unnamed), root, "named", follow)?;
         let file = rustix::fs::openat(&hands.proc, number(&file), OFlags::RDWR, Mode::empty())?;
         rustix::fs::ftruncate(&file, 1)?;
-        rustix::io::pwrite(&file, b"x", 0)?;
+        rustix::io::pwritev(&file, &[std::io::IoSlice::new(b"x")], 0)?;
         rustix::fs::mkdirat(root, "made", Mode::RWXU)?;
         rustix::fs::symlinkat("file", root, "symlink")?;
         rustix::fs::unlinkat(root, "made", AtFlags::REMOVEDIR)?;
