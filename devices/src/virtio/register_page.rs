@@ -1,7 +1,14 @@
-//! What a driver reads of a device's registers, as a page of memory: mapped
-//! read-only where the registers are, a read is no exit from the guest.
+//! What a driver reads of a device's registers while it runs, as a page of memory:
+//! mapped read-only where they are, a read is no exit from the guest.
+//!
+//! The page has InterruptStatus and all that follows, the configuration space among
+//! it. QueueNotify is before them and not in the page: where nothing is mapped, a
+//! hypervisor finds out sooner what a write is for. Nothing before InterruptStatus is
+//! read but while a driver begins.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use virtio_bindings::virtio_mmio as reg;
 
 /// Bytes of a page, as many as a device's window has.
 const SIZE: usize = 0x1000;
@@ -15,6 +22,9 @@ const WORD: usize = size_of::<u32>();
 pub struct RegisterPage([AtomicU32; SIZE / WORD]);
 
 impl RegisterPage {
+    /// The offset of the first register in it.
+    pub const FIRST: u32 = reg::VIRTIO_MMIO_INTERRUPT_STATUS;
+
     /// A page of zeros.
     #[must_use]
     pub(crate) fn new() -> Self {
@@ -47,7 +57,7 @@ impl RegisterPage {
     }
 
     fn word(&self, offset: u32) -> Option<&AtomicU32> {
-        let offset = usize::try_from(offset).ok()?;
+        let offset = usize::try_from(offset.checked_sub(Self::FIRST)?).ok()?;
         offset
             .is_multiple_of(WORD)
             .then(|| self.0.get(offset / WORD))?
@@ -68,7 +78,7 @@ mod tests {
         page.clear_bits(0x60, 0b1);
         assert_eq!(page.load(0x60), 0b110);
         // None of these is a register.
-        for offset in [0x61, 0x1000, u32::MAX] {
+        for offset in [0x5c, 0x61, 0x1060, u32::MAX] {
             page.store(offset, 1);
             assert_eq!(page.load(offset), 0);
         }

@@ -301,7 +301,7 @@ mod tests {
         let holds = |needle: &[u8]| found(&pins, needle);
         assert!(holds(b"V000") && holds(b"V011"));
         // Memory32Fixed: tag, length, read/write, base, length.
-        assert!(holds(&[0x86, 9, 0, 1, 0, 0x10, 1, 0xd0, 0, 0x10, 0, 0]));
+        assert!(holds(&[0x86, 9, 0, 1, 0xa0, 0x2f, 2, 0xd0, 0, 0x10, 0, 0]));
         // Extended interrupt: consumer, edge, active high, shared; pin 23.
         assert!(holds(&[0x89, 6, 0, 0b1011, 1, 23, 0, 0, 0]));
         assert!(found(&messages, &[0x89, 6, 0, 0b1011, 1, 41, 0, 0, 0]));

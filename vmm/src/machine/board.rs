@@ -87,7 +87,7 @@ impl Board {
             let interrupt = Interrupt::on_line(lines.of(index)?);
             let transport = wire(vm, index, device, interrupt)?;
             let window = layout::virtio_window(index);
-            vm.show(transport.page(), window)?;
+            vm.show(transport.page(), layout::virtio_page(index))?;
             vm.take_acknowledgements(window + ACKNOWLEDGE_OFFSET, &acknowledged)?;
             let transport = Arc::new(Mutex::new(transport));
             mmio.insert(window, layout::VIRTIO_MMIO_SIZE, transport.clone())?;

@@ -14,7 +14,7 @@
 //!     0x10_0000     kernel (bzImage; a vmlinux says where it goes)
 //!            ...    initramfs, as high as the kernel allows
 //! 0x0000_d000_0000  no RAM: the MMIO gap, 0.75 GiB
-//!     0xd000_0000   virtio-mmio windows, 4 KiB each
+//!     0xd000_0fa0   virtio-mmio windows, 4 KiB each, one in two pages
 //!     0xfec0_0000   IO-APIC of KVM
 //!     0xfec0_1000   IO-APIC of the virtio devices
 //!     0xfee0_0000   local APICs
@@ -30,7 +30,7 @@ use std::ops::Range;
 
 use devices::io_apic;
 use devices::power;
-use devices::virtio::mmio;
+use devices::virtio::{RegisterPage, mmio};
 
 /// The page size of the guest, in bytes.
 pub(crate) const PAGE: u64 = 0x1000;
@@ -69,8 +69,10 @@ pub(crate) const GAP: Range<u64> = 0xd000_0000..0x1_0000_0000;
 /// size can be used there, on both sides.
 pub(crate) const WINDOW_ALIGNMENT: u64 = 1 << 30;
 
-/// The first virtio-mmio window.
-pub(crate) const VIRTIO_MMIO: u64 = GAP.start;
+/// The pages of the first virtio-mmio window.
+const VIRTIO_MMIO: u64 = GAP.start;
+/// What each window has: the second page begins with the registers that are memory.
+const VIRTIO_MMIO_PAGES: u64 = 2 * PAGE;
 /// The size of a virtio-mmio window, in bytes.
 pub(crate) const VIRTIO_MMIO_SIZE: u64 = mmio::WINDOW;
 /// How many windows there can be: as many as have a name in the DSDT.
@@ -145,7 +147,14 @@ pub(crate) const fn memory_end(memory: u64) -> u64 {
 /// `index` is below [`VIRTIO_MMIO_MAX`].
 #[must_use]
 pub(crate) const fn virtio_window(index: usize) -> u64 {
-    VIRTIO_MMIO + index as u64 * VIRTIO_MMIO_SIZE
+    virtio_page(index) - RegisterPage::FIRST as u64
+}
+
+/// Where the page starts with the registers of the `index`th virtio device that can be
+/// read as memory.
+#[must_use]
+pub(crate) const fn virtio_page(index: usize) -> u64 {
+    VIRTIO_MMIO + index as u64 * VIRTIO_MMIO_PAGES + PAGE
 }
 
 /// The pin of KVM's IO-APIC for the `index`th virtio device: round-robin, so that
@@ -165,11 +174,24 @@ pub(crate) const fn message_interrupt(index: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use devices::virtio::mmio::NOTIFY_OFFSET;
+
     use super::*;
 
     #[test]
     fn the_last_window_lies_below_the_io_apic() {
         assert!(virtio_window(VIRTIO_MMIO_MAX) <= u64::from(IO_APIC));
+    }
+
+    #[test]
+    fn no_page_has_registers_of_two_devices_or_the_doorbell_of_any() {
+        for index in 0..VIRTIO_MMIO_MAX {
+            let (window, page) = (virtio_window(index), virtio_page(index));
+            assert!(page.is_multiple_of(PAGE) && window >= GAP.start);
+            assert!(window + NOTIFY_OFFSET < page);
+            assert!(page + PAGE <= virtio_window(index + 1));
+            assert!(window + VIRTIO_MMIO_SIZE <= page + PAGE);
+        }
     }
 
     #[test]

@@ -5,16 +5,9 @@ use virtio_bindings::virtio_mmio as reg;
 
 use super::MmioTransport;
 
-/// The registers that have something to read, but for the two that the device's
-/// threads change.
-const READABLE: [u32; 12] = [
-    reg::VIRTIO_MMIO_MAGIC_VALUE,
-    reg::VIRTIO_MMIO_VERSION,
-    reg::VIRTIO_MMIO_DEVICE_ID,
-    reg::VIRTIO_MMIO_VENDOR_ID,
-    reg::VIRTIO_MMIO_DEVICE_FEATURES,
-    reg::VIRTIO_MMIO_QUEUE_NUM_MAX,
-    reg::VIRTIO_MMIO_QUEUE_READY,
+/// The registers of the page that have something to read, but for the two that the
+/// device's threads change.
+const READABLE: [u32; 5] = [
     reg::VIRTIO_MMIO_SHM_LEN_LOW,
     reg::VIRTIO_MMIO_SHM_LEN_HIGH,
     reg::VIRTIO_MMIO_SHM_BASE_LOW,

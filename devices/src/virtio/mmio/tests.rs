@@ -8,6 +8,7 @@ use virtio_queue::QueueT;
 use vm_memory::GuestAddress;
 
 use super::*;
+use crate::virtio::RegisterPage;
 use crate::virtio::driver::{DriverQueue, go_live, negotiate, read32, write32};
 
 const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
@@ -441,7 +442,7 @@ proptest! {
                 transport.read(offset, &mut data[..len]);
             }
             // What is mapped is what an exit would say.
-            for offset in (0..0x110).step_by(4) {
+            for offset in (u64::from(RegisterPage::FIRST)..0x110).step_by(4) {
                 let mut bytes = [0; 4];
                 transport.read(offset, &mut bytes);
                 let offset = u32::try_from(offset).unwrap();

@@ -164,7 +164,7 @@ mod tests {
     fn devices_are_named_for_a_kernel_without_acpi() {
         let line = compose(Discovery::CommandLine, 2, "");
         assert!(line.ends_with(
-            "acpi=off virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6"
+            "acpi=off virtio_mmio.device=4K@0xd0000fa0:5 virtio_mmio.device=4K@0xd0002fa0:6"
         ));
     }
 }
