@@ -146,10 +146,11 @@ impl SetupHeader {
         Ok(std::str::from_utf8(&text[..end]).ok().map(str::to_owned))
     }
 
-    /// Whether its decompressor turns on page tables of five levels, where there can
-    /// be some.
-    pub(super) fn wants_five_levels(&self) -> bool {
-        self.xloadflags & XLF_5LEVEL_ENABLED != 0
+    /// Whether its decompressor turns on page tables of five levels with this command
+    /// line, where there can be some (`configure_5level_paging`).
+    pub(super) fn wants_five_levels(&self, line: &str) -> bool {
+        let is_off = line.split_ascii_whitespace().any(|word| word == "no5lvl");
+        self.xloadflags & XLF_5LEVEL_ENABLED != 0 && !is_off
     }
 
     /// One past the highest address used while the kernel unpacks itself.

@@ -45,6 +45,8 @@ pub struct Loaded {
     pub setup_header: Option<setup_header>,
     /// What it was made of.
     pub origin: Origin,
+    /// Whether it has to start with page tables of five levels, not four.
+    pub five_levels: bool,
 }
 
 impl Kernel {
@@ -65,10 +67,13 @@ impl Kernel {
     ) -> Result<Loaded, LoadError> {
         if let (Image::BzImage(header), Some(unpacked)) = (&self.image, &self.unpacked)
             && header.pref_address >= high_ram
-            && unpacked.suits(header, command_line, five_levels)
+            && unpacked.suits(command_line)
             && let Some(loaded) = self.load_unpacked(memory, unpacked)?
         {
-            return Ok(loaded);
+            return Ok(Loaded {
+                five_levels: five_levels && header.wants_five_levels(command_line),
+                ..loaded
+            });
         }
         // The loader seeks; what else is read of the file is read at positions.
         let mut file: File = self.file.try_clone().map_err(LoadError::Reopen)?;
@@ -85,6 +90,7 @@ impl Kernel {
             entry,
             setup_header: loaded.setup_header,
             origin: Origin::File,
+            five_levels: false,
         })
     }
 
@@ -108,6 +114,7 @@ impl Kernel {
             entry,
             setup_header: Some(header),
             origin,
+            five_levels: false,
         }))
     }
 

@@ -112,21 +112,18 @@ impl Unpacked {
     }
 
     /// Whether the decompressor has nothing else to do where it finds this command
-    /// line. `five_levels` is whether the guest's processors can have page tables of
-    /// five levels.
-    pub(crate) fn suits(&self, header: &SetupHeader, line: &str, five_levels: bool) -> bool {
+    /// line.
+    pub(crate) fn suits(&self, line: &str) -> bool {
         let mut stays = !self.is_random;
-        let mut four_levels = !(five_levels && header.wants_five_levels());
         for word in line.split_ascii_whitespace() {
             // It looks beyond `--` as well.
             stays |= word == "nokaslr";
-            four_levels |= word == "no5lvl";
             let speaks = word.starts_with("earlyprintk") || word.starts_with("console=uart");
             if speaks || word.starts_with("mem_encrypt=") {
                 return false;
             }
         }
-        stays && four_levels
+        stays
     }
 
     /// Copies it to where it runs, and says where it starts: nowhere if it is damaged,

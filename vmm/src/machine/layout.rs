@@ -6,7 +6,7 @@
 //!        0x0500     GDT
 //!        0x7000     zero page (boot_params)
 //!        0x8ff0     initial stack
-//!        0x9000     page tables: PML4, PDPT, four PDs (identity, 4 GiB)
+//!        0x9000     page tables: PML4, PDPT, four PDs (identity, 4 GiB), PML5
 //!      0x2_0000     command line
 //!      0x9_fc00     reserved (would be the EBDA), up to 1 MiB
 //!      0xe_0000     ACPI: RSDP, then the tables
@@ -47,6 +47,8 @@ pub(crate) const PML4: u64 = 0x9000;
 pub(crate) const PDPT: u64 = 0xa000;
 /// Four page directories, one after the other.
 pub(crate) const PAGE_DIRECTORIES: u64 = 0xb000;
+/// Page map level 5, above the level 4.
+pub(crate) const PML5: u64 = 0xf000;
 /// Command line, with its NUL.
 pub(crate) const COMMAND_LINE: u64 = 0x2_0000;
 /// Room for the command line, in bytes.

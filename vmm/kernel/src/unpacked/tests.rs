@@ -24,8 +24,8 @@ fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 32 << 20)]).unwrap()
 }
 
-fn origin(kernel: &Kernel, line: &str, five_levels: bool) -> Origin {
-    let loaded = kernel.load(&memory(), 1 << 20, line, five_levels);
+fn origin(kernel: &Kernel, line: &str) -> Origin {
+    let loaded = kernel.load(&memory(), 1 << 20, line, false);
     loaded.unwrap().origin
 }
 
@@ -61,7 +61,7 @@ fn it_lies_and_starts_where_the_decompressor_would_have_it() {
 fn what_is_for_the_decompressor_is_left_to_it() {
     let kernel = open(&packed(CONFIG));
     for line in ["", "quiet nokaslr", "console=ttyS0 -- x", "mem=64M"] {
-        assert_eq!(origin(&kernel, line, false), Origin::Unpacked, "{line}");
+        assert_eq!(origin(&kernel, line), Origin::Unpacked, "{line}");
     }
     for line in [
         "earlyprintk=ttyS0",
@@ -69,7 +69,7 @@ fn what_is_for_the_decompressor_is_left_to_it() {
         "console=ttyS0 console=uart8250,io,0x3f8",
         "x -- mem_encrypt=on",
     ] {
-        assert_eq!(origin(&kernel, line, false), Origin::File, "{line}");
+        assert_eq!(origin(&kernel, line), Origin::File, "{line}");
     }
 }
 
@@ -77,32 +77,38 @@ fn what_is_for_the_decompressor_is_left_to_it() {
 fn a_kernel_that_is_to_be_at_a_random_place_is_put_there_by_the_decompressor() {
     let kernel = open(&packed("CONFIG_RANDOMIZE_BASE=y\n"));
     for line in ["", "kaslr", "nokaslr=1", "no.nokaslr"] {
-        assert_eq!(origin(&kernel, line, false), Origin::File, "{line}");
+        assert_eq!(origin(&kernel, line), Origin::File, "{line}");
     }
     for line in ["nokaslr", "quiet -- nokaslr"] {
-        assert_eq!(origin(&kernel, line, false), Origin::Unpacked, "{line}");
+        assert_eq!(origin(&kernel, line), Origin::Unpacked, "{line}");
     }
 }
 
 #[test]
-fn five_levels_are_turned_on_by_the_decompressor() {
+fn it_has_five_levels_where_the_decompressor_would_turn_them_on() {
+    let five_levels = |kernel: &Kernel, line: &str, possible: bool| {
+        let loaded = kernel.load(&memory(), 1 << 20, line, possible).unwrap();
+        assert_eq!(loaded.origin, Origin::Unpacked);
+        loaded.five_levels
+    };
     let able = open(&patched(packed(CONFIG), 0x236, &[0x61]));
-    assert_eq!(origin(&able, "", true), Origin::File);
-    assert_eq!(origin(&able, "no5lvl", true), Origin::Unpacked);
-    assert_eq!(origin(&able, "", false), Origin::Unpacked);
+    assert!(five_levels(&able, "", true));
+    assert!(!five_levels(&able, "", false));
+    assert!(!five_levels(&able, "quiet -- no5lvl", true));
+    assert!(five_levels(&able, "no5lvl=x", true));
     let unable = open(&patched(packed(CONFIG), 0x236, &[0x21]));
-    assert_eq!(origin(&unable, "", true), Origin::Unpacked);
+    assert!(!five_levels(&unable, "", true));
+    // As a file it does that itself.
+    let packed = able.packed().load(&memory(), 1 << 20, "", true).unwrap();
+    assert!(!packed.five_levels);
 }
 
 #[test]
 fn a_kernel_of_which_not_all_is_known_unpacks_itself() {
     let good = || patched(vmlinux(), 0, b"\x7f");
-    assert_eq!(
-        origin(&packing(good(), CONFIG), "", false),
-        Origin::Unpacked
-    );
+    assert_eq!(origin(&packing(good(), CONFIG), ""), Origin::Unpacked);
     let without_config = open(&with_payload(&good()));
-    assert_eq!(origin(&without_config, "", false), Origin::File);
+    assert_eq!(origin(&without_config, ""), Origin::File);
     let number = u64::to_le_bytes;
     for (at, value, why) in [
         (112, number(0x1000), "alignment"),
@@ -114,12 +120,12 @@ fn a_kernel_of_which_not_all_is_known_unpacks_itself() {
         (96, number(1 << 40), "beyond the file"),
     ] {
         let kernel = packing(patched(good(), at, &value), CONFIG);
-        assert_eq!(origin(&kernel, "", false), Origin::File, "{why}");
+        assert_eq!(origin(&kernel, ""), Origin::File, "{why}");
     }
     let elsewhere = patched(packed(CONFIG), 0x258, &number(0x110_0000));
-    assert_eq!(origin(&open(&elsewhere), "", false), Origin::File);
+    assert_eq!(origin(&open(&elsewhere), ""), Origin::File);
     let moved = patched(packed(CONFIG), 0x230, &0x200_0000_u32.to_le_bytes());
-    assert_eq!(origin(&open(&moved), "", false), Origin::File);
+    assert_eq!(origin(&open(&moved), ""), Origin::File);
     // The end of the payload is missing, not the configuration.
     let mut unpacked = good();
     unpacked.extend_from_slice(&ikconfig(CONFIG));
@@ -127,5 +133,5 @@ fn a_kernel_of_which_not_all_is_known_unpacks_itself() {
     let image = with_payload(&unpacked);
     let length = u32::from_le_bytes(image[0x24c..0x250].try_into().unwrap());
     let cut = open(&patched(image, 0x24c, &(length - 100).to_le_bytes()));
-    assert_eq!(origin(&cut, "", false), Origin::File);
+    assert_eq!(origin(&cut, ""), Origin::File);
 }

@@ -64,7 +64,12 @@ pub(super) fn load(
     };
     zero_page::write(guest, &contents)?;
     registers::write_tables(guest)?;
-    Ok((registers::start_at(loaded.entry), loaded.origin))
+    let start = if loaded.five_levels {
+        registers::start_with_five_levels_at(loaded.entry)
+    } else {
+        registers::start_at(loaded.entry)
+    };
+    Ok((start, loaded.origin))
 }
 
 #[cfg(test)]

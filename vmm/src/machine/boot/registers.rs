@@ -1,5 +1,6 @@
 //! The state of the boot processor at the kernel's 64-bit entry point: long
-//! mode, flat segments, the first 4 GiB mapped one to one
+//! mode, flat segments, the first 4 GiB mapped one to one, by four levels of page tables
+//! or by five
 //! (`Documentation/arch/x86/boot.rst`, "64-bit Boot Protocol").
 //!
 //! The other processors start where the kernel's INIT and SIPI send them.
@@ -13,6 +14,7 @@ use crate::machine::layout;
 const CR0_PE: u64 = 1 << 0;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
+const CR4_LA57: u64 = 1 << 12;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
 /// Bit 1 of the flags always reads as one. Interrupts are off.
@@ -68,6 +70,14 @@ pub(in crate::machine) fn start_at(entry: u64) -> Start {
     }
 }
 
+/// The same, with page tables of five levels.
+pub(super) fn start_with_five_levels_at(entry: u64) -> Start {
+    Start {
+        mode: enter_with_five_levels,
+        ..start_at(entry)
+    }
+}
+
 fn segment(selector: u16, access: u8, long: bool) -> kvm_segment {
     kvm_segment {
         base: 0,
@@ -104,6 +114,12 @@ fn enter_long_mode(sregs: &mut kvm_sregs) {
     sregs.efer |= EFER_LME | EFER_LMA;
 }
 
+fn enter_with_five_levels(sregs: &mut kvm_sregs) {
+    enter_long_mode(sregs);
+    sregs.cr3 = layout::PML5;
+    sregs.cr4 |= CR4_LA57;
+}
+
 /// Writes the GDT and the page tables that [`start_at`] relies on.
 pub(in crate::machine) fn write_tables(memory: &GuestMemoryMmap) -> Result<(), Error> {
     let write = |value: u64, at: u64| {
@@ -114,6 +130,7 @@ pub(in crate::machine) fn write_tables(memory: &GuestMemoryMmap) -> Result<(), E
     for (value, index) in GDT.into_iter().zip(0_u64..) {
         write(value, layout::GDT + index * 8)?;
     }
+    write(layout::PML4 | PRESENT_WRITABLE, layout::PML5)?;
     write(layout::PDPT | PRESENT_WRITABLE, layout::PML4)?;
     for gib in 0..4 {
         let directory = layout::PAGE_DIRECTORIES + gib * layout::PAGE;
@@ -142,6 +159,7 @@ mod tests {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x2_0000)]).unwrap();
         write_tables(&memory).unwrap();
         let read = |at: u64| memory.read_obj::<u64>(GuestAddress(at)).unwrap();
+        assert_eq!(read(layout::PML5), layout::PML4 | 3);
         assert_eq!(read(layout::PML4), layout::PDPT | 3);
         assert_eq!(
             read(layout::PDPT + 24),
@@ -149,6 +167,19 @@ mod tests {
         );
         assert_eq!(read(layout::PAGE_DIRECTORIES), 0x83);
         assert_eq!(read(layout::PAGE_DIRECTORIES + 0x3ff8), 0xffe0_0083);
+    }
+
+    #[test]
+    fn a_kernel_with_five_levels_starts_with_a_table_more() {
+        let start = |start: Start| {
+            let mut sregs = kvm_sregs::default();
+            (start.mode)(&mut sregs);
+            (start.regs.rip, sregs.cr3, sregs.cr4)
+        };
+        let four = start(start_at(5));
+        let five = start(start_with_five_levels_at(5));
+        assert_eq!(four, (5, layout::PML4, 1 << 5));
+        assert_eq!(five, (5, layout::PML5, 1 << 5 | 1 << 12));
     }
 
     #[test]
@@ -160,6 +191,7 @@ mod tests {
             (layout::PML4, layout::PAGE),
             (layout::PDPT, layout::PAGE),
             (layout::PAGE_DIRECTORIES, 4 * layout::PAGE),
+            (layout::PML5, layout::PAGE),
             (layout::COMMAND_LINE, layout::COMMAND_LINE_ROOM as u64),
             (layout::LOW_RAM_END, 0),
         ];
