@@ -196,12 +196,12 @@ perf: perf-build
 sandbox-cost: build kernel
 	BIN=$(BIN) tests/sandbox/cost
 
-# The bench by itself, as it is built of BASE: features that other packages want
-# change it.
 # Whether it notices what it is for; it builds the devices once for each patch.
 perf-slower: perf-build
 	tests/perf/slower/run
 
+# The bench by itself, as it is built of BASE: features that other packages want
+# change it.
 perf-build: setup
 	$(CARGO) build --release --locked -p perf
 	$(CARGO) build --release --locked -p device-bench
