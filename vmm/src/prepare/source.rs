@@ -154,14 +154,17 @@ fn packaged(top: &Path) -> Vec<Source> {
 }
 
 /// The kernel of a directory that has one and is no tree: a `/lib/modules/RELEASE`
-/// of Fedora, or what this project's `make kernel` made.
+/// of Fedora, what this project's `make kernel` made, or what somebody kept of a tree.
 fn single(directory: &Path) -> Option<Source> {
-    let image = ["vmlinuz", "bzImage", "vmlinux"]
+    let [packed, plain] = BUILT;
+    let image = ["vmlinuz", "bzImage", packed, plain]
         .iter()
         .map(|name| directory.join(name))
         .find(|image| image.is_file())?;
     let loose = directory.join("modules");
-    let modules = if ["modules.order", "modules.dep"]
+    let modules = if image.ends_with(packed) {
+        Some(Beside::Tree(directory.to_owned()))
+    } else if ["modules.order", "modules.dep"]
         .iter()
         .any(|list| directory.join(list).is_file())
     {

@@ -55,6 +55,19 @@ fn a_directory_may_have_nothing_but_a_kernel() {
 }
 
 #[test]
+fn what_was_built_may_be_all_that_was_kept_of_a_tree() {
+    let [packed, plain] = BUILT;
+    for kept in [&[packed][..], &[packed, plain, "modules.order"]] {
+        let kept = directory(kept);
+        let source = Source {
+            image: kept.path().join(packed),
+            modules: Some(Beside::Tree(kept.path().to_owned())),
+        };
+        assert_eq!(in_directory(kept.path()).unwrap(), source);
+    }
+}
+
+#[test]
 fn a_source_tree_is_built_elsewhere_or_not_yet() {
     let source = directory(&["Kbuild", "MAINTAINERS"]);
     let output = directory(&[&CONFIGURED[..], &BUILT[..1]].concat());
