@@ -99,12 +99,12 @@ impl Host {
         }
     }
 
-    /// Runs a script in a guest. What `vmm` itself keeps of a kernel is not looked at.
+    /// Runs a script in a guest.
     fn guest(&self, options: &str, script: &str) -> Result<String> {
         let quoted = script.replace('\'', "'\\''");
         let limit = stretched(Duration::from_secs(20)).as_secs();
         self.at_work(&format!(
-            "XDG_CACHE_HOME=/tmp/cache /opt/vmm run --host --kernel /opt/bzImage --timeout {limit} {options} -- sh -ec '{quoted}' 2>&1"
+            "/opt/vmm run --host --kernel /opt/bzImage --timeout {limit} {options} -- sh -ec '{quoted}' 2>&1"
         ))
     }
 

@@ -34,7 +34,10 @@ pub(super) fn open(path: &Path, arguments: &RunArguments) -> Result<Kernel, Erro
     // A dry run changes nothing. And under gdb a kernel starts where it says.
     Ok(match (arguments.dry_run, arguments.gdb.is_some()) {
         (true, _) => Kernel::open_known(path, &cache.read_only())?.packed(),
+        (false, true) if arguments.host => Kernel::open_known(path, &cache.read_only())?.packed(),
         (false, true) => Kernel::open_known(path, &cache)?.packed(),
+        // What is run on the host's own root writes to the current directory alone.
+        (false, false) if arguments.host => Kernel::open_known(path, &cache.read_only())?,
         (false, false) => Kernel::open_known(path, &cache)?,
     })
 }
