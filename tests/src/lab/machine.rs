@@ -14,6 +14,8 @@ use lab_init::{DRIVE_IN, DRIVE_OUT, Port};
 use rustix::io::FdFlags;
 
 use super::disk::Disk;
+use super::emulator::Emulator;
+use super::initramfs::find_program;
 
 /// How QEMU runs the lab's processors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +25,8 @@ pub enum Timing {
     Live,
     /// The clock counts instructions and jumps ahead while there is no work:
     /// the same in every run, whatever else the host does. Only for guests of a
-    /// single processor, and a guest can hang (see [`super`]).
+    /// single processor, and with a QEMU that is not the packaged one a guest can hang
+    /// (see [`super::emulator`]).
     Deterministic,
 }
 
@@ -54,6 +57,8 @@ const CPU: &str = "EPYC,+svm,+npt,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowp
 #[derive(Debug)]
 pub(super) struct Machine {
     child: Child,
+    /// Opened once more when QEMU has started.
+    _emulator: Option<Emulator>,
     console: File,
     messages: File,
 }
@@ -68,7 +73,18 @@ impl Machine {
         let (console, messages) = (temporary()?, temporary()?);
         let mut command = Command::new("setpriv");
         // QEMU goes when this program goes, even when it is killed.
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+        command.args(["--pdeathsig", "KILL"]);
+        let emulator = match parts.timing {
+            Timing::Live => None,
+            Timing::Deterministic => mended()?,
+        };
+        match &emulator {
+            None => command.arg("qemu-system-x86_64"),
+            Some(emulator) => command
+                .arg(emulator.path())
+                .args(Emulator::arguments())
+                .envs(Emulator::environment()),
+        };
         command.args([
             "-nodefaults",
             "-no-user-config",
@@ -132,6 +148,7 @@ impl Machine {
             .context("cannot run setpriv (package util-linux)")?;
         Ok(Self {
             child,
+            _emulator: emulator,
             console,
             messages,
         })
@@ -163,6 +180,16 @@ impl Machine {
         let _ = self.console.read_to_end(&mut bytes);
         bytes
     }
+}
+
+/// QEMU for a clock that counts instructions.
+fn mended() -> Result<Option<Emulator>> {
+    let program = find_program("qemu-system-x86_64").context("there is no qemu-system-x86_64")?;
+    let emulator = Emulator::mended(&program)?;
+    if emulator.is_none() {
+        eprintln!("lab: note: this QEMU is not one that is known, and a guest may hang in it");
+    }
+    Ok(emulator)
 }
 
 impl Drop for Machine {

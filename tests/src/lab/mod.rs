@@ -11,16 +11,11 @@
 //! processor each step from one thread to another waits for the host's scheduler
 //! instead.
 //!
-//! A clock that counts instructions (`-icount`) is for measurements only. At
-//! VMRUN QEMU (7.2, and later ones) injects an interrupt and leaves its vector
-//! behind in `exception_index` until the next #VMEXIT. When the processor's loop
-//! is left before that, because the instructions up to the next timer are used
-//! up, the vector is delivered once more, even with RFLAGS.IF clear: the guest's
-//! kernel then waits for ever for a lock that the interrupt handler below holds,
-//! or complains of interrupts where there cannot be any. With the host's clock the
-//! loop is left for an interrupt, and that is a #VMEXIT. A waiting processor is
-//! also much faster so: each PAUSE leaves the loop, and costs a microsecond in
-//! which the clock that counts instructions hardly moves.
+//! A clock that counts instructions (`-icount`) is for measurements only. A waiting
+//! processor is much slower so: each PAUSE leaves the processor's loop, and costs a
+//! microsecond in which the clock that counts instructions hardly moves. QEMU has a fault
+//! that makes guests hang with it, and with the host's clock does no harm, because there
+//! the loop is left for an interrupt and that is a #VMEXIT: [`emulator`] mends it.
 //!
 //! The lab's kernel is Debian's 6.12: a tmpfs of 6.12 keeps `user.*` extended
 //! attributes, which that of 6.1 cannot.
@@ -30,6 +25,7 @@ mod archive;
 pub mod debian;
 mod disk;
 mod drive;
+mod emulator;
 mod initramfs;
 mod inputs;
 mod libraries;
