@@ -117,7 +117,7 @@ impl Passthrough {
         } else {
             record.ino
         };
-        let entry = DirectoryEntry {
+        let mut entry = DirectoryEntry {
             ino: self.mounts.guest_ino(directory.identity.device, ino),
             next_offset: record.next_offset,
             kind: match record.kind {
@@ -129,6 +129,11 @@ impl Passthrough {
             name,
         };
         if dots || !listing.wants_entries() {
+            if record.kind == libc::DT_REG
+                && self.is_no_device(directory, file, record.name, may_wait)
+            {
+                entry.kind = libc::DT_REG.into();
+            }
             return listing.push(entry, None);
         }
         // A name that cannot be looked up now (gone, or the host is short of

@@ -19,6 +19,7 @@ use super::Passthrough;
 use super::acl::Acl;
 use super::attribute_names::ACLS;
 use super::budget::Descriptor;
+use super::inode::Inode;
 use super::kept_owners::{Born, NewKind};
 use super::override_stat::{NAME, OverrideStat};
 use super::owners::Owners;
@@ -46,6 +47,21 @@ impl Passthrough {
     fn may_stand_in(&self, host: &Stat) -> bool {
         let raw = &host.raw;
         self.keeps_devices() && u32::from(raw.stx_mode) == libc::S_IFREG | MODE && raw.stx_size == 0
+    }
+
+    /// Whether the entry `name` of `parent`, a regular file on the host, can be nothing
+    /// else in the guest, as far as its status says.
+    pub(super) fn is_no_device(
+        &self,
+        parent: &Inode,
+        directory: impl AsFd,
+        name: &CStr,
+        may_wait: bool,
+    ) -> bool {
+        let ask = |source| Stat::of_child_from(source, &directory, name);
+        self.keeps_devices()
+            && (self.status_below(parent, may_wait, ask))
+                .is_ok_and(|host| host.kind == Kind::Regular && !self.may_stand_in(&host))
     }
 
     /// Puts the device for which the node open as `fd` stands in into its status.

@@ -320,17 +320,39 @@ fn a_device_has_no_acl() {
 }
 
 #[test]
-fn a_listing_does_not_say_that_it_is_a_file() {
-    inside("a_listing_does_not_say_that_it_is_a_file", |share| {
+fn a_listing_says_of_files_alone_that_they_are() {
+    inside("a_listing_says_of_files_alone_that_they_are", |share| {
         let root = by(&GUEST_ROOT, ROOT);
+        for (file, content, mode) in [
+            ("empty", "", 0o644),
+            ("secret", "", 0),
+            ("sticky", "content", 0o1000),
+            ("like-one", "", 0o1000),
+        ] {
+            fs::write(share.path(file), content).unwrap();
+            fs::set_permissions(share.path(file), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(share.path("directory")).unwrap();
         let mode = libc::S_IFCHR | 0o600;
         share
             .fs
             .mknod(&root, &name("tty"), &device(mode, 4, 64))
             .unwrap();
-        let listed = share.list(ROOT, false, 4096).unwrap();
-        let tty = listed.iter().find(|entry| entry.name == "tty").unwrap();
-        assert_eq!(tty.kind, u32::from(libc::DT_UNKNOWN));
+        let plain = share.list(ROOT, false, 4096).unwrap();
+        let with_entries = share.list(ROOT, true, 4096).unwrap();
+        for (file, kind, kind_with_entry) in [
+            ("empty", libc::DT_REG, libc::DT_REG),
+            ("secret", libc::DT_REG, libc::DT_REG),
+            ("sticky", libc::DT_REG, libc::DT_REG),
+            ("like-one", libc::DT_UNKNOWN, libc::DT_REG),
+            ("directory", libc::DT_DIR, libc::DT_DIR),
+            ("tty", libc::DT_UNKNOWN, libc::DT_CHR),
+        ] {
+            for (listed, kind) in [(&plain, kind), (&with_entries, kind_with_entry)] {
+                let entry = listed.iter().find(|entry| entry.name == file).unwrap();
+                assert_eq!(entry.kind, u32::from(kind), "{file}");
+            }
+        }
     });
 }
 
