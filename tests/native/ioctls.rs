@@ -70,6 +70,29 @@ fn a_read_only_share_shows_flags_and_changes_none() {
     assert!(said.contains("Read-only file system"), "{said}");
 }
 
+/// It takes a capability of the host's own root, which a user namespace does not give.
+#[test]
+fn only_root_of_the_host_makes_files_immutable() {
+    for owners in ["user", "map", "xattr"] {
+        let place = Place::of_user();
+        let script = "touch file; mkdir directory; chattr +d file; lsattr file | grep -q -- d
+            for what in file directory; do for flag in i a; do
+                if chattr +$flag $what; then exit 9; fi
+            done; done 2>&1
+            echo text >file; echo more >>file; rm file; rmdir directory";
+        let output = place.shell(&format!("owners={owners}"), script);
+        let said = text(&output);
+        assert!(output.status.success(), "owners={owners}: {said}");
+        let refused = said.matches("Operation not permitted").count();
+        assert_eq!(refused, 4, "owners={owners}: {said}");
+    }
+    let output = Place::of_root().shell(
+        "owners=map,uid-map=0:0:10,gid-map=0:0:10",
+        "touch file; chattr +i file; if rm -f file; then exit 9; fi; chattr -i file; rm file",
+    );
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[test]
 fn what_is_not_known_is_enotty() {
     // FIGETBSZ is the kernel's own; TCGETS is nobody's.
