@@ -7,22 +7,23 @@ use std::fmt;
 pub struct Mode {
     /// `cache=`.
     pub cache: &'static str,
-    /// `writeback`.
-    pub writeback: bool,
+    /// Others, each after a comma.
+    more: &'static str,
 }
 
 /// Every cache policy, and write-back where it can be had.
 pub const MODES: &[Mode] = &[
-    mode("never", false),
-    mode("metadata", false),
-    mode("auto", false),
-    mode("always", false),
-    mode("auto", true),
-    mode("always", true),
+    mode("never", ""),
+    mode("metadata", ""),
+    mode("auto", ""),
+    mode("always", ""),
+    mode("auto", ",writeback"),
+    mode("always", ",writeback"),
+    mode("auto", ",writeback,atomic-truncate"),
 ];
 
-const fn mode(cache: &'static str, writeback: bool) -> Mode {
-    Mode { cache, writeback }
+const fn mode(cache: &'static str, more: &'static str) -> Mode {
+    Mode { cache, more }
 }
 
 impl Mode {
@@ -36,7 +37,7 @@ impl Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.cache)?;
-        f.write_str(if self.writeback { ",writeback" } else { "" })
+        f.write_str(self.more)
     }
 }
 
