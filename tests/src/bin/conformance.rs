@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tests::conformance::backend::{BACKENDS, Backend, Mounted};
+use tests::conformance::known;
 use tests::conformance::mode::{DELEGATED, MODES, Mode, OWNERS, Owners, USERS, User};
 use tests::conformance::page;
 use tests::conformance::plan::{self, Filter, Item};
@@ -211,6 +212,7 @@ fn run_all(place: &Place, plan: &[Item]) -> Result<Vec<results::SuiteResult>> {
             backend: name,
             user: item.user,
             owners: item.owners,
+            linux: known::this_linux(),
             control,
             shares: Vec::new(),
         };

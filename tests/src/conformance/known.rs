@@ -4,6 +4,9 @@
 use super::mode::Mode;
 use super::run::Outcome;
 
+/// A version, major and minor.
+pub type Linux = (u32, u32);
+
 /// A difference with a reason.
 #[derive(Debug)]
 pub struct Known {
@@ -13,8 +16,8 @@ pub struct Known {
     pub case: &'static str,
     /// The policies under which it is so; all if there is none.
     pub caches: &'static [&'static str],
-    /// On hosts whose Linux is older than this; on all if there is none.
-    pub before: Option<(u32, u32)>,
+    /// Where the Linux that mounts the share is older than this; anywhere if there is none.
+    pub before: Option<Linux>,
     /// What it is on the share.
     pub outcome: Outcome,
     /// Why.
@@ -52,14 +55,10 @@ pub const KNOWN: &[Known] = &[
 ];
 
 /// The reason for `case` of `suite` to have `outcome` in `mode` where the
-/// control has another.
+/// control has another, on a share that `linux` mounts.
 #[must_use]
-pub fn reason(suite: &str, case: &str, mode: Mode, outcome: Outcome) -> Option<&'static str> {
-    reason_on(this_linux(), suite, case, mode, outcome)
-}
-
-fn reason_on(
-    linux: (u32, u32),
+pub fn reason(
+    linux: Linux,
     suite: &str,
     case: &str,
     mode: Mode,
@@ -75,8 +74,9 @@ fn reason_on(
     known.map(|known| known.reason)
 }
 
-/// The version of this host's kernel.
-fn this_linux() -> (u32, u32) {
+/// That of this host's kernel.
+#[must_use]
+pub fn this_linux() -> Linux {
     let names = rustix::system::uname();
     let release = names.release().to_string_lossy();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -103,9 +103,8 @@ mod tests {
     #[test]
     fn a_difference_is_known_for_what_it_is_and_where() {
         let (never, auto) = (Mode::named("never").unwrap(), Mode::named("auto").unwrap());
-        let on = |linux, suite, case, mode, outcome| {
-            reason_on(linux, suite, case, mode, outcome).is_some()
-        };
+        let on =
+            |linux, suite, case, mode, outcome| reason(linux, suite, case, mode, outcome).is_some();
         let wal = |mode, outcome| on((6, 5), "sqlite3", "killed-wal", mode, outcome);
         assert!(wal(never, Outcome::Fail));
         assert!(!wal(auto, Outcome::Fail));

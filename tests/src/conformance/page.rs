@@ -246,6 +246,7 @@ mod tests {
             backend: "ext4",
             user: User::Root,
             owners: Owners::Host,
+            linux: (6, 12),
             control: outcomes(Outcome::Pass),
             shares: modes.map(|mode| (mode, outcomes(share))).collect(),
         }

@@ -1,6 +1,6 @@
 //! What came out, and what differs.
 
-use super::known;
+use super::known::{self, Linux};
 use super::mode::{Mode, Owners, User};
 use super::run::{Outcome, Outcomes};
 
@@ -15,6 +15,8 @@ pub struct SuiteResult {
     pub user: User,
     /// Who serves the share.
     pub owners: Owners,
+    /// The version that mounts the share.
+    pub linux: Linux,
     /// On the host's own directory.
     pub control: Outcomes,
     /// On the share.
@@ -48,7 +50,7 @@ impl SuiteResult {
             share: share.get(case).copied(),
             reason: share
                 .get(case)
-                .and_then(|outcome| known::reason(self.suite, case, mode, *outcome)),
+                .and_then(|outcome| known::reason(self.linux, self.suite, case, mode, *outcome)),
         });
         differences
             .filter(|difference| difference.control != difference.share)
@@ -121,6 +123,7 @@ mod tests {
             backend: "ext4",
             user: User::Root,
             owners: Owners::Host,
+            linux: (6, 12),
             control: outcomes(&[
                 ("rollback", Outcome::Pass),
                 ("wal", Outcome::Pass),
