@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::role::Role;
 use crate::table::{self, Only};
 
+/// `BPF_RET | BPF_K`
+const RETURN: u16 = 0x06;
+
 /// What a thread in a role may do.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter([BpfProgram; 2]);
@@ -48,7 +51,19 @@ fn program(
 ) -> Result<BpfProgram, Error> {
     let filter = SeccompFilter::new(rules, otherwise, listed, TargetArch::x86_64);
     let program: Result<BpfProgram, _> = filter.and_then(TryInto::try_into);
-    Ok(program.map_err(seccompiler::Error::from)?)
+    let mut program = program.map_err(seccompiler::Error::from)?;
+    refuse_other_architectures(&mut program);
+    Ok(program)
+}
+
+/// Calls of another architecture, as those of 32 bits (`int $0x80`), would end the process;
+/// they are refused as every other that is on no list.
+fn refuse_other_architectures(program: &mut BpfProgram) {
+    for instruction in program {
+        if instruction.code == RETURN && instruction.k == libc::SECCOMP_RET_KILL_PROCESS {
+            instruction.k = libc::SECCOMP_RET_TRAP;
+        }
+    }
 }
 
 /// One of these is to hold; without any all arguments are good.

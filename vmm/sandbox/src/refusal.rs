@@ -17,12 +17,27 @@ use syscalls::Sysno;
 /// `si_code` of a SIGSYS by a filter.
 const SYS_SECCOMP: c_int = 1;
 
+/// `AUDIT_ARCH_X86_64`
+const X86_64: u32 = 0xc000_003e;
+
 /// One bit for each number of a call that was told.
 static TOLD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// Stands for all numbers that are none of a call, as those of x32 are, which has
-/// bit 30 set. The kernel has none that high.
+/// bit 30 set, and for those of 32 bits, which are other calls. The kernel has none that high.
 const OTHERS: usize = TOLD.len() * 64 - 1;
+
+/// A `siginfo_t` as it is with SIGSYS.
+#[repr(C)]
+struct SystemCall {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    /// Where the call was made.
+    address: *mut c_void,
+    number: c_int,
+    arch: u32,
+}
 
 /// Handles refused calls, in all threads.
 pub(crate) fn handle() -> io::Result<()> {
@@ -39,8 +54,9 @@ pub(crate) fn handle() -> io::Result<()> {
 }
 
 extern "C" fn refuse(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel hands the handler a whole `siginfo_t`.
-    let code = unsafe { (*info).si_code };
+    // SAFETY: the kernel hands the handler a whole `siginfo_t`, which `SystemCall` has the
+    // beginning of; of any other signal its last two are just not looked at.
+    let SystemCall { code, arch, .. } = unsafe { info.cast::<SystemCall>().read() };
     if code != SYS_SECCOMP {
         // Somebody sent it: what it does by default, once this has returned.
         // SAFETY: async-signal-safe, and no handler is left that could be run.
@@ -54,7 +70,10 @@ extern "C" fn refuse(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     // one else touches; `REG_RAX` is one of the 23.
     let rax = unsafe { &mut (*context).uc_mcontext.gregs[libc::REG_RAX as usize] };
     // The register of the result still holds the number of the call.
-    let number = usize::try_from(*rax).map_or(OTHERS, |number| number.min(OTHERS));
+    let number = match arch {
+        X86_64 => usize::try_from(*rax).map_or(OTHERS, |number| number.min(OTHERS)),
+        _ => OTHERS,
+    };
     *rax = i64::from(-libc::EPERM);
     if is_news(number) {
         tell(number);

@@ -11,6 +11,8 @@ use vmm_sandbox::{Mode, Role, Sandbox};
 
 /// What x32 adds to the number of a call.
 const X32: i64 = 0x4000_0000;
+/// Of the 64 bits it is `munmap`, which is on every list.
+const EXECVE_32: i64 = 11;
 /// No kernel has it.
 const NONE: i64 = 0x1234_5678;
 
@@ -43,6 +45,24 @@ fn told(work: impl FnOnce()) -> String {
     told
 }
 
+/// What a processor's thread gets for an `execve` of 32 bits.
+fn call_of_32_bits_as_vcpu(sandbox: &Sandbox) -> i64 {
+    let confined = || {
+        sandbox.enter(Role::Vcpu).unwrap();
+        let outcome: i64;
+        // SAFETY: its arguments are null, and it is not made.
+        unsafe {
+            std::arch::asm!(
+                "push rbx", "xor ebx, ebx", "int 0x80", "pop rbx",
+                inlateout("rax") EXECVE_32 => outcome, in("rcx") 0, in("rdx") 0,
+                lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+            );
+        }
+        outcome
+    };
+    std::thread::scope(|scope| scope.spawn(confined).join()).unwrap()
+}
+
 #[test]
 fn refused_calls_are_told_by_name_and_those_without_a_name_as_well() {
     let sandbox = Sandbox::plan(Mode::On).unwrap();
@@ -50,6 +70,9 @@ fn refused_calls_are_told_by_name_and_those_without_a_name_as_well() {
     let record = || serde_json::to_value(sandbox.holds().record()).unwrap()["refused"].clone();
     assert_eq!(record(), json!([]));
     let lines = told(|| {
+        let refused = call_of_32_bits_as_vcpu(&sandbox);
+        assert_eq!(refused, i64::from(-libc::EPERM));
+        assert_eq!(record(), json!(["unknown"]));
         let numbers = [libc::SYS_socket, X32 | libc::SYS_execve, NONE, -2];
         for _ in 0..2 {
             let refused = call_as_vcpu(&sandbox, &numbers);
