@@ -26,6 +26,7 @@
 //! thread do what that one may; so no thread at all may start programs, make
 //! sockets, mount, trace, load modules or map code.
 
+mod arenas;
 mod capability;
 mod error;
 mod filter;

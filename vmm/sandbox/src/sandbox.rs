@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::arenas;
 use crate::capability;
 use crate::error::Error;
 use crate::filter::Filter;
@@ -134,9 +135,9 @@ impl Sandbox {
 
     /// Has refused calls fail, of whatever thread.
     pub(crate) fn handle_refusals(&self) -> Result<(), Error> {
-        // Once in a process this reads the auxiliary vector, for which a confined
-        // thread has no call.
+        // Once in a process these look at the host, for which a confined thread has no call.
         let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        arenas::limit();
         match self.holds().system_calls {
             true => refusal::handle().map_err(Error::Handler),
             false => Ok(()),
