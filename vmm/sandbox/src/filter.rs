@@ -15,7 +15,7 @@ use crate::table::{self, Only};
 const RETURN: u16 = 0x06;
 
 /// What a thread in a role may do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Filter([BpfProgram; 2]);
 
 impl Filter {

@@ -1,18 +1,22 @@
 //! The thread that starts those of a share.
 //!
 //! It is confined to the share before any guest runs, and everything that it
-//! starts is. So what a vCPU or a worker may do does not matter for what the
+//! starts is by that. So what a vCPU or a worker may do does not matter for what the
 //! thread may that it asks for.
+//!
+//! No thread has a filter of its own. A guest starts and ends threads as often as it
+//! likes, by a reset or by locks that wait; each filter is a program that the kernel
+//! compiles, and frees on a queue of its own which more than a thousand of them can stop
+//! for good (Linux 6.18: `bpf_prog_pack_free` waits for work on the queue that it fills).
 
 use std::io;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use devices::virtio::fs::{Threads, Work};
 
 use crate::error::Error;
-use crate::filter::Filter;
 use crate::role::Role;
 use crate::sandbox::Sandbox;
 use crate::tree::Place;
@@ -70,13 +74,12 @@ impl Keeper {
         let Some(place) = place else {
             return Ok(());
         };
-        let sandbox = self.sandbox.clone();
-        let filter = sandbox.filter_of(self.role)?;
+        let (sandbox, role) = (self.sandbox.clone(), self.role);
         sandbox.handle_refusals()?;
         let (orders, received) = channel::<Order>();
         let (confined, outcome) = channel();
         let keep = move || {
-            let entered = sandbox.enter_at(Role::Keeper, &place);
+            let entered = sandbox.enter_at(role, &place);
             // What it was told by is not needed any more.
             drop(place);
             let go_on = entered.is_ok();
@@ -85,7 +88,7 @@ impl Keeper {
                 return;
             }
             for Order { name, work, answer } in received {
-                let _ = answer.send(start(name, work, filter.clone()));
+                let _ = answer.send(Builder::new().name(name).spawn(work));
             }
         };
         let builder = Builder::new().name(self.name.clone());
@@ -94,27 +97,6 @@ impl Keeper {
         // Cannot be there yet: there was a place.
         let _ = self.orders.set(orders);
         Ok(())
-    }
-}
-
-/// Starts a thread that works under `filter` or not at all.
-fn start(name: String, work: Work, filter: Option<Arc<Filter>>) -> io::Result<JoinHandle<()>> {
-    let Some(filter) = filter else {
-        return Builder::new().name(name).spawn(work);
-    };
-    let (confined, outcome) = channel();
-    let thread = Builder::new().name(name).spawn(move || {
-        let applied = filter.apply();
-        let go_on = applied.is_ok();
-        let _ = confined.send(applied);
-        if go_on {
-            work();
-        }
-    })?;
-    match outcome.recv() {
-        Ok(Ok(())) => Ok(thread),
-        Ok(Err(error)) => Err(io::Error::other(error)),
-        Err(_) => Err(io::Error::other(Error::Gone)),
     }
 }
 

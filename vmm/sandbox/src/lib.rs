@@ -13,7 +13,7 @@
 //! A thread inherits all of that from the one that starts it, and the threads
 //! that serve a share are started by vCPUs, and by one another. So each share
 //! has a [`Keeper`]: a thread that may do what serving the share takes, and
-//! starts the others.
+//! starts the others, which may do the same.
 //!
 //! A call that is not on the list of its thread does not happen: it fails with
 //! `EPERM`, and is told once, by name (`refusal`). It does not end the process,

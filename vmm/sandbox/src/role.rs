@@ -4,15 +4,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Serves requests of a share: a request queue, the hiprio queue, the pool,
-    /// what waits. `writes`: they may change it.
+    /// what waits, and what starts these. `writes`: they may change it.
     Share {
         /// Not of a share that is only read.
         writes: bool,
     },
-    /// Serves requests of the session.
+    /// Serves requests of the session, or starts what does.
     Session,
-    /// Starts threads that serve.
-    Keeper,
     /// Runs a processor of the guest.
     Vcpu,
     /// Looks after the windows of `dax=`.
@@ -25,11 +23,10 @@ pub enum Role {
 
 impl Role {
     /// Every one there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Share { writes: true },
         Self::Share { writes: false },
         Self::Session,
-        Self::Keeper,
         Self::Vcpu,
         Self::Windows,
         Self::Debugger,

@@ -1,7 +1,5 @@
 //! The sandbox of a process.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use crate::arenas;
@@ -152,7 +150,7 @@ impl Sandbox {
     pub fn enter(&self, role: Role) -> Result<(), Error> {
         match role {
             // Those of a share, of the session as well, come from their keeper.
-            Role::Share { .. } | Role::Session | Role::Keeper => self.filter(role),
+            Role::Share { .. } | Role::Session => self.filter(role),
             Role::Vcpu | Role::Windows => self.enter_at(role, &Place::nowhere()),
             Role::Debugger => self.enter_at(role, &Place::nowhere()),
             Role::Main if self.is_on() => {
@@ -179,11 +177,5 @@ impl Sandbox {
             true => Filter::of(role)?.apply(),
             false => Ok(()),
         }
-    }
-
-    /// The filter of threads that are started again and again.
-    pub(crate) fn filter_of(&self, role: Role) -> Result<Option<Arc<Filter>>, Error> {
-        let filter = || Filter::of(role).map(Arc::new);
-        self.holds().system_calls.then(filter).transpose()
     }
 }

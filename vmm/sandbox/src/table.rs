@@ -32,10 +32,9 @@ pub(crate) type Line = (Call, Only);
 /// The lists of `role`.
 pub(crate) fn of(role: Role) -> &'static [&'static [Line]] {
     match role {
-        Role::Share { writes: true } => &[EVERY, SERVES, READS, CHANGES],
-        Role::Share { writes: false } => &[EVERY, SERVES, READS],
-        Role::Session => &[EVERY, SERVES],
-        Role::Keeper => &[EVERY, SERVES, READS, CHANGES, STARTS],
+        Role::Share { writes: true } => &[EVERY, SERVES, STARTS, READS, CHANGES],
+        Role::Share { writes: false } => &[EVERY, SERVES, STARTS, READS],
+        Role::Session => &[EVERY, SERVES, STARTS],
         Role::Vcpu => &[EVERY, SERVES, RUNS],
         Role::Windows => &[EVERY, MEASURES],
         Role::Debugger => &[EVERY, DEBUGS],
@@ -197,8 +196,8 @@ const CHANGES: &[Line] = &[
     (Call::utimensat, Any),
 ];
 
-/// Threads of this process are started, and confined further: no processes, no
-/// namespaces.
+/// Threads of this process are started, which may do what the one may that starts
+/// them: no processes, no namespaces.
 const STARTS: &[Line] = &[
     (
         Call::clone,
@@ -206,11 +205,6 @@ const STARTS: &[Line] = &[
     ),
     // Of these arguments a filter sees nothing: see `ABSENT`.
     (Call::clone3, Any),
-    (
-        Call::prctl,
-        OneOf(0, &[PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP]),
-    ),
-    (Call::seccomp, OneOf(0, &[SECCOMP_SET_MODE_FILTER])),
 ];
 
 /// What fails with `ENOSYS` for every thread that it is not refused to: the C

@@ -171,6 +171,30 @@ fn what_serving_takes_is_left() {
     assert!(top.path().join("share/named").is_file());
 }
 
+/// Each is compiled by the host's kernel, and a guest starts as many threads as it likes.
+#[test]
+fn threads_have_the_filters_of_their_keeper_and_none_of_their_own() {
+    let top = tree();
+    let keeper = keeper(&top.path().join("share"), false);
+    let (told, identity) = channel();
+    let (go, asked) = channel();
+    let work = move || {
+        told.send(rustix::thread::gettid()).unwrap();
+        asked.recv().unwrap();
+    };
+    let thread = Threads::start(&keeper, "worker".into(), Box::new(work)).unwrap();
+    let thread_id = identity.recv().unwrap();
+    let status = format!("/proc/self/task/{}/status", thread_id.as_raw_nonzero());
+    let status = fs::read_to_string(status).unwrap();
+    go.send(()).unwrap();
+    thread.join().unwrap();
+    // What is on the list, and that one call is not there.
+    let filters = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    assert_eq!(filters.map(str::trim), Some("2"), "{status}");
+}
+
 #[test]
 fn a_vcpu_has_no_files_and_no_rights() {
     let sandbox = Sandbox::plan(SandboxMode::On).unwrap();
