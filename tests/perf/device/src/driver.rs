@@ -128,9 +128,9 @@ impl Driver {
         let counters = device.counters();
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)])?;
         let mut transport = MmioTransport::new(memory.clone(), Box::new(device))?;
-        registers::negotiate(&mut transport)?;
-        let hiprio = Ring::new(&memory, HIPRIO_RINGS, &mut transport, 0);
-        let requests = Ring::new(&memory, REQUEST_RINGS, &mut transport, 1);
+        let event_idx = registers::negotiate(&mut transport)?;
+        let hiprio = Ring::new(&memory, HIPRIO_RINGS, &mut transport, 0, event_idx);
+        let requests = Ring::new(&memory, REQUEST_RINGS, &mut transport, 1, event_idx);
         registers::go_live(&mut transport)?;
         let mut driver = Self {
             threads: other_threads()?,

@@ -28,18 +28,24 @@ pub(crate) fn write32(transport: &mut MmioTransport, offset: u32, value: u32) {
     transport.write(u64::from(offset), &value.to_le_bytes());
 }
 
-/// Takes a device from reset to `FEATURES_OK`.
-pub(crate) fn negotiate(transport: &mut MmioTransport) -> Result<()> {
+/// Takes a device from reset to `FEATURES_OK`. Says whether `VIRTIO_F_EVENT_IDX` was agreed
+/// on: Linux does without as well.
+pub(crate) fn negotiate(transport: &mut MmioTransport) -> Result<bool> {
     for status in [0, VIRTIO_CONFIG_S_ACKNOWLEDGE, FOUND] {
         write32(transport, reg::VIRTIO_MMIO_STATUS, status);
     }
+    let mut agreed = 0;
     for half in 0..2 {
+        write32(transport, reg::VIRTIO_MMIO_DEVICE_FEATURES_SEL, half);
+        let offered = u64::from(read32(transport, reg::VIRTIO_MMIO_DEVICE_FEATURES));
+        agreed |= FEATURES & (offered << (32 * half));
         write32(transport, reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL, half);
         #[allow(clippy::cast_possible_truncation)] // the half that is meant
-        let bits = (FEATURES >> (32 * half)) as u32;
+        let bits = (agreed >> (32 * half)) as u32;
         write32(transport, reg::VIRTIO_MMIO_DRIVER_FEATURES, bits);
     }
-    set_status(transport, AGREED)
+    set_status(transport, AGREED)?;
+    Ok(agreed & (1 << VIRTIO_RING_F_EVENT_IDX) != 0)
 }
 
 /// Sets `DRIVER_OK`.

@@ -6,7 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 use anyhow::{Context, Result, ensure};
 use devices::virtio::mmio::MmioTransport;
 use virtio_bindings::bindings::virtio_ring::{
-    VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE,
+    VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, VRING_USED_F_NO_NOTIFY,
 };
 use virtio_bindings::virtio_mmio as reg;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -36,6 +36,8 @@ pub(crate) struct Segment {
 pub(crate) struct Ring {
     memory: GuestMemoryMmap,
     base: u64,
+    /// Whether it was agreed on.
+    event_idx: bool,
     made: u16,
     /// What was made when the device was last notified.
     told: u16,
@@ -49,6 +51,7 @@ impl Ring {
         base: u64,
         transport: &mut MmioTransport,
         index: u32,
+        event_idx: bool,
     ) -> Self {
         write32(transport, reg::VIRTIO_MMIO_QUEUE_SEL, index);
         write32(transport, reg::VIRTIO_MMIO_QUEUE_NUM, u32::from(SIZE));
@@ -77,6 +80,7 @@ impl Ring {
         Self {
             memory: memory.clone(),
             base,
+            event_idx,
             made: 0,
             told: 0,
             seen: 0,
@@ -118,11 +122,16 @@ impl Ring {
     }
 
     /// Makes what was added available, and says whether the device wants to be
-    /// notified (virtio 1.2, 2.7.10: `avail_event`).
+    /// notified (virtio 1.2, 2.7.10: `avail_event`, or a flag).
     pub(crate) fn publish(&mut self) -> Result<bool> {
         let index = GuestAddress(self.base + AVAILABLE + 2);
         self.memory.store(self.made, index, Ordering::Release)?;
         fence(Ordering::SeqCst);
+        if !self.event_idx {
+            let flags = GuestAddress(self.base + USED);
+            let flags: u16 = self.memory.load(flags, Ordering::Acquire)?;
+            return Ok(u32::from(flags) & VRING_USED_F_NO_NOTIFY == 0);
+        }
         let event = self.base + USED + 4 + 8 * u64::from(SIZE);
         let event: u16 = self.memory.load(GuestAddress(event), Ordering::Acquire)?;
         let passed = self.made.wrapping_sub(event).wrapping_sub(1);
