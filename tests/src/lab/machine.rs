@@ -229,7 +229,8 @@ fn cmdline(parts: &Parts<'_>) -> String {
          tsc=reliable audit=0 apparmor=0 selinux=0",
     );
     if parts.timing == Timing::Deterministic {
-        line.push_str(" nokaslr");
+        // Where memory is, and so how much of it is in huge pages, is the same as well.
+        line.push_str(" nokaslr norandmaps");
     }
     if !parts.extra_cmdline.is_empty() {
         line.push(' ');
