@@ -35,8 +35,9 @@ help:
 	@echo 'make test-kconfig  kernels of make defconfig and vmm kconfig, built and booted, and'
 	@echo '              gdb with the scripts of the kernel; an hour or two, not part of make test'
 	@echo 'make compare  measure the strategies of the guest driver again, into guest-kernel/comparison.md'
-	@echo 'make perf     count what requests cost the device, and find regressions'
-	@echo '              (BASE=REVISION: against that; else against the counts on record)'
+	@echo 'make perf     count what requests cost, natively and in the lab, and find regressions'
+	@echo '              (BASE=REVISION: against that; else against the counts on record;'
+	@echo '              PEER=yes: beside QEMU with virtiofsd)'
 	@echo 'make sandbox-cost  instructions of the whole host with and without the sandbox'
 	@echo 'make build    the vmm and lab programs, in $(BIN)'
 	@echo 'make kernel   the guest kernel of make run, patched and stock, with its modules'
@@ -184,20 +185,24 @@ compare: build
 	@[ '$(SETUP)' = no ] || resources/setup/install-packages guest-kernel/comparison/packages.txt
 	$(BIN)/compare
 
-# What requests cost the device, counted. Against the revision BASE, or else the counts
-# on record, which UPDATE=yes replaces. FILTER takes the operations with that in their
-# name, JSON=FILE keeps the results. The program says by its status what make makes a 2 of.
+# What requests cost, counted: by the device alone and by a guest in the lab, or by one of
+# them (SOURCE=native, SOURCE=lab). Against the revision BASE, or else the counts on record,
+# which UPDATE=yes replaces. PEER=yes has QEMU with virtiofsd do the same in the lab. FILTER
+# takes the operations with that in their name, JSON=FILE keeps the results. The program says
+# by its status what make makes a 2 of.
+perf: SOURCE = native lab
 perf: HTML = $(or $(CARGO_TARGET_DIR),target)/perf.html
-perf: perf-build
-	$(BIN)/perf $(if $(BASE),--base '$(BASE)') $(if $(filter yes,$(UPDATE)),--update) \
+perf: perf-build build kernel
+	$(BIN)/perf $(SOURCE:%=--source %) $(if $(BASE),--base '$(BASE)') \
+	    $(if $(filter yes,$(UPDATE)),--update) $(if $(filter yes,$(PEER)),--peer) \
 	    $(if $(JSON),--json '$(JSON)') --html '$(HTML)' $(FILTER)
 
 # By a clock that counts instructions, so in the lab on any host.
 sandbox-cost: build kernel
 	BIN=$(BIN) tests/sandbox/cost
 
-# Whether it notices what it is for; it builds the devices once for each patch.
-perf-slower: perf-build
+# Whether it notices what it is for; it builds what is measured once for each patch.
+perf-slower: perf-build build kernel
 	tests/perf/slower/run
 
 # The bench by itself, as it is built of BASE: features that other packages want

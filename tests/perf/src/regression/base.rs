@@ -1,5 +1,5 @@
-//! `device-bench` of another revision: its devices, and the driver of this one, so
-//! that both are asked for the same.
+//! The programs of another revision. `device-bench` has its devices, and the driver of this
+//! one, so that both are asked for the same.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
@@ -9,8 +9,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
-
-use super::measure::Bench;
 
 /// The package in every revision.
 const PACKAGE: &str = "tests/perf/device";
@@ -61,8 +59,27 @@ pub fn checked_out(repository: &Path) -> Result<String> {
     Ok(name)
 }
 
-/// Builds the program with the devices of `revision`, changed by `patch`, in `cache`,
-/// if it is not there.
+/// A program that is built of a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `device-bench`: the devices of the revision, and the driver of this one.
+    Bench,
+    /// `vmm`.
+    Vmm,
+}
+
+impl Program {
+    /// What its package is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bench => "device-bench",
+            Self::Vmm => "vmm",
+        }
+    }
+}
+
+/// Builds `program` of `revision`, changed by `patch`, in `cache`, if it is not there.
 ///
 /// # Errors
 ///
@@ -72,16 +89,17 @@ pub fn build(
     cache: &Path,
     revision: &Revision,
     patch: Option<&Path>,
-) -> Result<Bench> {
+    what: Program,
+) -> Result<PathBuf> {
     let inputs = inputs(repository, patch)?;
-    let key = format!("{}-{inputs:016x}", revision.name());
+    let key = format!("{}-{}-{inputs:016x}", what.name(), revision.name());
     let program = cache.join("benches").join(key);
     fs::create_dir_all(cache.join("benches"))
         .with_context(|| format!("cannot make {}", cache.display()))?;
     let lock = File::create(cache.join("lock"))?;
     flock(&lock, FlockOperation::LockExclusive).context("cannot lock the cache")?;
     if program.is_file() {
-        return Ok(Bench(program));
+        return Ok(program);
     }
     let tree = cache.join("tree");
     extract(repository, &tree, revision)?;
@@ -93,7 +111,7 @@ pub fn build(
     // The program's packages only: features that other packages want change it. Not
     // locked, because the lock file need not have it.
     let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args(["build", "--quiet", "--release", "-p", "device-bench"])
+        .args(["build", "--quiet", "--release", "-p", what.name()])
         .current_dir(&tree)
         .env("CARGO_TARGET_DIR", &target)
         .stdin(Stdio::null())
@@ -101,15 +119,16 @@ pub fn build(
         .context("cannot run cargo")?;
     ensure!(
         status.success(),
-        "the devices of {} do not build",
+        "{} of {} does not build",
+        what.name(),
         revision.name()
     );
-    let built = target.join("release/device-bench");
+    let built = target.join("release").join(what.name());
     // In one step, so that no half of it is ever found.
     let part = program.with_extension("part");
     fs::copy(&built, &part).with_context(|| format!("cannot copy {}", built.display()))?;
     fs::rename(&part, &program)?;
-    Ok(Bench(program))
+    Ok(program)
 }
 
 /// Unpacks `revision`, with the present time on its files: by an older one cargo
@@ -225,6 +244,20 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
         .collect::<Result<Vec<_>>>()?;
     entries.sort();
     Ok(entries)
+}
+
+/// Where what is built, and what was measured, is kept.
+///
+/// # Errors
+///
+/// When there is no place for it.
+pub fn cache() -> Result<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.filter(|path| path.is_absolute()).or_else(home);
+    Ok(cache
+        .context("neither XDG_CACHE_HOME nor HOME is set")?
+        .join("vmm/perf"))
 }
 
 /// The version of the compiler.

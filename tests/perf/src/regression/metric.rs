@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A number for each round of an operation.
+/// A number for each round of an operation. See [`super::source::Source`] for who has which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// Instructions of the device's threads in user mode. They depend on the
-    /// compiler and, by the C library, on the processor.
+    /// Instructions. They depend on the compiler and, by the C library, on the processor.
     Instructions,
     /// System calls of the device's threads.
     SystemCalls,
@@ -23,11 +22,15 @@ pub enum Metric {
     Interrupts,
     /// Requests that another thread than the queue's own served.
     Detached,
+    /// Accesses to registers for which the guest was left, and that the VMM served.
+    Exits,
+    /// Memory of the VMM, and of its server.
+    Resident,
 }
 
 impl Metric {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Instructions,
         Self::SystemCalls,
         Self::Allocations,
@@ -36,6 +39,8 @@ impl Metric {
         Self::Wakeups,
         Self::Interrupts,
         Self::Detached,
+        Self::Exits,
+        Self::Resident,
     ];
 
     /// Its name in files and on the terminal.
@@ -50,20 +55,8 @@ impl Metric {
             Self::Wakeups => "wakeups",
             Self::Interrupts => "interrupts",
             Self::Detached => "detached",
-        }
-    }
-
-    /// What one of it is.
-    #[must_use]
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::Instructions => "instructions in user mode per round",
-            Self::SystemCalls => "calls per round",
-            Self::Allocations => "calls of malloc and its like per round",
-            Self::Requests | Self::Detached => "requests per round",
-            Self::Kicks => "notifications per round",
-            Self::Wakeups => "wake-ups per round",
-            Self::Interrupts => "interrupts per round",
+            Self::Exits => "exits",
+            Self::Resident => "resident",
         }
     }
 
@@ -71,6 +64,6 @@ impl Metric {
     /// record.
     #[must_use]
     pub fn is_portable(self) -> bool {
-        self != Self::Instructions
+        !matches!(self, Self::Instructions | Self::Resident)
     }
 }

@@ -1,14 +1,16 @@
 //! The page with the plots: one file that needs no other.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::measure::Operation;
 use super::metric::Metric;
 use super::plots;
-use super::record::{Record, Side};
+use super::record::{Record, Report, ratio};
 use super::runs::Run;
+use super::source::Source;
 use super::tolerance::Tolerances;
 
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;\
@@ -16,71 +18,103 @@ color:#222;background:#fff}table{border-collapse:collapse}th,td{padding:.2em .7e
 border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}svg{max-width:100%}\
 .worse{color:#b34700;font-weight:bold}.better{color:#00785a}";
 
-/// The page of a run: its numbers, their ratios to what it was compared to, and the
-/// instructions of the runs that are `kept`, this one among them.
+/// The page of a run: the numbers of each source, their ratios to what they were compared
+/// to, and the instructions of the runs that are `kept`, this one among them.
 ///
 /// # Errors
 ///
 /// When something cannot be drawn.
 pub fn page(
-    record: &Record,
-    operations: &[Operation],
+    report: &Report,
+    operations: &BTreeMap<Source, Vec<Operation>>,
     kept: &[Run],
     tolerances: &Tolerances,
 ) -> Result<String> {
-    let allowed = tolerances.of(Metric::Instructions) / 100.0;
     let mut text = String::new();
-    let revision = escaped(&record.measured.revision);
+    let first = report.sources.first().context("nothing was measured")?;
+    let revision = escaped(&first.measured.revision);
     writeln!(
         text,
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <title>{revision}: make perf</title><style>{STYLE}</style></head><body>\n\
-         <h1>What requests cost the device</h1>"
+         <h1>What requests cost</h1>\n<p><b>{revision}</b>: <b>{}</b>.</p>",
+        verdict(report.verdict)
     )?;
-    let against =
-        (record.base.as_ref()).map_or("the record".into(), |base| escaped(&base.revision));
-    writeln!(
-        text,
-        "<p><b>{revision}</b> against {against}: <b>{}</b>. Source: {} ({}); the mean of {} \
-         rounds.</p>",
-        match record.verdict {
-            "none" => "no regression",
-            other => other,
-        },
-        record.source,
-        escaped(record.host_path),
-        record.rounds
-    )?;
-    for (tool, version) in &record.tools {
-        writeln!(text, "<p>{}: {}</p>", escaped(tool), escaped(version))?;
+    for record in &report.sources {
+        let none = Vec::new();
+        let operations = operations.get(&record.source).unwrap_or(&none);
+        section(&mut text, record, operations, kept, tolerances)?;
     }
-    if let Some(base) = &record.base {
-        let ratios: Vec<(String, f64)> = operations
-            .iter()
-            .filter_map(|one| Some((one.name.clone(), ratio(&record.measured, base, &one.name)?)))
-            .collect();
-        writeln!(
-            text,
-            "<h2>Instructions, to {}</h2>\n<p>Less than 1 is better.</p>\n{}",
-            escaped(&base.revision),
-            plots::ratios(&ratios, allowed)?
-        )?;
-    }
-    numbers(&mut text, record, operations, tolerances)?;
-    trends(&mut text, record, operations, kept)?;
     text.push_str("</body></html>\n");
     Ok(text)
 }
 
-fn ratio(measured: &Side, base: &Side, operation: &str) -> Option<f64> {
-    let of = |side: &Side| {
-        side.operations
-            .get(operation)?
-            .get(&Metric::Instructions)
-            .copied()
-    };
-    let (ours, before) = (of(measured)?, of(base)?);
-    (before > 0.0).then(|| ours / before)
+fn verdict(word: &str) -> &str {
+    match word {
+        "none" => "no regression",
+        other => other,
+    }
+}
+
+fn section(
+    text: &mut String,
+    record: &Record,
+    operations: &[Operation],
+    kept: &[Run],
+    tolerances: &Tolerances,
+) -> Result<()> {
+    let against =
+        (record.base.as_ref()).map_or("the record".into(), |base| escaped(&base.revision));
+    let rounds = record.rounds.map_or(String::new(), |rounds| {
+        format!(", the mean of {rounds} rounds")
+    });
+    writeln!(
+        text,
+        "<h2>{}</h2>\n<p>{}{rounds}; against {against}: {}.</p>",
+        record.source.name(),
+        escaped(record.host_path),
+        verdict(record.verdict),
+    )?;
+    for (tool, version) in &record.tools {
+        writeln!(text, "<p>{}: {}</p>", escaped(tool), escaped(version))?;
+    }
+    let allowed = tolerances.of(record.source, Metric::Instructions) / 100.0;
+    for other in [&record.base, &record.peer].into_iter().flatten() {
+        let of = |one: &Operation| {
+            let ratio = ratio(&record.measured, other, &one.name)?;
+            Some((one.name.clone(), ratio))
+        };
+        let ratios: Vec<(String, f64)> = operations.iter().filter_map(of).collect();
+        writeln!(
+            text,
+            "<h3>To {}</h3>\n<p>Less than 1 is better.</p>\n{}",
+            escaped(&other.revision),
+            plots::ratios(&ratios, allowed)?
+        )?;
+    }
+    numbers(text, record, operations, tolerances)?;
+    latencies(text, record, operations)?;
+    trends(text, record, operations, kept)
+}
+
+/// How long the requests took that each workload has most of.
+fn latencies(text: &mut String, record: &Record, operations: &[Operation]) -> Result<()> {
+    if record.latencies_us_log2.is_empty() {
+        return Ok(());
+    }
+    text.push_str(
+        "<h3>Latency</h3>\n<p>How many requests took so many microseconds in the server; \
+         in the lab one is a thousand instructions.</p>\n",
+    );
+    for Operation { name, .. } in operations {
+        let most = (record.latencies_us_log2.get(name).into_iter().flatten())
+            .max_by_key(|(_, requests)| requests.iter().sum::<u64>());
+        if let Some((operation, requests)) = most {
+            let title = format!("{name}: {operation}");
+            writeln!(text, "{}", plots::latencies(&title, requests)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Every metric of every operation, marked where it is off by more than it may be.
@@ -90,12 +124,12 @@ fn numbers(
     operations: &[Operation],
     tolerances: &Tolerances,
 ) -> Result<()> {
-    text.push_str("<h2>Each round</h2>\n<table><tr><th></th>");
-    for metric in Metric::ALL {
+    text.push_str("<h3>Each round</h3>\n<table><tr><th></th>");
+    for metric in record.source.metrics() {
         write!(
             text,
             "<th title=\"{}\">{}</th>",
-            metric.unit(),
+            record.source.unit(*metric),
             metric.name()
         )?;
     }
@@ -114,13 +148,13 @@ fn numbers(
             escaped(about),
             escaped(name)
         )?;
-        for metric in Metric::ALL {
-            let Some(number) = found.get(&metric) else {
+        for metric in record.source.metrics() {
+            let Some(number) = found.get(metric) else {
                 text.push_str("<td></td>");
                 continue;
             };
-            let before = before.and_then(|before| before.get(&metric));
-            let allowed = tolerances.of(metric) / 100.0;
+            let before = before.and_then(|before| before.get(metric));
+            let allowed = tolerances.of(record.source, *metric) / 100.0;
             let class = match before {
                 Some(before) if *number > before * (1.0 + allowed) => " class=\"worse\"",
                 Some(before) if *number < before * (1.0 - allowed) => " class=\"better\"",
@@ -144,14 +178,14 @@ fn trends(
     let compiler = record.tools.get("compiler");
     let runs: Vec<&Run> = kept
         .iter()
-        .filter(|run| Some(&run.compiler) == compiler)
+        .filter(|run| Some(&run.compiler) == compiler && run.sources.contains_key(&record.source))
         .collect();
     let (Some(first), Some(last)) = (runs.first(), runs.last()) else {
         return Ok(());
     };
     writeln!(
         text,
-        "<h2>Trend</h2>\n<p>Instructions of the {} runs of this compiler that are kept, from {} \
+        "<h3>Trend</h3>\n<p>Instructions of the {} runs of this compiler that are kept, from {} \
          to {}.</p>",
         runs.len(),
         escaped(&first.revision),
@@ -159,12 +193,16 @@ fn trends(
     )?;
     for Operation { name, .. } in operations {
         let of = |run: &&Run| {
-            run.operations
+            run.sources
+                .get(&record.source)?
                 .get(name)?
                 .get(&Metric::Instructions)
                 .copied()
         };
         let numbers: Vec<f64> = runs.iter().filter_map(of).collect();
+        if numbers.is_empty() {
+            continue;
+        }
         writeln!(text, "{}", plots::trend(name, &numbers)?)?;
     }
     text.push_str("<table><tr><th>run</th><th>seconds since 1970</th></tr>\n");
@@ -193,7 +231,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::record::{Numbers, SCHEMA};
+    use super::super::record::{Numbers, SCHEMA, Side};
     use super::*;
 
     fn side(revision: &str, instructions: f64) -> Side {
@@ -204,56 +242,79 @@ mod tests {
         }
     }
 
-    fn made(base: Option<Side>, kept: &[Run]) -> String {
+    fn made(base: Option<Side>, peer: Option<Side>, kept: &[Run]) -> String {
+        let latencies = [("READ", vec![0, 3000]), ("LOOKUP", vec![1])];
+        let latencies = latencies
+            .map(|(name, counts)| (name.to_owned(), counts))
+            .into();
         let record = Record {
-            schema: SCHEMA,
-            source: "native",
-            host_path: "registers & memory",
-            units: BTreeMap::new(),
-            rounds: 200,
-            tools: BTreeMap::from([("compiler", "rustc 1".to_owned())]),
+            tools: BTreeMap::from([("compiler", "rustc 1 & more".to_owned())]),
             verdict: "regression",
-            measured: side("<new>", 1010.0),
             base,
+            peer,
+            latencies_us_log2: BTreeMap::from([("read-4k".to_owned(), latencies)]),
+            ..Record::of(Source::Lab, side("<new>", 1010.0))
         };
-        let operations = [Operation {
+        let report = Report {
+            schema: SCHEMA,
+            verdict: "regression",
+            sources: vec![record],
+        };
+        let operation = Operation {
             name: "read-4k".to_owned(),
             about: "a \"READ\"".to_owned(),
-        }];
+        };
+        let operations = BTreeMap::from([(Source::Lab, vec![operation])]);
         let tolerances = Tolerances::parse(include_str!("../../tolerances")).unwrap();
-        page(&record, &operations, kept, &tolerances).unwrap()
+        page(&report, &operations, kept, &tolerances).unwrap()
     }
 
     #[test]
     fn the_page_needs_nothing_else() {
-        let page = made(Some(side("old", 1000.0)), &[]);
+        let page = made(Some(side("old", 1000.0)), None, &[]);
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
         for outside in ["http", "src=", "href=", "<script", "@import"] {
             let found = page.replace("http://www.w3.org/2000/svg", "");
             assert!(!found.contains(outside), "{outside}");
         }
         assert!(page.contains("&lt;new&gt;") && !page.contains("<new>"));
-        assert!(page.contains("registers &amp; memory") && page.contains("&quot;READ&quot;"));
+        assert!(page.contains("rustc 1 &amp; more") && page.contains("&quot;READ&quot;"));
     }
 
     #[test]
     fn what_is_worse_is_marked() {
-        let page = made(Some(side("old", 1000.0)), &[]);
+        let page = made(Some(side("old", 1000.0)), None, &[]);
         assert!(page.contains("<td class=\"worse\">1010.0</td>"));
         assert!(page.contains("<td>1.0</td>") && page.contains("1.0100"));
-        assert!(made(Some(side("old", 1020.0)), &[]).contains("class=\"better\">1010.0"));
-        let alone = made(None, &[]);
+        assert!(made(Some(side("old", 1020.0)), None, &[]).contains("class=\"better\">1010.0"));
+        let alone = made(None, None, &[]);
         assert!(!alone.contains("class=") && !alone.contains("Less than 1"));
+    }
+
+    #[test]
+    fn a_peer_has_ratios_of_its_own() {
+        let page = made(Some(side("old", 1000.0)), Some(side("QEMU", 2020.0)), &[]);
+        assert!(page.contains("<h3>To QEMU</h3>") && page.contains("0.5000"));
+        assert!(page.contains("read-4k: READ") && !page.contains("read-4k: LOOKUP"));
+        assert!(page.contains("<h3>To old</h3>") && page.contains("1.0100"));
     }
 
     #[test]
     fn the_trend_is_one_compilers() {
         let run = |compiler: &str| Run {
             time: 1,
-            ..Run::now("r", compiler, &side("r", 1000.0).operations)
+            ..Run::now(
+                "r",
+                compiler,
+                BTreeMap::from([(Source::Lab, side("r", 1000.0).operations)]),
+            )
         };
-        assert!(!made(None, &[run("rustc 0")]).contains("Trend"));
-        let page = made(None, &[run("rustc 0"), run("rustc 1"), run("rustc 1")]);
+        assert!(!made(None, None, &[run("rustc 0")]).contains("Trend"));
+        let page = made(
+            None,
+            None,
+            &[run("rustc 0"), run("rustc 1 & more"), run("rustc 1 & more")],
+        );
         assert!(page.contains("the 2 runs of this compiler"));
         assert_eq!(page.matches("<circle").count(), 2);
     }

@@ -129,6 +129,47 @@ pub fn trend(name: &str, numbers: &[f64]) -> Result<String> {
     Ok(text)
 }
 
+/// A bar for each power of two of microseconds, of how many requests took less.
+///
+/// # Errors
+///
+/// When the drawing library refuses.
+pub fn latencies(name: &str, requests: &[u64]) -> Result<String> {
+    let bars: Vec<f64> = requests
+        .iter()
+        .map(|count| u32::try_from(*count).map(f64::from))
+        .collect::<Result<_, _>>()?;
+    let end = f64::from(u32::try_from(bars.len())?.max(1));
+    let top = bars.iter().fold(1.0, |top, bar| f64::max(top, *bar)) * 1.1;
+    let mut text = String::new();
+    {
+        let root = SVGBackend::with_string(&mut text, TREND).into_drawing_area();
+        root.fill(&WHITE).map_err(refusal)?;
+        let mut chart = ChartBuilder::on(&root)
+            .caption(name, ("sans-serif", 15))
+            .margin(8)
+            .x_label_area_size(24)
+            .y_label_area_size(60)
+            .build_cartesian_2d(0.0..end, 0.0..top)
+            .map_err(refusal)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .y_labels(4)
+            .y_label_formatter(&|height| format!("{height:.0}"))
+            .x_label_formatter(&|power| format!("{:.0}", power.exp2()))
+            .draw()
+            .map_err(refusal)?;
+        let bars = (0_u32..).map(f64::from).zip(bars);
+        let bars = bars.map(|(left, bar)| {
+            Rectangle::new([(left + 0.1, 0.0), (left + 0.9, bar)], SAME.filled())
+        });
+        chart.draw_series(bars).map_err(refusal)?;
+        root.present().map_err(refusal)?;
+    }
+    Ok(text)
+}
+
 fn refusal(error: impl Display) -> anyhow::Error {
     anyhow!("cannot draw: {error}")
 }
@@ -146,6 +187,13 @@ mod tests {
         let plot = ratios(&[("read".into(), 1.5), ("write".into(), 0.5)], 0.005).unwrap();
         assert!(plot.contains("#D55E00") && plot.contains("#009E73") && !plot.contains("#0072B2"));
         assert!(plot.contains("1.5000") && plot.contains("read") && plot.contains("write"));
+    }
+
+    #[test]
+    fn latencies_have_a_bar_for_each_power() {
+        let plot = latencies("READ", &[0, 3, 1]).unwrap();
+        assert_eq!(plot.matches("#0072B2").count(), 3);
+        latencies("READ", &[]).unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::record::{Numbers, SCHEMA};
+use super::source::Source;
 
 /// How many are kept.
 const KEPT: usize = 100;
@@ -24,21 +25,25 @@ pub struct Run {
     pub revision: String,
     /// What compiled it.
     pub compiler: String,
-    /// By the name of the operation.
-    pub operations: BTreeMap<String, Numbers>,
+    /// By source, and by the name of the operation.
+    pub sources: BTreeMap<Source, BTreeMap<String, Numbers>>,
 }
 
 impl Run {
     /// One that ends now.
     #[must_use]
-    pub fn now(revision: &str, compiler: &str, operations: &BTreeMap<String, Numbers>) -> Self {
+    pub fn now(
+        revision: &str,
+        compiler: &str,
+        sources: BTreeMap<Source, BTreeMap<String, Numbers>>,
+    ) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             schema: SCHEMA,
             time: since.unwrap_or_default().as_secs(),
             revision: revision.to_owned(),
             compiler: compiler.to_owned(),
-            operations: operations.clone(),
+            sources,
         }
     }
 }
@@ -108,7 +113,11 @@ mod tests {
         let operations = BTreeMap::from([("read".to_owned(), numbers)]);
         Run {
             time,
-            ..Run::now("abc/..-dirty", "rustc", &operations)
+            ..Run::now(
+                "abc/..-dirty",
+                "rustc",
+                BTreeMap::from([(Source::Lab, operations)]),
+            )
         }
     }
 

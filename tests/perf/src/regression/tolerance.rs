@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::metric::Metric;
+use super::source::Source;
 
-/// By metric, the per cent that it may grow by.
+/// By source and metric, the per cent that it may grow by.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tolerances(BTreeMap<Metric, f64>);
+pub struct Tolerances(BTreeMap<(Source, Metric), f64>);
 
 impl Tolerances {
-    /// Reads lines `METRIC PER-CENT`, one for each metric, and comments behind `#`.
+    /// Reads lines `SOURCE METRIC PER-CENT`, one for each metric of each source, and comments
+    /// behind `#`.
     ///
     /// # Errors
     ///
@@ -19,36 +21,42 @@ impl Tolerances {
     pub fn parse(text: &str) -> Result<Self> {
         let mut tolerances = BTreeMap::new();
         for (number, line) in (1..).zip(text.lines()) {
-            let line = line.split('#').next().unwrap_or("").trim();
-            if line.is_empty() {
-                continue;
-            }
-            let (name, per_cent) = line
-                .split_once(char::is_whitespace)
-                .with_context(|| format!("line {number} is not METRIC PER-CENT"))?;
-            let metric = Metric::ALL.into_iter().find(|metric| metric.name() == name);
-            let metric = metric.with_context(|| format!("line {number}: no metric {name}"))?;
-            let per_cent: f64 = (per_cent.trim().parse().ok())
+            let line = line.split('#').next().unwrap_or("");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (source, metric, per_cent) = match words[..] {
+                [] => continue,
+                [source, metric, per_cent] => (source, metric, per_cent),
+                _ => bail!("line {number} is not SOURCE METRIC PER-CENT"),
+            };
+            let is_it = |one: &Source| one.name() == source;
+            let found = Source::ALL.into_iter().find(is_it);
+            let source = found.with_context(|| format!("line {number}: no source {source}"))?;
+            let found = (source.metrics().iter()).find(|one| one.name() == metric);
+            let metric = found.with_context(|| format!("line {number}: no metric {metric}"))?;
+            let per_cent: f64 = (per_cent.parse().ok())
                 .filter(|number: &f64| number.is_finite() && *number >= 0.0)
                 .with_context(|| format!("line {number}: no per cent"))?;
-            if tolerances.insert(metric, per_cent).is_some() {
-                bail!("line {number}: {name} once more");
+            if tolerances.insert((source, *metric), per_cent).is_some() {
+                bail!("line {number}: {} once more", metric.name());
             }
         }
-        for metric in Metric::ALL {
-            ensure!(
-                tolerances.contains_key(&metric),
-                "{} has no line",
-                metric.name()
-            );
+        for source in Source::ALL {
+            for metric in source.metrics() {
+                ensure!(
+                    tolerances.contains_key(&(source, *metric)),
+                    "{} {} has no line",
+                    source.name(),
+                    metric.name()
+                );
+            }
         }
         Ok(Self(tolerances))
     }
 
-    /// The per cent for `metric`.
+    /// The per cent for `metric` of `source`.
     #[must_use]
-    pub fn of(&self, metric: Metric) -> f64 {
-        self.0.get(&metric).copied().unwrap_or(0.0)
+    pub fn of(&self, source: Source, metric: Metric) -> f64 {
+        self.0.get(&(source, metric)).copied().unwrap_or(0.0)
     }
 }
 
@@ -62,18 +70,25 @@ mod tests {
         let text = include_str!("../../tolerances");
         let tolerances = Tolerances::parse(text).unwrap();
         // One per cent is to be caught.
-        assert!(tolerances.of(Metric::Instructions) < 1.0);
-        assert!(tolerances.of(Metric::SystemCalls) < 1.0);
+        for source in Source::ALL {
+            assert!(tolerances.of(source, Metric::Instructions) < 1.0);
+        }
+        assert!(tolerances.of(Source::Native, Metric::SystemCalls) < 1.0);
     }
 
     #[test]
     fn each_metric_has_one_line() {
-        let all: String = (Metric::ALL.iter())
-            .map(|metric| format!("{} 1 # why\n", metric.name()))
-            .collect();
+        let lines = |source: Source| {
+            let line =
+                move |metric: &Metric| format!("{} {} 1 # why\n", source.name(), metric.name());
+            source.metrics().iter().map(line).collect::<String>()
+        };
+        let all = lines(Source::Native) + &lines(Source::Lab);
         Tolerances::parse(&all).unwrap();
         for text in [
-            all.replace("kicks 1", ""),
+            all.replace("lab kicks 1", ""),
+            all.replace("lab", "laboratory"),
+            all.replace("lab", "native"),
             all.replace("kicks", "interrupts"),
             all.replace("kicks", "kick"),
             all.replace("kicks 1", "kicks -1"),
