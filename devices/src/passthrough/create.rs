@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::Passthrough;
 use super::budget::{Descriptor, Purpose};
 use super::confinement::Otherwise;
-use super::credentials::{Power, Umask, set_thread_apart};
+use super::credentials::{Power, set_thread_apart, set_umask};
 use super::inode::Inode;
 use super::kept_devices;
 use super::kept_owners::NewKind;
@@ -279,16 +279,14 @@ impl Passthrough {
         umask: u32,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let _umask = match self.root.sets_apart() {
-            true => {
-                set_thread_apart(self.root.proc())?;
-                // What is kept apart has a mode of its own.
-                let masks = self.agreement().dont_mask && !self.keeps_apart();
-                Some(Umask::set(if masks { umask } else { 0 }))
-            }
-            // That of the process is 0, and the guest's kernel applies its own.
-            false => None,
-        };
+        // That of a process whose threads cannot have their own is 0, and the guest's
+        // kernel applies its own.
+        if self.root.sets_apart() {
+            set_thread_apart(self.root.proc())?;
+            // What is kept apart has a mode of its own.
+            let masks = self.agreement().dont_mask && !self.keeps_apart();
+            set_umask(if masks { umask } else { 0 });
+        }
         let _caller = self.privileges.assume(&request.caller, Power::Override)?;
         act()
     }

@@ -24,7 +24,7 @@ use rustix::thread::{
 };
 
 use super::owners::NOBODY;
-use super::sys;
+use super::sys::{self, count_call};
 use crate::filesystem::{Caller, Result};
 
 /// What the process itself is and may become.
@@ -203,6 +203,8 @@ thread_local! {
     /// The thread has a working directory and umask of its own, and the
     /// former is `/proc/self/fd`.
     static APART: Cell<bool> = const { Cell::new(false) };
+    /// The umask that it gave itself.
+    static UMASK: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 /// Sets the calling thread apart from the process, once: its umask can then
@@ -219,25 +221,12 @@ pub(super) fn set_thread_apart(proc: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// The calling thread's umask is another one until this is dropped. Only for
-/// threads that are [set apart](set_thread_apart).
-#[derive(Debug)]
-pub(super) struct Umask {
-    before: Mode,
-    not_send: PhantomData<*const ()>,
-}
-
-impl Umask {
-    pub(super) fn set(mask: u32) -> Self {
-        Self {
-            before: rustix::process::umask(Mode::from_raw_mode(mask & 0o777)),
-            not_send: PhantomData,
-        }
-    }
-}
-
-impl Drop for Umask {
-    fn drop(&mut self) {
-        rustix::process::umask(self.before);
+/// Gives the calling thread an umask, which it keeps: nearly always the next one is the
+/// same. Only for threads that are [set apart](set_thread_apart).
+pub(super) fn set_umask(mask: u32) {
+    let mask = mask & 0o777;
+    if UMASK.replace(Some(mask)) != Some(mask) {
+        count_call();
+        rustix::process::umask(Mode::from_raw_mode(mask));
     }
 }

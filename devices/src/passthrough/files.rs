@@ -13,8 +13,9 @@ use super::Passthrough;
 use super::budget::Purpose;
 use super::confinement::Otherwise;
 use super::durability::Durability;
-use super::handle::OpenFile;
+use super::handle::{Open, OpenFile};
 use super::stat::Kind;
+use super::sys::count_call;
 use crate::filesystem::{
     CopyFileRangeArgs, FallocateArgs, FileOperations, Handle, LockOwner, LseekArgs, NodeId,
     OpenArgs, Opened, Position, ReadArgs, ReleaseArgs, ReplyData, Request, RequestData, Result,
@@ -132,19 +133,9 @@ impl FileOperations for Passthrough {
         if self.agreement().locks && !open.node.may_write() {
             return Ok(());
         }
-        // Only a close makes file systems like NFS tell of failed writes. No program is
-        // started before it: `dup` costs a confined thread less than `fcntl`, whose
-        // arguments are looked at.
-        let copy = || rustix::io::dup(open.host());
-        let outcome = match self.hold(Purpose::Work, copy) {
-            Ok(copy) => copy.close(),
-            // A close must not fail for want of descriptors, and not keep
-            // quiet either: slower, but it tells the same.
-            Err(Errno::MFILE | Errno::NFILE) if open.node.may_write() => {
-                Durability::Data.sync(open.host())
-            }
-            Err(Errno::MFILE | Errno::NFILE) => Ok(()),
-            Err(error) => Err(error),
+        let outcome = match open.inode.mount.host_fs.tells_at_close {
+            true => self.close_a_copy(&open),
+            false => Ok(()),
         };
         // After it: what is written back by then may change the times.
         self.told_by_closing(&open);
@@ -200,6 +191,26 @@ impl FileOperations for Passthrough {
 }
 
 impl Passthrough {
+    /// Only a close makes file systems like NFS tell of failed writes. No program is
+    /// started before it: `dup` costs a confined thread less than `fcntl`, whose
+    /// arguments are looked at.
+    fn close_a_copy(&self, open: &Open) -> Result<()> {
+        let copy = || {
+            count_call();
+            rustix::io::dup(open.host())
+        };
+        match self.hold(Purpose::Work, copy) {
+            Ok(copy) => copy.close(),
+            // A close must not fail for want of descriptors, and not keep
+            // quiet either: slower, but it tells the same.
+            Err(Errno::MFILE | Errno::NFILE) if open.node.may_write() => {
+                Durability::Data.sync(open.host())
+            }
+            Err(Errno::MFILE | Errno::NFILE) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// FSYNC and FSYNCDIR.
     pub(super) fn sync(&self, number: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         let durability = if data_only {

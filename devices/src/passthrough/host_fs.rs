@@ -44,6 +44,15 @@ const MEMORY: [i64; 4] = [
 /// Those that answer with what another one says.
 const LAYERED: [i64; 2] = [libc::OVERLAYFS_SUPER_MAGIC, libc::ECRYPTFS_SUPER_MAGIC];
 
+/// Those that have nothing to tell when a file is closed: they have no `flush` among
+/// their `file_operations`.
+const SILENT_AT_CLOSE: [i64; 4] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // btrfs
+    TMPFS,
+];
+
 /// What a file system is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostFs {
@@ -63,6 +72,8 @@ pub(super) struct HostFs {
     pub(super) mappable: bool,
     /// To read a hole by a mapping takes memory, of which there may be none.
     pub(super) holes_take_room: bool,
+    /// Closing a file may tell that it could not be stored.
+    pub(super) tells_at_close: bool,
 }
 
 impl HostFs {
@@ -77,6 +88,7 @@ impl HostFs {
                 up_to_date: false,
                 mappable: false,
                 holes_take_room: false,
+                tells_at_close: true,
             },
         }
     }
@@ -96,6 +108,7 @@ impl HostFs {
             up_to_date: !may_stall && !LAYERED.contains(&kind),
             mappable: !may_stall && !LAYERED.contains(&kind) && kind != HUGETLBFS,
             holes_take_room: kind == TMPFS,
+            tells_at_close: !SILENT_AT_CLOSE.contains(&kind),
         }
     }
 }
@@ -131,12 +144,20 @@ mod tests {
         for remote in REMOTE {
             let fs = HostFs::judge(remote, 1000);
             assert!(fs.may_stall && !fs.synthetic, "{remote:#x}");
-            assert!(!fs.up_to_date && !fs.mappable, "{remote:#x}");
+            assert!(
+                !fs.up_to_date && !fs.mappable && fs.tells_at_close,
+                "{remote:#x}"
+            );
         }
         for layered in LAYERED {
             let fs = HostFs::judge(layered, 1000);
             assert!(!fs.up_to_date && !fs.may_stall, "{layered:#x}");
-            assert!(!fs.mappable, "{layered:#x}");
+            assert!(!fs.mappable && fs.tells_at_close, "{layered:#x}");
+        }
+        assert!(HostFs::judge(unknown, 1).tells_at_close);
+        for silent in SILENT_AT_CLOSE {
+            let fs = HostFs::judge(silent, 1000);
+            assert!(!fs.tells_at_close && fs.up_to_date, "{silent:#x}");
         }
         assert!(HostFs::judge(unknown, 1).up_to_date);
         assert!(HostFs::judge(unknown, 1).mappable);

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::fixture::operations::*;
 use super::fixture::{
-    Data, GUEST_ROOT, Share, by, host_calls, moved_to, name, node, opening, writing,
+    Data, GUEST_ROOT, Share, by, host_calls, moved_to, name, node, opening, with_mounts, writing,
 };
 use crate::filesystem::{Caller, NodeId, ROOT, Result, SetAttributes};
 use crate::passthrough::sys::at_next_close;
@@ -214,18 +214,21 @@ fn after_a_close_the_guest_is_held_to_know_what_it_wrote_and_no_more() {
 
 #[test]
 fn what_the_close_itself_changes_is_no_reason() {
-    let share = Share::new();
-    let (entry, opened) = share.create(ROOT, "f").unwrap();
-    let request = by(&GUEST_ROOT, entry.inode);
-    let args = writing(opened.handle, 0, b"mine", 0);
-    share.fs.write(&request, &args, &mut Data(b"mine")).unwrap();
-    // As NFS, whose server has its own clock.
-    let path = share.path("f");
-    at_next_close(move || append(&path, "more"));
-    share.fs.flush(&request, opened.handle, 0).unwrap();
-    assert_eq!(std::fs::read(share.path("f")).unwrap(), b"minemore");
+    let test = "coherence::what_the_close_itself_changes_is_no_reason";
+    with_mounts(test, || {
+        let share = Share::layered(Config::default());
+        let (entry, opened) = share.create(ROOT, "f").unwrap();
+        let request = by(&GUEST_ROOT, entry.inode);
+        let args = writing(opened.handle, 0, b"mine", 0);
+        share.fs.write(&request, &args, &mut Data(b"mine")).unwrap();
+        // As NFS, whose server has its own clock.
+        let path = share.path("f");
+        at_next_close(move || append(&path, "more"));
+        share.fs.flush(&request, opened.handle, 0).unwrap();
+        assert_eq!(std::fs::read(share.path("f")).unwrap(), b"minemore");
 
-    assert_eq!(open(&share, 7, entry.inode, 0), Ok(()));
+        assert_eq!(open(&share, 7, entry.inode, 0), Ok(()));
+    });
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! answer, so the calls of the host are counted.
 
 use super::fixture::operations::*;
-use super::fixture::{GUEST_ROOT, Share, by, host_calls};
-use crate::filesystem::{NodeId, ROOT};
+use super::fixture::{GUEST_ROOT, Share, by, host_calls, node};
+use crate::filesystem::{Agreement, NewNode, NodeId, ROOT};
 use crate::passthrough::{CachePolicy, Config};
 
 /// A share on which nothing is asked for coherence's sake.
@@ -75,8 +75,44 @@ fn reading_and_writing_ask_for_no_node() {
     assert_eq!(cost(|| share.write(node, handle, 0, b"text").unwrap()), 0);
     assert_eq!(cost(|| share.read(node, handle, 0, 9).unwrap()), 0);
     let file = by(&GUEST_ROOT, node);
-    assert_eq!(cost(|| share.fs.flush(&file, handle, 0).unwrap()), 0);
     assert_eq!(cost(|| share.fs.fsync(&file, handle, true).unwrap()), 0);
+}
+
+#[test]
+fn a_file_of_a_file_system_with_nothing_to_tell_is_not_closed_for_flush() {
+    let share = Share::large(Config::default());
+    let (file, opened) = share.create(ROOT, "f").unwrap();
+    let node = by(&GUEST_ROOT, file.inode);
+    let flush = || cost(|| share.fs.flush(&node, opened.handle, 0).unwrap());
+    assert_eq!(flush(), 0);
+    // What the guest has of a file that it wrote to is told when it is closed.
+    share.write(file.inode, opened.handle, 0, b"text").unwrap();
+    assert_eq!([flush(), flush()], [1, 0]);
+}
+
+#[test]
+fn a_thread_takes_an_umask_once_for_all_that_it_makes() {
+    let share = Share::large(Config::default());
+    share.fs.init(Agreement {
+        dont_mask: true,
+        ..Agreement::default()
+    });
+    let make = |name: &str, umask| {
+        let new = NewNode {
+            umask,
+            ..node(0o666)
+        };
+        let name = super::fixture::name(name);
+        let entry = share.fs.mkdir(&by(&GUEST_ROOT, ROOT), &name, &new).unwrap();
+        entry.attributes.mode & 0o777
+    };
+    let other = 0o027;
+    let (first, mode) = host_calls(|| make("a", 0o022));
+    assert_eq!(mode, 0o644);
+    let (again, mode) = host_calls(|| make("b", 0o022));
+    assert_eq!((again, mode), (first - 1, 0o644));
+    let (changed, mode) = host_calls(|| make("c", other));
+    assert_eq!((changed, mode), (first, 0o640));
 }
 
 #[test]

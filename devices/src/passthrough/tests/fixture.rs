@@ -219,6 +219,22 @@ impl Share {
         Self::of(in_memory(), config, new)
     }
 
+    /// One in memory, below an overlay: for those with mounts of their own.
+    pub(super) fn layered(config: Config) -> Self {
+        let new = |path: &Path| {
+            let layer = |name: &str| {
+                let layer = path.with_file_name(name);
+                std::fs::create_dir(&layer).unwrap();
+                layer.display().to_string()
+            };
+            let [lower, upper, work] = ["lower", "upper", "work"].map(layer);
+            let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+            mount("overlay", &options, path);
+            Passthrough::new(path, config)
+        };
+        Self::of(in_memory(), config, new)
+    }
+
     /// One of several shares.
     pub(super) fn in_pool(config: Config, pool: &Arc<DescriptorPool>) -> Self {
         let new = |path: &Path| Passthrough::in_pool(path, config, pool);
@@ -439,6 +455,22 @@ pub(super) fn names(listed: &[Listed]) -> Vec<&str> {
 
 pub(super) fn c(text: &'static [u8]) -> &'static CStr {
     CStr::from_bytes_with_nul(text).unwrap()
+}
+
+/// Runs `body` with mounts of its own, as [`unshared`] does.
+pub(super) fn with_mounts(test: &str, body: impl FnOnce()) {
+    let root = rustix::process::geteuid().is_root();
+    let how = if root { "-m" } else { "-rm" };
+    unshared(how, test, body);
+}
+
+pub(super) fn mount(kind: &str, options: &str, at: &Path) {
+    let status = Command::new("mount")
+        .args(["-t", kind, "none", "-o", options])
+        .arg(at)
+        .status()
+        .unwrap();
+    assert!(status.success());
 }
 
 /// Runs `body` in namespaces of its own: here if these are, else by running

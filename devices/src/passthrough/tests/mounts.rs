@@ -15,27 +15,15 @@ use vm_memory::VolatileSlice;
 
 use super::fixture::operations::*;
 use super::fixture::{
-    GUEST_ROOT, Page, Share, by, c, host_calls, moved_to, name, node, opening, unshared,
+    GUEST_ROOT, Page, Share, by, c, host_calls, mount, moved_to, name, node, opening, with_mounts,
 };
 use crate::filesystem::{Agreement, FallocateArgs, ROOT, WOULD_WAIT, WindowPart, WriteArgs};
 use crate::passthrough::durability::recorded;
 use crate::passthrough::{CachePolicy, Config, Passthrough};
 use crate::window::{FilePart, PAGE, UNIT, Window};
 
-/// Runs `body` with mounts of its own.
 fn in_a_namespace(test: &str, body: impl FnOnce()) {
-    let root = rustix::process::geteuid().is_root();
-    let how = if root { "-m" } else { "-rm" };
-    unshared(how, &format!("mounts::{test}"), body);
-}
-
-fn mount(kind: &str, options: &str, at: &Path) {
-    let status = Command::new("mount")
-        .args(["-t", kind, "none", "-o", options])
-        .arg(at)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    with_mounts(&format!("mounts::{test}"), body);
 }
 
 #[test]

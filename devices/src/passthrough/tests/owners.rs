@@ -19,15 +19,12 @@ const ALICE: Caller = Caller {
 };
 
 /// The credentials of the calling thread.
-fn itself() -> (Uid, Gid, Vec<Gid>, rustix::thread::CapabilitySets, u32) {
-    let mask = rustix::process::umask(0o022.into());
-    rustix::process::umask(mask);
+fn itself() -> (Uid, Gid, Vec<Gid>, rustix::thread::CapabilitySets) {
     (
         rustix::process::geteuid(),
         rustix::process::getegid(),
         rustix::process::getgroups().unwrap(),
         capabilities(None).unwrap(),
-        mask.bits(),
     )
 }
 
