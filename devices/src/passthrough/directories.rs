@@ -139,7 +139,7 @@ impl Passthrough {
         // A name that cannot be looked up now (gone, or the host is short of
         // something, or it would have to be waited for) is still told: leaving
         // it out would make files vanish.
-        match self.child(directory, file, record.name, may_wait) {
+        match self.known_or_new_child(directory, file, record.name, may_wait) {
             Ok((inode, status)) => {
                 let node = self.entry(&inode, &status);
                 let entry = DirectoryEntry {

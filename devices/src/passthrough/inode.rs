@@ -48,6 +48,9 @@ pub(super) struct Inode {
     pub(super) told: CachedAttributes,
     /// How many handles the guest has open to write to it.
     pub(super) writers: AtomicU32,
+    /// Whether there was no need to open what was last looked for in this directory: the
+    /// guest knew it, or it was not there. Likely, it is so with the next.
+    pub(super) opened_in_vain: AtomicBool,
     /// Since the last time descriptors were scarce.
     pub(super) recently_used: AtomicBool,
     place: Mutex<Place>,
@@ -75,6 +78,7 @@ impl Inode {
             references: AtomicU64::new(1),
             told: CachedAttributes::default(),
             writers: AtomicU32::new(0),
+            opened_in_vain: AtomicBool::new(false),
             recently_used: AtomicBool::new(true),
             place: Mutex::new(Place {
                 descriptor: Some(descriptor),

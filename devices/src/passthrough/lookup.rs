@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -30,7 +31,7 @@ pub(super) struct Leave<'c> {
 impl LookupOperations for Passthrough {
     fn lookup(&self, request: &Request<'_>, name: &CStr) -> Result<Entry> {
         let (parent, directory) = self.directory(request.node)?;
-        match self.known_or_new_child(&parent, &directory, name, request.may_wait()) {
+        match self.known_or_new_child(&parent, &*directory, name, request.may_wait()) {
             Ok((inode, status)) => {
                 if inode.kind != Kind::Directory {
                     self.refusals.found(request.caller.pid, inode.number);
@@ -100,19 +101,51 @@ impl Passthrough {
         self.forgotten(inode.number, 1);
     }
 
-    /// As [`child`](Self::child), with one system call when the guest knows
-    /// the node already: most lookups only confirm what it has. A node that
-    /// has been let go is opened all the same, because it is about to be used
-    /// and this is how one that cannot be found any more is found again.
-    fn known_or_new_child(
+    /// The entry `name` of `parent`, which is open as `directory`, with a
+    /// reference taken for the guest.
+    ///
+    /// To see that the guest knows a node takes one system call, or three if it is opened
+    /// first. What it does not know is opened in any case.
+    pub(super) fn known_or_new_child(
         &self,
         parent: &Arc<Inode>,
-        directory: &Descriptor,
+        directory: impl AsFd,
         name: &CStr,
         may_wait: bool,
     ) -> Result<(Arc<Inode>, Stat)> {
+        if parent.opened_in_vain.load(Ordering::Relaxed)
+            && let Some(found) = self.known_child(parent, &directory, name, may_wait)?
+        {
+            return Ok(found);
+        }
+        let leave = Leave {
+            permit: self.permit(Purpose::Work)?,
+            room: None,
+            may_wait,
+        };
+        let in_vain = |yes| parent.opened_in_vain.store(yes, Ordering::Relaxed);
+        let fd = self.with_descriptors(|| self.root.open_child(&directory, name));
+        if matches!(fd, Err(Errno::NOENT)) {
+            in_vain(true);
+        }
+        let note = |inode: &Inode| self.told_name(inode, parent, name);
+        let (inode, status, made) = self.adopt_noted(parent, note, fd?, leave)?;
+        in_vain(!made);
+        Ok((inode, status))
+    }
+
+    /// The same, if the guest knows the node. One that has been let go is to be opened all the
+    /// same, because it is about to be used and this is how one that cannot be
+    /// found any more is found again.
+    fn known_child(
+        &self,
+        parent: &Arc<Inode>,
+        directory: impl AsFd,
+        name: &CStr,
+        may_wait: bool,
+    ) -> Result<Option<(Arc<Inode>, Stat)>> {
         let status = self.status_below(parent, may_wait, |source| {
-            Stat::of_child_from(source, directory, name)
+            Stat::of_child_from(source, &directory, name)
         })?;
         let known = self
             .mounts
@@ -123,20 +156,16 @@ impl Passthrough {
                 inode.is_some_and(|inode| inode.descriptor().is_some())
             })
             .and_then(|identity| self.inodes.reference(&identity));
-        match known {
-            Some(inode) => {
-                let status = match self.looks_into(&inode, status) {
-                    Ok(status) => status,
-                    Err(error) => {
-                        self.untold(&inode);
-                        return Err(error);
-                    }
-                };
-                self.told_name(&inode, parent, name);
-                Ok((inode, status))
+        let Some(inode) = known else { return Ok(None) };
+        let status = match self.looks_into(&inode, status) {
+            Ok(status) => status,
+            Err(error) => {
+                self.untold(&inode);
+                return Err(error);
             }
-            None => self.child(parent, directory, name, may_wait),
-        }
+        };
+        self.told_name(&inode, parent, name);
+        Ok(Some((inode, status)))
     }
 
     /// The directory with this number and its descriptor, for reaching what
@@ -170,23 +199,6 @@ impl Passthrough {
         Ok((inode, descriptor))
     }
 
-    /// The entry `name` of `parent`, which is open as `directory`, with a
-    /// reference taken for the guest.
-    pub(super) fn child(
-        &self,
-        parent: &Arc<Inode>,
-        directory: impl AsFd,
-        name: &CStr,
-        may_wait: bool,
-    ) -> Result<(Arc<Inode>, Stat)> {
-        let leave = Leave {
-            permit: self.permit(Purpose::Work)?,
-            room: None,
-            may_wait,
-        };
-        self.child_permitted(parent, directory, name, leave)
-    }
-
     /// Leave for what is to be made: nothing may be, unless it can be answered
     /// with.
     pub(super) fn leave_to_make(&self) -> Result<Leave<'_>> {
@@ -198,7 +210,7 @@ impl Passthrough {
         })
     }
 
-    /// As [`child`](Self::child), with leave that was got before.
+    /// The entry `name` of `parent`, with leave that was got before.
     pub(super) fn child_permitted(
         &self,
         parent: &Arc<Inode>,
@@ -220,7 +232,8 @@ impl Passthrough {
         leave: Leave<'_>,
     ) -> Result<(Arc<Inode>, Stat)> {
         let note = |inode: &Inode| self.told_name(inode, parent, name);
-        self.adopt_noted(parent, note, fd, leave)
+        let (inode, status, _) = self.adopt_noted(parent, note, fd, leave)?;
+        Ok((inode, status))
     }
 
     /// As [`adopt`](Self::adopt), for a file that was made without a name.
@@ -230,18 +243,19 @@ impl Passthrough {
         fd: OwnedFd,
         leave: Leave<'_>,
     ) -> Result<(Arc<Inode>, Stat)> {
-        self.adopt_noted(parent, |_| (), fd, leave)
+        let (inode, status, _) = self.adopt_noted(parent, |_| (), fd, leave)?;
+        Ok((inode, status))
     }
 
     /// Adopts a node; `note` writes down how it was reached before it can be let
-    /// go.
+    /// go. Says as well whether the guest did not know it.
     fn adopt_noted(
         &self,
         parent: &Arc<Inode>,
         note: impl FnOnce(&Inode),
         fd: OwnedFd,
         leave: Leave<'_>,
-    ) -> Result<(Arc<Inode>, Stat)> {
+    ) -> Result<(Arc<Inode>, Stat, bool)> {
         let Leave {
             permit,
             room,
@@ -277,7 +291,7 @@ impl Passthrough {
         } else {
             self.give_descriptor(&inode, fd);
         }
-        Ok((inode, status))
+        Ok((inode, status, made))
     }
 
     /// The status that `ask` gets of an entry of `parent`. An entry can be the

@@ -571,6 +571,8 @@ fn what_it_costs_does_not_grow_with_depth() {
             at = share.mkdir(at, "d").unwrap().inode;
         }
         share.create(at, "f").unwrap();
+        // The first of a directory is opened.
+        look(&share, 7, at, "f").unwrap();
         let (lookup, inode) = host_calls(|| look(&share, 7, at, "f").unwrap());
         let (missing, _) = host_calls(|| look(&share, 7, at, "g"));
         let (open, outcome) = host_calls(|| share.open(inode, 0));

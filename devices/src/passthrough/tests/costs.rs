@@ -37,11 +37,27 @@ fn what_is_known_is_looked_up_by_one_call_and_one_for_where_it_is() {
     let (directory, _) = files(&share, 1);
     let at = |parent, child| cost(|| share.lookup(parent, child).unwrap());
 
-    // Seen, opened and examined; then only seen.
-    assert_eq!([at(ROOT, "f"), at(ROOT, "f"), at(ROOT, "f")], [3, 1, 1]);
-    assert_eq!(at(directory, "0"), 2);
+    // Another was opened here before.
+    assert_eq!([at(ROOT, "f"), at(ROOT, "f"), at(ROOT, "f")], [2, 2, 1]);
+    assert_eq!([at(directory, "0"), at(directory, "0")], [3, 2]);
     assert_eq!(cost(|| share.lookup(ROOT, "none").unwrap_err()), 1);
     assert_eq!(cost(|| share.lookup(directory, "none").unwrap_err()), 2);
+}
+
+#[test]
+fn what_is_not_known_is_opened_at_once_where_the_last_was_not_either() {
+    let share = plain(true);
+    for name in ["a", "b", "c", "d", "e"] {
+        std::fs::write(share.path(name), b"").unwrap();
+    }
+    let at = |child| cost(|| share.lookup(ROOT, child).map(drop));
+
+    assert_eq!([at("a"), at("b")], [2, 2]);
+    // In vain, and not again.
+    assert_eq!([at("a"), at("b"), at("a")], [2, 1, 1]);
+    assert_eq!([at("c"), at("d")], [3, 2]);
+    // What is not there is not opened twice in vain.
+    assert_eq!([at("none"), at("none"), at("e")], [1, 1, 3]);
 }
 
 #[test]
@@ -116,14 +132,21 @@ fn a_thread_takes_an_umask_once_for_all_that_it_makes() {
 }
 
 #[test]
-fn a_listing_with_attributes_opens_each_file_once_for_all() {
+fn a_listing_with_attributes_opens_what_is_not_known() {
     let share = plain(true);
     let (directory, nodes) = files(&share, 100);
     let list = |plus| cost(|| share.list(directory, plus, 1 << 20).unwrap());
     let names = list(false);
     assert!(names < 10, "{names}");
-    // Each is opened and examined, known or not.
-    assert_eq!(list(true), names + 2 * nodes.len());
+    // Seen, since they are known; the first one is opened as well, since the last of those
+    // that were looked up was not.
+    assert_eq!(list(true), names + nodes.len() + 1);
+    assert_eq!(list(true), names + nodes.len());
+    for node in &nodes {
+        share.fs.forget(*node, 100);
+    }
+    // Opened and examined, the first one seen before.
+    assert_eq!(list(true), names + 2 * nodes.len() + 1);
 }
 
 #[test]
