@@ -95,7 +95,7 @@ impl Drain {
     ///
     /// The driver broke the rings. The queue is then not to be touched again.
     pub(crate) fn next_request(&mut self) -> Result<Option<Chain>, DrainError> {
-        if let Some(chain) = self.take()? {
+        if let Some(chain) = self.next_unnotified()? {
             return Ok(Some(chain));
         }
         let more = self
@@ -107,10 +107,16 @@ impl Drain {
             return Ok(None);
         }
         // The driver made one available between the two looks.
-        self.take()?.map(Some).ok_or(DrainError::Stalled)
+        self.next_unnotified()?.map(Some).ok_or(DrainError::Stalled)
     }
 
-    fn take(&mut self) -> Result<Option<Chain>, DrainError> {
+    /// As [`next_request`](Self::next_request), but with `None` the driver need not notify
+    /// of the next: whoever calls looks again by himself.
+    ///
+    /// # Errors
+    ///
+    /// The driver broke the rings.
+    pub(crate) fn next_unnotified(&mut self) -> Result<Option<Chain>, DrainError> {
         // `iter` and not `pop_descriptor_chain`: that one swallows the error of
         // an impossible index, and the queue would look empty and not empty by
         // turns for ever.

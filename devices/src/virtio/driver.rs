@@ -258,6 +258,15 @@ impl DriverQueue {
         Some((u16::try_from(head).unwrap(), len))
     }
 
+    /// Whether the device, without EVENT_IDX, wants no notification.
+    pub(crate) fn is_unnotified(&self) -> bool {
+        let flags: u16 = self
+            .memory
+            .read_obj(GuestAddress(self.used_ring()))
+            .unwrap();
+        flags & 1 != 0
+    }
+
     /// Waits for the next used element.
     pub(crate) fn wait_used(&mut self) -> (u16, u32) {
         wait_for("a used element", || self.used())

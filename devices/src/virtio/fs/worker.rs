@@ -14,9 +14,11 @@
 //! the first answer's interrupt, the later ones raise none, so a busy driver
 //! gets one interrupt for each time it looks.
 //!
-//! On the hiprio queue once the queue is empty, or after [`BATCH`] requests: it
-//! carries FORGETs, which nothing waits for. Detached requests that came
-//! back together also share one.
+//! On the hiprio queue once the queue has been empty for a [`LULL`], or after [`BATCH`]
+//! requests: it carries FORGETs, which nothing waits for, and where one is there
+//! are more. They gather meanwhile, without a notification. What came is served after each
+//! lull, so nothing is late by more. Detached requests that came back together also share an
+//! interrupt.
 
 use std::io;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use rustix::thread::Timespec;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -44,6 +47,12 @@ const HIPRIO: u16 = 0;
 /// How many answers on the hiprio queue may gather before the driver is
 /// interrupted, so that it gets its descriptors back.
 const BATCH: u32 = 64;
+/// How long what comes on the hiprio queue may gather. INTERRUPT comes there too, and waits
+/// as long for a task that was sent a signal.
+const LULL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
 /// Longest name of a thread in bytes, without the NUL (`TASK_COMM_LEN`).
 const NAME_LIMIT: usize = 15;
 
@@ -211,10 +220,45 @@ impl Loop {
                     return Err(DrainError::Stalled);
                 }
             }
+            if self.index == HIPRIO {
+                self.gather(&mut walk)?;
+            }
             if self.stopped() {
                 return Ok(());
             }
         }
+    }
+
+    /// Serves what the driver notified of, and what comes before there is a lull. The next
+    /// [`pass`](Self::pass) tells of the last ones.
+    #[cold]
+    fn gather(&mut self, walk: &mut Walk<'_>) -> Result<(), DrainError> {
+        let mut is_first = true;
+        while self.serve_unnotified(walk)? {
+            if !is_first {
+                self.signal()?;
+            }
+            is_first = false;
+            // A signal ends it early: no harm done.
+            let _ = rustix::thread::nanosleep(&LULL);
+        }
+        Ok(())
+    }
+
+    /// Says whether there was something to serve.
+    fn serve_unnotified(&mut self, walk: &mut Walk<'_>) -> Result<bool, DrainError> {
+        self.take_back()?;
+        let mut any = false;
+        while !self.stopped()
+            && let Some(chain) = self.drain.next_unnotified()?
+        {
+            any = true;
+            self.serve(walk, chain)?;
+            if self.drain.unsignalled() >= BATCH {
+                self.signal()?;
+            }
+        }
+        Ok(any)
     }
 
     fn stopped(&self) -> bool {
@@ -270,7 +314,9 @@ impl Loop {
         Ok(())
     }
 
-    /// Serves one request, or sends it to the pool.
+    /// Serves one request, or sends it to the pool. Compiled into the loop of every queue: a
+    /// call costs one per cent of a READ.
+    #[inline(always)]
     fn serve(&mut self, walk: &mut Walk<'_>, chain: Chain) -> Result<(), DrainError> {
         let head = chain.head_index();
         self.count(|counters| counters.requests.add(1));

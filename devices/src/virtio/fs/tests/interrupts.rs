@@ -1,5 +1,7 @@
 //! When the driver is interrupted.
 
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+
 use super::*;
 
 impl Machine {
@@ -45,6 +47,42 @@ fn hiprio_requests_share_an_interrupt_up_to_a_batch() {
         machine.reset();
         assert_eq!(machine.counters.snapshot()[0].interrupts, 1, "{quick}");
     }
+}
+
+#[test]
+fn what_comes_on_hiprio_soon_after_something_else_shares_its_notification_and_interrupt() {
+    const PAIRS: u64 = 100;
+    let mut machine = machine();
+    machine.reset();
+    // With it, a driver may not want an interrupt for each.
+    machine.bind_with(FEATURES & !(1 << VIRTIO_RING_F_EVENT_IDX));
+    let mut gathered = 0;
+    for _ in 0..PAIRS {
+        machine.hiprio.submit(b"forget", 0);
+        machine.kick(0);
+        machine.hiprio.wait_used();
+        machine.hiprio.submit(b"another", 0);
+        let until = Instant::now() + Duration::from_millis(20);
+        let mut used = None;
+        while used.is_none() && Instant::now() < until {
+            used = machine.hiprio.used();
+        }
+        // Now and then this thread is too late.
+        if used.is_some() {
+            gathered += 1;
+        } else {
+            machine.kick(0);
+            machine.hiprio.wait_used();
+        }
+        wait_for("end of the lull", || {
+            (!machine.hiprio.is_unnotified()).then_some(())
+        });
+    }
+    assert!(gathered > 0);
+    machine.reset();
+    let counters = machine.counters.snapshot()[0];
+    assert_eq!(counters.requests, 2 * PAIRS);
+    assert!(counters.interrupts <= 2 * PAIRS - gathered);
 }
 
 #[test]
