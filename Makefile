@@ -140,9 +140,10 @@ e2e: build kernels
 	$(CARGO) test --locked -p tests --test e2e
 
 # What others wrote: every suite on every file system in every cache mode, for
-# root and an ordinary user; then random operations for so many MINUTES. Hours; make
-# test has the short part. FILTER, such as FILTER='--suite git --backend xfs', runs a
-# part, and the page of results keeps the rest.
+# root and an ordinary user; then random operations for so many MINUTES; then the suites
+# in guests. Hours; make test has the short part. FILTER, such as
+# FILTER='--suite git --backend xfs', runs a part of the first, and the page of results
+# keeps the rest.
 MINUTES ?= 60
 
 conformance: build
@@ -151,6 +152,7 @@ conformance: build
 	$(AS_ROOT) $(BIN)/conformance --results tests/conformance/results.md $(FILTER)
 	MINUTES=$(MINUTES) $(TEST_AS_ROOT) --locked -p tests --test differential -- \
 	    --ignored --nocapture for_an_hour
+	$(CARGO) test --locked -p tests --test e2e -- --ignored ::all_of_
 
 conformance-short: build
 	$(BIN)/conformance --install --short

@@ -69,8 +69,8 @@ const LAB_SLOWNESS: &str = "40";
 /// A theme takes four minutes at most in the lab, nine on a busy host. One that takes
 /// longer has lost its lab, however that came about, and is tried again.
 const LAB_TIMEOUT: Duration = Duration::from_secs(1200);
-/// The same for the themes that one asks for.
-const LONG_LAB_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The same for the tests that one asks for.
+const LONG_LAB_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 fn main() -> ExitCode {
     match run(&Arguments::from_args()) {
@@ -107,12 +107,8 @@ fn themes() -> Vec<Theme> {
             splats::theme(),
         ],
         stock_kernel::themes(),
-        vec![
-            streams::theme(),
-            suites::theme(),
-            terminal::theme(),
-            tree::theme(),
-        ],
+        vec![streams::theme(), terminal::theme(), tree::theme()],
+        suites::themes(),
     ]
     .into_iter()
     .flatten()
@@ -153,18 +149,23 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         .iter()
         .flat_map(|selection| selection.boots.clone())
         .collect();
-    let chosen = |themes: &[&str]| (selections.iter()).any(|one| themes.contains(&one.theme));
-    let extras = Extras {
-        suites: chosen(&[suites::THEME]),
-        tools: chosen(&[&locks::THEMES[..], &protocol::THEMES, &queues::THEMES].concat())
-            .then(|| vec![env!("CARGO_BIN_EXE_locker").into()]),
-        debian: chosen(&[roots::THEME]),
-    };
+    let extras = extras(&selections);
     let fixtures = Fixtures::prepare(workspace, kernels, &insmod::PAYLOAD_SIZES, &extras)?;
     match (host, selections.as_slice()) {
         (Host::DirectKvm, _) => Ok(run_here(themes, arguments, &bench(fixtures))),
         (_, [selection]) => run_in_lab(&fixtures, selection),
         (_, _) => run_in_labs(&fixtures, selections, arguments),
+    }
+}
+
+/// What only some themes need, for these.
+fn extras(selections: &[Selection]) -> Extras {
+    let chosen = |themes: &[&str]| (selections.iter()).any(|one| themes.contains(&one.theme));
+    Extras {
+        suites: chosen(&suites::THEMES),
+        tools: chosen(&[&locks::THEMES[..], &protocol::THEMES, &queues::THEMES].concat())
+            .then(|| vec![env!("CARGO_BIN_EXE_locker").into()]),
+        debian: chosen(&[roots::THEME]),
     }
 }
 
@@ -225,11 +226,12 @@ fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
     order.programs = vec![program, fixtures.vmm.clone()];
     let depmod = Path::new("/usr/sbin/depmod");
     order.programs.push(depmod.to_owned());
-    if [owners::THEME, sandbox::THEME].contains(&selection.theme) {
+    let of_users = [&[owners::THEME, sandbox::THEME][..], &suites::THEMES].concat();
+    if of_users.contains(&selection.theme) {
         order.programs.extend(owners::programs()?);
     }
     order.inputs = fixtures
-        .files()
+        .files(&extras(std::slice::from_ref(selection)))
         .into_iter()
         .map(|path| (path.clone(), path))
         .collect();
@@ -245,7 +247,7 @@ fn run_in_lab(fixtures: &Fixtures, selection: &Selection) -> Result<ExitCode> {
         order.env.push((name.into(), value.into()));
     }
     order.cwd = PathBuf::from("/tmp");
-    if [&protocol::THEMES[..], &[owners::THEME]]
+    if [&protocol::THEMES[..], &suites::THEMES, &[owners::THEME]]
         .concat()
         .contains(&selection.theme)
     {

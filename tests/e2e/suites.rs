@@ -1,125 +1,169 @@
-//! Suites that others wrote, in the guest: on a share in every cache mode, and on
-//! the guest's own tmpfs as the control.
+//! Suites that others wrote, in guests with a small system of Debian's: on shares with
+//! every cache policy, and with every owner.
+//!
+//! `make test` has a small part of them, in some modes. All of it is in the tests that
+//! are called `all_of`, which run the suites on the guest's own tmpfs too, as the control.
 
-use std::time::Duration;
+mod setting;
 
-use anyhow::{Context, Result, ensure};
-use tempfile::TempDir;
-use tests::conformance::known::{Linux, reason};
-use tests::conformance::mode::{MODES, Mode};
-use tests::conformance::run::{Outcomes, outcomes};
+use anyhow::{Result, ensure};
+use tests::conformance::known::Linux;
+use tests::conformance::mode::{MODES, Mode, Owners};
 use tests::fixtures::Fixtures;
-use tests::kernels::{Kernel, Variant, Version};
+use tests::kernels::{Kernel, Stock, Variant, Version};
 
-use crate::theme::{PATCHED, Test, Theme};
-use crate::vm::{Vm, directory};
+use crate::theme::{Test, Theme};
+use setting::{Setting, Size};
 
-pub(crate) const THEME: &str = "suites";
+pub(crate) const THEMES: [&str; 3] = ["suites", "suites_6_12", "suites_newest"];
 
-pub(crate) fn theme() -> Theme {
-    let auto: Vec<Mode> = Mode::named("auto").into_iter().collect();
-    Theme::new(
-        THEME,
-        [
-            Test::new("fsx_in_every_mode", PATCHED, |fixtures| {
-                same_as_in_memory(fixtures, "fsx", MODES, "")
-            }),
-            Test::new("fsx_in_a_window", PATCHED, |fixtures| {
-                let modes: Vec<Mode> = ["auto", "always"]
-                    .into_iter()
-                    .filter_map(Mode::named)
-                    .collect();
-                same_as_in_memory(fixtures, "fsx", &modes, ",dax=4M")
-            }),
-            Test::new("fsx_in_a_window_on_6_12", [SIX_TWELVE], |fixtures| {
-                let modes: Vec<Mode> = Mode::named("auto").into_iter().collect();
-                same_on(fixtures, SIX_TWELVE, "fsx", &modes, ",dax=4M")
-            }),
-            Test::new("pjdfstest", PATCHED, move |fixtures| {
-                same_as_in_memory(fixtures, "pjdfstest", &auto, "")
-            }),
-        ],
+const OLDER: Kernel = Kernel::PATCHED;
+const NEWER: Kernel = Kernel::Built(Version::V6_12, Variant::Patched);
+const STOCK: Kernel = Kernel::Debian(Stock::Newest);
+
+/// Those that need nothing but Debian's packages, and pjdfstest and fsx, which are programs
+/// without libraries.
+const ALL: [&str; 8] = [
+    "copies",
+    "dpkg",
+    "fio",
+    "fsx",
+    "git",
+    "pjdfstest",
+    "sqlite3",
+    "stress-ng",
+];
+
+/// A suite in these modes.
+type Part = (&'static str, &'static [&'static str]);
+
+/// What `make test` has time for: each suite, and each kind of cache with some of them.
+const NEWER_HAS: [Part; 6] = [
+    ("copies", &["auto"]),
+    ("dpkg", &["never"]),
+    ("fio", &["always,writeback"]),
+    ("git", &["never"]),
+    ("sqlite3", &["never", "always,writeback"]),
+    ("stress-ng", &["auto"]),
+];
+
+const STOCK_HAS: [Part; 4] = [
+    ("copies", &["always,writeback"]),
+    ("dpkg", &["auto"]),
+    ("git", &["auto"]),
+    ("sqlite3", &["never"]),
+];
+
+pub(crate) fn themes() -> Vec<Theme> {
+    let older = vec![
+        Test::new("fsx_in_every_mode", [OLDER], |fixtures| {
+            same_as_in_memory(&setting(OLDER, "fsx", MODES), fixtures)
+        }),
+        Test::new("fsx_in_a_window", [OLDER], |fixtures| {
+            let plain = setting(OLDER, "fsx", &modes(&["auto", "always"]));
+            same_as_in_memory(&plain.with(",dax=4M"), fixtures)
+        }),
+        Test::new("pjdfstest", [OLDER], |fixtures| {
+            same_as_in_memory(&setting(OLDER, "pjdfstest", &modes(&["auto"])), fixtures)
+        }),
+        Test::new("sqlite3", [OLDER], |fixtures| {
+            passes(&setting(OLDER, "sqlite3", &modes(&["never"])), fixtures)
+        }),
+        of_user("copies", Owners::Mapped),
+        of_user("dpkg", Owners::Mapped),
+        of_user("copies", Owners::Xattr),
+        of_user("dpkg", Owners::Xattr),
+    ];
+    let mut newer: Vec<Test> = NEWER_HAS.map(|part| small(NEWER, part)).into();
+    newer.push(Test::new("fsx_in_a_window", [NEWER], |fixtures| {
+        let plain = setting(NEWER, "fsx", &modes(&["auto"]));
+        same_as_in_memory(&plain.with(",dax=4M"), fixtures)
+    }));
+    let stock = STOCK_HAS.map(|part| small(STOCK, part)).into();
+    let kernels = [(OLDER, older), (NEWER, newer), (STOCK, stock)];
+    let theme = |(name, (kernel, mut tests)): (_, (_, Vec<Test>))| {
+        tests.extend(ALL.map(|suite| all_of(kernel, suite)));
+        Theme::new(name, tests).long()
+    };
+    THEMES.into_iter().zip(kernels).map(theme).collect()
+}
+
+/// None for a name that is none, which no test passes with.
+fn modes(names: &[&str]) -> Vec<Mode> {
+    let modes: Option<_> = names.iter().copied().map(Mode::named).collect();
+    modes.unwrap_or_default()
+}
+
+fn setting(kernel: Kernel, suite: &'static str, modes: &[Mode]) -> Setting {
+    Setting {
+        kernel,
+        suite,
+        modes: modes.to_vec(),
+        owners: Owners::Host,
+        options: "",
+        size: Size::Tiny,
+        with_control: false,
+    }
+}
+
+/// The least of a suite, whose cases have to pass.
+fn small(kernel: Kernel, (suite, names): Part) -> Test {
+    Test::new(suite, [kernel], move |fixtures| {
+        passes(&setting(kernel, suite, &modes(names)), fixtures)
+    })
+}
+
+/// The same where an ordinary user runs `vmm`, and the guest's root makes others of them.
+fn of_user(suite: &'static str, owners: Owners) -> Test {
+    Test::new(
+        format!("{suite}_with_owners_{owners}"),
+        [OLDER],
+        move |fixtures| {
+            let setting = Setting {
+                owners,
+                ..setting(OLDER, suite, &modes(&["auto"]))
+            };
+            passes(&setting, fixtures)
+        },
     )
 }
 
-/// Where each run's output ends, and the next one's begins.
-const END: &str = "=== end of a run";
-
-/// The newer of the kernels with our series.
-const SIX_TWELVE: Kernel = Kernel::Built(Version::V6_12, Variant::Patched);
-
-/// What kernels with our series can do at least: 6.1 what counts of 6.6.
-const SERIES: Linux = (6, 6);
-
-fn same_as_in_memory(
-    fixtures: &Fixtures,
-    suite: &str,
-    modes: &[Mode],
-    options: &str,
-) -> Result<()> {
-    same_on(fixtures, Kernel::PATCHED, suite, modes, options)
+fn all_of(kernel: Kernel, suite: &'static str) -> Test {
+    let body = move |fixtures: &Fixtures| {
+        for owners in [Owners::Host, Owners::Mapped, Owners::Xattr] {
+            let setting = Setting {
+                owners,
+                size: Size::of_all(suite),
+                ..setting(kernel, suite, MODES)
+            };
+            same_as_in_memory(&setting, fixtures)?;
+        }
+        Ok(())
+    };
+    Test::new(format!("all_of_{suite}"), [kernel], body).ignored()
 }
 
-/// Runs a suite in these modes, with further options of the share.
-fn same_on(
-    fixtures: &Fixtures,
-    kernel: Kernel,
-    suite: &str,
-    modes: &[Mode],
-    options: &str,
-) -> Result<()> {
-    let shares: Vec<TempDir> = (modes.iter().map(|_| directory(&[]))).collect::<Result<_>>()?;
-    // The users that pjdfstest becomes.
-    let mut script = "
-        set -e
-        printf '%s:x:%s:%s::/:/bin/sh\\n' root 0 0 daemon 1 1 nobody 65534 65534 >/etc/passwd
-        printf '%s:x:%s:\\n' root 0 daemon 1 nogroup 65534 >/etc/group
-        export PATH=/mnt/suites/bin:$PATH SHORT=yes
-        run() { # CACHE DIRECTORY
-            mkdir -p /tmp/scratch && chmod 755 /tmp
-            # pjdfstest 0.2.2 cannot make a longest path below one of 31 bytes, which
-            # its own directory in /mnt/t0 would have.
-            mkdir -p $2/below && cd $2/below
-            CACHE=$1 SCRATCH=/tmp/scratch sh /mnt/suites/suites/SUITE 2>&1
-            cd /
-            echo; echo 'END'
-        }
-        run '' /tmp/control
-        "
-    .replace("SUITE", suite)
-    .replace("END", END);
-    let mut vm = Vm::booting(fixtures, kernel)?
-        .share(&fixtures.suites, "tag=suites,ro,cache=always")
-        .option("--memory", "1G")
-        .patience(Duration::from_secs(15));
-    for (number, (mode, share)) in modes.iter().zip(&shares).enumerate() {
-        vm = vm.share(
-            share.path(),
-            &format!("tag=t{number},xattr,cache={mode}{options}"),
-        );
-        script += &format!("run {} /mnt/t{number}\n", mode.cache);
+/// What this kernel can do on a share: our series gives 6.1 what counts of 6.6.
+fn linux_of(kernel: Kernel) -> Linux {
+    match kernel {
+        Kernel::Built(Version::V6_1, Variant::Stock) | Kernel::Debian(Stock::Host) => (6, 1),
+        Kernel::Built(Version::V6_1, _) => (6, 6),
+        _ => (6, 12),
     }
-    let run = vm.script(&script).run()?.expect_success()?;
-    let parts: Vec<&str> = run.text()?.split(END).collect();
-    ensure!(parts.len() == modes.len() + 2, "{}", run.account());
-    let control = outcomes(parts[0])?;
-    ensure!(!control.is_empty(), "{}", run.account());
-    for (mode, part) in modes.iter().zip(&parts[1..]) {
-        let share = outcomes(part)?;
-        let unknown = unknown(suite, *mode, &control, &share)?;
-        ensure!(unknown.is_empty(), "cache={mode}: {unknown:?}\n{part}");
-    }
+}
+
+/// Every case passes, or has a reason not to.
+fn passes(setting: &Setting, fixtures: &Fixtures) -> Result<()> {
+    let wrong = setting.run(fixtures)?;
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
 
-/// The cases that differ, and nothing says why.
-fn unknown(suite: &str, mode: Mode, control: &Outcomes, share: &Outcomes) -> Result<Vec<String>> {
-    let mut unknown = Vec::new();
-    for (case, expected) in control {
-        let outcome = *(share.get(case)).with_context(|| format!("{case} was not run"))?;
-        if outcome != *expected && reason(SERIES, suite, case, mode, outcome).is_none() {
-            unknown.push(format!("{case}: {outcome:?}, in memory {expected:?}"));
-        }
-    }
-    Ok(unknown)
+/// The same, and every case ends as on the guest's tmpfs.
+fn same_as_in_memory(setting: &Setting, fixtures: &Fixtures) -> Result<()> {
+    let setting = Setting {
+        with_control: true,
+        ..setting.clone()
+    };
+    passes(&setting, fixtures)
 }

@@ -42,12 +42,14 @@ pub struct Fixtures {
     pub disk: PathBuf,
     /// An archive of a system of Debian's.
     pub debian: PathBuf,
+    /// A system of Debian's with the programs of the suites: a directory.
+    pub suites_system: PathBuf,
 }
 
 /// What only some tests need.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
-    /// The suites of others.
+    /// The suites of others, and a system with what they run.
     pub suites: bool,
     /// Programs of the host, and these of ours with them.
     pub tools: Option<Vec<PathBuf>>,
@@ -56,7 +58,7 @@ pub struct Extras {
 }
 
 /// The variables that carry the paths to where the tests run.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 9] = [
     "E2E_VMM",
     "E2E_DRIVER_TESTS",
     "E2E_PAYLOADS",
@@ -65,6 +67,7 @@ const VARIABLES: [&str; 8] = [
     "E2E_TOOLS",
     "E2E_DISK",
     "E2E_DEBIAN",
+    "E2E_SUITES_SYSTEM",
 ];
 
 impl Fixtures {
@@ -106,6 +109,10 @@ impl Fixtures {
             },
             disk: empty(&scratch.join("disk"))?,
             debian: debian(&scratch, extras.debian)?,
+            suites_system: match extras.suites {
+                true => debian_system::for_suites()?,
+                false => empty(&scratch.join("no-suites"))?,
+            },
         })
     }
 
@@ -158,6 +165,7 @@ impl Fixtures {
             tools,
             disk,
             debian,
+            suites_system,
         ] = VARIABLES;
         Ok(Self {
             vmm: get(vmm)?,
@@ -169,6 +177,7 @@ impl Fixtures {
             tools: get(tools)?,
             disk: get(disk)?,
             debian: get(debian)?,
+            suites_system: get(suites_system)?,
         })
     }
 
@@ -184,6 +193,7 @@ impl Fixtures {
             &self.tools,
             &self.disk,
             &self.debian,
+            &self.suites_system,
         ];
         let mut variables: Vec<(OsString, OsString)> = VARIABLES
             .into_iter()
@@ -195,16 +205,20 @@ impl Fixtures {
         variables
     }
 
-    /// Every path but that of `vmm`, which is a program with its libraries.
+    /// Every path but that of `vmm`, which is a program with its libraries, and those of
+    /// other extras than these.
     #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = vec![
-            self.driver_tests.clone(),
-            self.busybox.clone(),
-            self.suites.clone(),
-            self.tools.clone(),
-            self.debian.clone(),
-        ];
+    pub fn files(&self, extras: &Extras) -> Vec<PathBuf> {
+        let mut files = vec![self.driver_tests.clone(), self.busybox.clone()];
+        if extras.suites {
+            files.extend([self.suites.clone(), self.suites_system.clone()]);
+        }
+        if extras.tools.is_some() {
+            files.push(self.tools.clone());
+        }
+        if extras.debian {
+            files.push(self.debian.clone());
+        }
         files.extend(self.kernels.files());
         let payloads = (self.kernels.iter()).map(|(_, directory)| self.payloads_of(directory));
         files.extend(payloads.filter(|directory| directory.exists()));
