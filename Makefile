@@ -11,7 +11,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # SETUP=no leaves the system's packages alone.
 SETUP ?= yes
 # For file systems in images, and for other users.
-AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,MINUTES,NATIVE_SANDBOX)
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,MINUTES,TEST_SANDBOX)
 # What `make run` boots and shares.
 KERNEL_VERSION ?= 6.1
 # Where make install puts things; DESTDIR before it for packages.
@@ -131,9 +131,7 @@ test-kconfig: build
 TEST_AS_ROOT := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(or $(AS_ROOT),env)' $(CARGO) test
 
 unit: setup
-	$(CARGO) test --workspace --locked
-	$(TEST_AS_ROOT) --locked -p tests --test native
-	NATIVE_SANDBOX=best $(TEST_AS_ROOT) --locked -p tests --test native
+	CARGO='$(CARGO)' AS_ROOT='$(AS_ROOT)' tests/unit
 
 e2e: build kernels
 	$(CARGO) test --locked -p tests --test lab -- --test-threads=1

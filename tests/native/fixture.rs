@@ -21,7 +21,7 @@ const CHECK: &str = "NATIVE_TEST_CHECK";
 const DIRECTORY: &str = "NATIVE_TEST_DIRECTORY";
 
 /// Set where the tests are to run once more in the sandbox: `--sandbox` of `serve`.
-const SANDBOX: &str = "NATIVE_SANDBOX";
+const SANDBOX: &str = "TEST_SANDBOX";
 
 /// Every cache policy, and write-back where it can be had.
 pub(crate) const MODES: [&str; 7] = [

@@ -67,6 +67,13 @@ impl OnlyGuest {
     }
 }
 
+/// The sandbox of a run; none by `TEST_SANDBOX=off`.
+#[allow(clippy::unwrap_used)]
+fn sandbox() -> Sandbox {
+    let off = std::env::var_os("TEST_SANDBOX").is_some_and(|mode| mode == "off");
+    Sandbox::plan(if off { Mode::Off } else { Mode::Best }).unwrap()
+}
+
 /// The guest, and what it is served.
 pub(crate) struct Guest {
     pub(crate) memory: GuestMemoryMmap,
@@ -97,7 +104,7 @@ impl Guest {
         let top = tempfile::tempdir().unwrap();
         let share = top.path().join("share");
         fs::create_dir(&share).unwrap();
-        let sandbox = Sandbox::plan(Mode::Best).unwrap();
+        let sandbox = sandbox();
         let config = Config {
             file_handles: !sandbox.is_on(),
             posix_acl: true,
@@ -140,7 +147,7 @@ impl Guest {
             stderr,
         };
         let session = Arc::new(Session::new(&plan, ends, || ()).unwrap());
-        let sandbox = Sandbox::plan(Mode::Best).unwrap();
+        let sandbox = sandbox();
         let served = Served::Session {
             session: session.clone(),
             streams,
