@@ -191,7 +191,7 @@ fn hiprio(fixtures: &Fixtures, kernel: Kernel, queues: usize) -> Result<()> {
          done
          read -r full; cat probe &
          echo 2 >/proc/sys/vm/drop_caches; echo forgotten
-         kill $waiter
+         read -r none; kill $waiter
          read -r released; kill -9 $waiter; wait; echo synced",
         last = files - 1
     );
@@ -219,12 +219,13 @@ fn hiprio(fixtures: &Fixtures, kernel: Kernel, queues: usize) -> Result<()> {
     writeln!(stdin, "full")?;
     lines.expect("forgotten")?;
     until("FORGETs", || self::known(pid).is_ok_and(|known| known == 0))?;
-    lines.expect(&Errno::INTR.to_string())?;
-    // One more has found the place of the lock.
-    ensure!(disk.held() >= most, "{} fsyncs are left", disk.held());
     thread::sleep(3 * begun.elapsed());
-    // They were full: what was asked for before all this has no answer.
+    // They are full: what was asked for before all this has no answer.
     ensure!(lines.0.try_recv().is_err(), "the probe was read");
+    writeln!(stdin, "none")?;
+    lines.expect(&Errno::INTR.to_string())?;
+    // Whatever is next has found the place of the lock.
+    ensure!(disk.held() >= most, "{} fsyncs are left", disk.held());
     disk.release()?;
     writeln!(stdin, "released")?;
     lines.expect("probed")?;
