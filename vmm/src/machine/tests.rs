@@ -15,7 +15,6 @@ use devices::virtio::{ActivateError, Activation};
 use kvm_bindings::{kvm_regs, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sandbox::{Mode, Sandbox};
-use vmm_sys_util::signal::SIGRTMIN;
 
 use super::*;
 

@@ -188,7 +188,7 @@ fn a_panic_on_a_vcpu_ends_the_run() {
 fn a_vcpu_is_stopped_though_its_creator_blocks_every_signal() {
     let machine = real_mode_machine(parts(&SerialOutput::default()), SPIN, &[]);
     let took = std::thread::spawn(|| {
-        vmm_sys_util::signal::block_signal(SIGRTMIN()).unwrap();
+        vmm_sys_util::signal::block_signal(super::super::vcpu::KICK).unwrap();
         stop_from_another_thread(machine)
     });
     assert!(took.join().unwrap() < Duration::from_secs(5));

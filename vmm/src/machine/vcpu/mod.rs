@@ -14,4 +14,6 @@ pub(super) use processor::{Vcpu, VcpuContext};
 pub(super) use roll_call::RollCall;
 pub(crate) use setup::Error as SetupError;
 pub(crate) use threads::Error as ThreadError;
+#[cfg(test)]
+pub(super) use threads::KICK;
 pub(super) use threads::{Kicker, VcpuLaunch, VcpuThreads};

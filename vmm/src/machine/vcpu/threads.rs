@@ -6,11 +6,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vmm_sandbox::{Role, Sandbox};
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
+use vmm_sys_util::signal::{Killable, register_signal_handler, unblock_signal};
 
 use super::parking::Parking;
 use super::processor::{Vcpu, VcpuContext, VcpuEnd};
 use crate::machine::ending::{Ending, FirstEnding};
+
+/// What gets a thread out of KVM_RUN. Not one of those of real time, of which as many are
+/// pending as were sent: a thread that is stuck in the kernel would be sent all that its user
+/// may have. Nobody else has a use for it, and by default it does nothing.
+pub(in crate::machine) const KICK: libc::c_int = libc::SIGURG;
 
 /// How long a vCPU that missed a kick runs on before the next.
 const KICK_INTERVAL: Duration = Duration::from_millis(1);
@@ -56,7 +61,7 @@ impl Kicker {
         for thread in threads.iter().filter(|thread| !thread.is_finished()) {
             any = true;
             // A thread that ends in this moment needs no kick.
-            let _ = thread.kill(SIGRTMIN());
+            let _ = thread.kill(KICK);
         }
         any
     }
@@ -75,7 +80,7 @@ impl VcpuLaunch {
     /// Starts every vCPU, or none.
     pub(in crate::machine) fn start(&self, vcpus: Vec<Vcpu>) -> Result<VcpuThreads, Error> {
         // The handler does nothing: that the signal arrives ends KVM_RUN.
-        register_signal_handler(SIGRTMIN(), ignore_kick).map_err(Error::Signal)?;
+        register_signal_handler(KICK, ignore_kick).map_err(Error::Signal)?;
         let started = VcpuThreads {
             stop: Arc::clone(&self.context.stop),
             kicker: Kicker::default(),
@@ -103,7 +108,7 @@ impl VcpuLaunch {
                 let _guard = EndOnPanic(&ending);
                 // Whatever the program's threads have blocked: without this
                 // one a vCPU cannot be stopped.
-                if let Err(error) = unblock_signal(SIGRTMIN()) {
+                if let Err(error) = unblock_signal(KICK) {
                     log::warn!("vCPU {index} cannot unblock its kick: {error}");
                 }
                 if let Err(error) = sandbox.enter(Role::Vcpu) {
@@ -182,4 +187,48 @@ extern "C" fn ignore_kick(
     _info: *mut libc::siginfo_t,
     _context: *mut libc::c_void,
 ) {
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use vmm_sys_util::signal::block_signal;
+
+    use super::*;
+
+    /// The signals that are pending for this user.
+    fn pending() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigQ:"));
+        let (pending, _) = line.unwrap().trim().split_once('/').unwrap();
+        pending.parse().unwrap()
+    }
+
+    #[test]
+    fn kicks_of_a_thread_that_does_not_take_them_do_not_gather() {
+        const KICKS: usize = 4000;
+        let (blocked, is_blocked) = channel();
+        let (go, end) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            block_signal(KICK).unwrap();
+            blocked.send(()).unwrap();
+            let _ = end.recv();
+        });
+        is_blocked.recv().unwrap();
+        let kicker = Kicker::default();
+        kicker.add(thread);
+        let before = pending();
+        for _ in 0..KICKS {
+            assert!(kicker.kick());
+        }
+        // Others have some, too.
+        let more = pending().saturating_sub(before);
+        drop(go);
+        for thread in kicker.take() {
+            thread.join().unwrap();
+        }
+        assert!(more < KICKS / 2, "{more}");
+    }
 }
