@@ -113,23 +113,39 @@ impl Passthrough {
         name: &CStr,
         may_wait: bool,
     ) -> Result<(Arc<Inode>, Stat)> {
-        if parent.opened_in_vain.load(Ordering::Relaxed)
-            && let Some(found) = self.known_child(parent, &directory, name, may_wait)?
-        {
+        let looked = parent.opened_in_vain.load(Ordering::Relaxed);
+        if looked && let Some(found) = self.known_child(parent, &directory, name, may_wait)? {
             return Ok(found);
         }
+        // There may be no descriptor left, and what is known needs none.
+        let known_at_least = |error| match error {
+            Errno::NFILE | Errno::MFILE if !looked => {
+                let known = self.known_child(parent, &directory, name, may_wait)?;
+                known.ok_or(error)
+            }
+            _ => Err(error),
+        };
+        let permit = match self.permit(Purpose::Work) {
+            Ok(permit) => permit,
+            Err(error) => return known_at_least(error),
+        };
         let leave = Leave {
-            permit: self.permit(Purpose::Work)?,
+            permit,
             room: None,
             may_wait,
         };
         let in_vain = |yes| parent.opened_in_vain.store(yes, Ordering::Relaxed);
-        let fd = self.with_descriptors(|| self.root.open_child(&directory, name));
-        if matches!(fd, Err(Errno::NOENT)) {
-            in_vain(true);
-        }
+        let fd = match self.with_descriptors(|| self.root.open_child(&directory, name)) {
+            Ok(fd) => fd,
+            Err(error) => {
+                if error == Errno::NOENT {
+                    in_vain(true);
+                }
+                return known_at_least(error);
+            }
+        };
         let note = |inode: &Inode| self.told_name(inode, parent, name);
-        let (inode, status, made) = self.adopt_noted(parent, note, fd?, leave)?;
+        let (inode, status, made) = self.adopt_noted(parent, note, fd, leave)?;
         in_vain(!made);
         Ok((inode, status))
     }

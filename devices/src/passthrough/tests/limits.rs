@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::fixture::operations::*;
 use super::fixture::{GUEST_ROOT, Share, alone, by, name, writing};
 use crate::filesystem::{NodeId, Opened, ROOT};
+use crate::passthrough::budget::Purpose;
 use crate::passthrough::{Config, DescriptorPool};
 
 /// How many descriptors this process has, the one for counting included.
@@ -43,6 +44,26 @@ fn grow(share: &Share, count: usize) -> NodeId {
         std::fs::write(share.path(&format!("d/{n}")), n.to_string()).unwrap();
     }
     share.walk("d").unwrap()
+}
+
+#[test]
+fn what_is_known_is_found_though_others_have_every_descriptor() {
+    let share = Share::with(Config {
+        fd_budget: Some(32),
+        ..Config::default()
+    });
+    let (file, _) = share.create(ROOT, "f").unwrap();
+    let inode = share.fs.inodes.get(file.inode).unwrap();
+    // In use, as what others have.
+    let descriptor = share.fs.descriptor(&inode).unwrap();
+    let mut permits = Vec::new();
+    while let Ok(permit) = share.fs.permit(Purpose::Work) {
+        permits.push(permit);
+    }
+    let found = share.lookup(ROOT, "f").map(|entry| entry.inode);
+    assert_eq!(found, Ok(file.inode));
+    assert_eq!(share.lookup(ROOT, "none").map(drop), Err(Errno::NOENT));
+    drop((descriptor, permits));
 }
 
 #[test]
