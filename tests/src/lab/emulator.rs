@@ -15,6 +15,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use elf::ElfBytes;
@@ -55,11 +56,11 @@ pub(super) struct Emulator {
 
 impl Emulator {
     /// Copies the program at `path`, and mends the copy. Nothing where its code is not what
-    /// is expected.
+    /// is expected, or where the host has no memory that can be executed.
     ///
     /// # Errors
     ///
-    /// When it cannot be read or copied.
+    /// When it cannot be read.
     pub(super) fn mended(path: &Path) -> Result<Option<Self>> {
         let mut program =
             fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -67,13 +68,25 @@ impl Emulator {
             return Ok(None);
         }
         let copy = || -> Result<File> {
-            let mut file = File::from(memfd_create("qemu", MemfdFlags::CLOEXEC)?);
+            // Before Linux 6.3 there is no other kind.
+            let of_code = MemfdFlags::CLOEXEC | MemfdFlags::EXEC;
+            let memory = memfd_create("qemu", of_code)
+                .or_else(|_| memfd_create("qemu", MemfdFlags::CLOEXEC))?;
+            let mut file = File::from(memory);
             file.write_all(&program)?;
             // What somebody may write to cannot be executed.
             Ok(File::open(path_of(&file))?)
         };
-        let program = copy().context("cannot copy QEMU into memory")?;
-        Ok(Some(Self { program }))
+        let copy = copy().ok().map(|program| Self { program });
+        Ok(copy.filter(Self::is_executable))
+    }
+
+    /// Whether the host lets a copy be run.
+    fn is_executable(&self) -> bool {
+        let mut command = Command::new(self.path());
+        command.arg("--version").envs(Self::environment());
+        let output = command.output();
+        output.is_ok_and(|output| output.status.success())
     }
 
     /// What to execute.
