@@ -135,11 +135,11 @@ impl Sandbox {
     pub(crate) fn handle_refusals(&self) -> Result<(), Error> {
         // Once in a process these look at the host, for which a confined thread has no call.
         let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        arenas::limit();
-        match self.holds().system_calls {
-            true => refusal::handle().map_err(Error::Handler),
-            false => Ok(()),
+        if !self.holds().system_calls {
+            return Ok(());
         }
+        arenas::limit();
+        refusal::handle().map_err(Error::Handler)
     }
 
     /// Leaves the calling thread with what `role` takes, and those it starts.

@@ -184,15 +184,18 @@ fn threads_have_the_filters_of_their_keeper_and_none_of_their_own() {
     };
     let thread = Threads::start(&keeper, "worker".into(), Box::new(work)).unwrap();
     let thread_id = identity.recv().unwrap();
-    let status = format!("/proc/self/task/{}/status", thread_id.as_raw_nonzero());
-    let status = fs::read_to_string(status).unwrap();
+    let filters = |thread: rustix::thread::Pid| -> u32 {
+        let status = format!("/proc/self/task/{}/status", thread.as_raw_nonzero());
+        let status = fs::read_to_string(status).unwrap();
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("Seccomp_filters:"));
+        count.unwrap().trim().parse().unwrap()
+    };
+    let (of_worker, of_all) = (filters(thread_id), filters(rustix::thread::gettid()));
     go.send(()).unwrap();
     thread.join().unwrap();
     // What is on the list, and that one call is not there.
-    let filters = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Seccomp_filters:"));
-    assert_eq!(filters.map(str::trim), Some("2"), "{status}");
+    assert_eq!(of_worker, of_all + 2);
 }
 
 #[test]
