@@ -135,7 +135,7 @@ unit: setup
 
 e2e: build kernels
 	$(CARGO) test --locked -p tests --test lab -- --test-threads=1
-	$(CARGO) test --locked -p tests --test e2e
+	CARGO='$(CARGO)' tests/able || export E2E_LAB=1; $(CARGO) test --locked -p tests --test e2e
 
 # What others wrote: every suite on every file system in every cache mode, for
 # root and an ordinary user; then random operations for so many MINUTES; then the suites
@@ -197,6 +197,10 @@ perf: perf-build build kernel
 	    $(if $(filter yes,$(UPDATE)),--update) $(if $(filter yes,$(PEER)),--peer) \
 	    $(if $(JSON),--json '$(JSON)') --html '$(HTML)' $(FILTER)
 
+# As make test has it.
+perf-gate: perf-build build kernel
+	CARGO='$(CARGO)' tests/perf/gate
+
 # By a clock that counts instructions, so in the lab on any host.
 sandbox-cost: build kernel
 	BIN=$(BIN) tests/sandbox/cost
@@ -207,11 +211,6 @@ perf-slower: perf-build build kernel
 
 # The bench by itself, as it is built of BASE: features that other packages want
 # change it.
-# Under valgrind only where a program comes to its end.
-perf-gate:
-	if CARGO='$(CARGO)' tests/able; then $(MAKE) perf; else \
-	    echo 'not tried: make perf SOURCE=native'; $(MAKE) perf SOURCE=lab; fi
-
 perf-build: setup
 	$(CARGO) build --release --locked -p perf
 	$(CARGO) build --release --locked -p device-bench
